@@ -1,0 +1,34 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test slow-test style quality clean
+
+quickstart: $(VENV)/.installed  ## train, measure and report a small model on synthetic music, without a download
+	$(BIN)/python run_irmas.py recipes/quickstart.yaml
+
+test: $(VENV)/.installed-tests  ## the fast test suite: no network, no GPU
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow-test: $(VENV)/.installed-tests  ## everything, the long tests too
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+style: $(VENV)/.installed-tests  ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+quality: $(VENV)/.installed-tests  ## fail where the code is not in the house style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.installed: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-tests: $(VENV)/.installed requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	touch $@
