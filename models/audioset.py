@@ -1,0 +1,13 @@
+"""AudioSet's 527 classes, in the order in which every AudioSet checkpoint scores them; only converters read them."""
+
+import csv
+from pathlib import Path
+
+
+def audioset_labels() -> list[tuple[str, str]]:
+    """Return (machine id, display name) of AudioSet's 527 classes, e.g. ("/m/09x0r", "Speech") at index 0.
+
+    Source: `class_labels_indices.csv` of the AudioSet release (Google, CC BY 4.0).
+    """
+    with Path(__file__).with_name("audioset_labels.csv").open(encoding="utf-8", newline="") as file:
+        return [(row["mid"], row["display_name"]) for row in csv.DictReader(file)]
