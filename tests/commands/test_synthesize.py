@@ -1,0 +1,26 @@
+"""`run_irmas.py synthesize`."""
+
+import pytest
+
+from commands.synthesize import main
+from irmas_dataset.errors import UserError
+
+
+def test_synthesize_writes_the_asked_counts(tmp_path, capsys):
+    main([str(tmp_path / "data"), "--train", "2", "--test", "1", "--seed", "5"])
+    assert len(list((tmp_path / "data" / "IRMAS-TrainingData").rglob("*.wav"))) == 2
+    assert len(list((tmp_path / "data").glob("IRMAS-TestingData-Part1/Part1/*.wav"))) == 1
+    assert "2 training excerpts and 1 test clips" in capsys.readouterr().out
+
+
+def test_help_fits_a_screen_and_names_the_program(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert "run_irmas.py synthesize" in text and len(text.splitlines()) < 25
+
+
+def test_used_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="other files"):
+        main([str(tmp_path), "--train", "1", "--test", "1"])
