@@ -1,0 +1,81 @@
+"""Corrections laid over a dataset: a CSV that drops or relabels clips, so that labels can be mended without touching IRMAS."""
+
+import csv
+from pathlib import Path
+
+from datasets import Dataset
+
+from irmas_dataset.errors import UserError
+from irmas_dataset.files import Listing, check_labels, load_index, to_text
+
+_YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
+
+
+def read_corrections(path: str | Path, listing: Listing) -> dict[str, list[str]]:
+    """Read a CSV with the columns `path` and `instruments` (separated by ;) and/or `drop` (yes or no).
+
+    `path` is relative to the data folder, or IRMAS's published path. Returns the absolute path of each corrected clip
+    -> its labels, or [] for one that is dropped. A clip of IRMAS that is not in an incomplete folder is passed over.
+    Raises UserError that names the line of an unknown path or label.
+    """
+    corrections = {}
+    clips = {clip.name: clip for clip in listing.clips}
+    clips |= {to_text(Path(clip.path).relative_to(listing.root).as_posix()): clip for clip in listing.clips}
+    for where, row in _rows(path):
+        clip = clips.get(row["path"].strip())
+        if clip is not None:
+            labels = _labels_of(row, listing.classes, where)
+            if labels is not None:
+                corrections[to_text(clip.path)] = labels
+        elif row["path"].strip() not in load_index():
+            raise UserError(f"{where}: {row['path']} is no clip of {listing.root}.")
+    return corrections
+
+
+def _rows(path: str | Path) -> list[tuple[str, dict[str, str]]]:
+    """Return the file's rows, each with the words that say where it stands."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines, restval="")
+            columns = set(reader.fieldnames or ())
+            rows = [(f"{path} line {reader.line_num}", row) for row in reader]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--corrections {path} cannot be read: {error}.") from None
+    if "path" not in columns or not columns & {"instruments", "drop"}:
+        raise UserError(f"--corrections {path} needs the column path, and instruments or drop, in its first line.")
+    return rows
+
+
+def _labels_of(row: dict[str, str], classes: tuple[str, ...], where: str) -> list[str] | None:
+    """Return a row's labels: [] for a clip that is dropped, None for one that stays as it is."""
+    drop = row.get("drop", "").strip().lower()
+    if drop in _YES:
+        return []
+    if drop not in _NO:
+        raise UserError(f"{where}: drop is {row['drop']!r}; write yes or no.")
+    labels = [label.strip() for label in row.get("instruments", "").split(";") if label.strip()]
+    return list(check_labels(labels, classes, where)) or None
+
+
+def apply_corrections(splits: dict[str, Dataset], corrections: dict[str, list[str]]) -> dict[str, Dataset]:
+    """Return the splits with the corrected labels and without the dropped clips."""
+    corrected = {}
+    for name, dataset in splits.items():
+        ours = {path: corrections[path] for path in dataset["path"] if path in corrections}
+        kept = [i for i, path in enumerate(dataset["path"]) if ours.get(path) != []]
+        if len(kept) < len(dataset):
+            dataset = dataset.select(kept)
+        relabelled = {path: labels for path, labels in ours.items() if labels}
+        if relabelled:
+            to_id = dataset.features["instruments"].feature.str2int
+            dataset = dataset.map(
+                _relabel,
+                fn_kwargs={"labels": {path: to_id(labels) for path, labels in relabelled.items()}},
+                desc="Correcting",
+            )
+        corrected[name] = dataset
+    return corrected
+
+
+def _relabel(row: dict, labels: dict[str, list[int]]) -> dict:
+    return {"instruments": labels.get(row["path"], row["instruments"])}

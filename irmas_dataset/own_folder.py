@@ -1,0 +1,112 @@
+"""A folder of one's own in place of IRMAS: `train/<class>/**`, optionally `test/`, or a labels.csv."""
+
+import csv
+import os
+import re
+from pathlib import Path
+
+from irmas_dataset.audio import AUDIO_EXTENSIONS
+from irmas_dataset.errors import UserError
+from irmas_dataset.files import (
+    SYNTHETIC_MARKER,
+    Clip,
+    Listing,
+    check_labels,
+    read_annotation,
+    to_text,
+    walk_files,
+    warn_of,
+)
+
+
+def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) -> Listing | None:
+    """List the clips of an own folder, or return None where there is neither train/ nor test/ nor labels.csv.
+
+    The classes are the folder's own, sorted. The recording of a clip is labels.csv's column `recording`, or else what
+    `recording_pattern` (a regular expression: its first group, or its whole match) finds in the path, or else the file.
+    Raises UserError for a row of labels.csv, an annotation or a pattern that cannot be used.
+    """
+    root = Path(os.path.abspath(data_dir))
+    warnings: list[str] = []
+    if (root / "labels.csv").is_file():
+        rows = _rows_of_table(root, warnings)
+    elif (root / "train").is_dir() or (root / "test").is_dir():
+        rows = _rows_of_folders(root)
+    else:
+        return None
+    train_labels = {label for row in rows if row["split"] == "train" for label in row["labels"]}
+    classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
+    clips = [_clip(root, row, classes, recording_pattern) for row in rows]
+    kind = "synthetic folder" if (root / SYNTHETIC_MARKER).exists() else "own folder"
+    return Listing(f"{kind} {to_text(root.name)}", root, classes, clips, warnings)
+
+
+def _clip(root: Path, row: dict, classes: tuple[str, ...], recording_pattern: str | None) -> Clip:
+    name = to_text(row["path"])
+    recording = row.get("recording") or _recording(name, recording_pattern)
+    return Clip(
+        path=str(root / row["path"]),
+        name=name,
+        split=row["split"],
+        instruments=check_labels(row["labels"], classes, row["where"]),
+        recording=recording,
+        song=recording,
+    )
+
+
+def _recording(name: str, pattern: str | None) -> str:
+    if pattern is None:
+        return name
+    try:
+        match = re.search(pattern, name)
+    except re.error as error:
+        raise UserError(f"--recording_pattern {pattern!r} is no regular expression: {error}.") from None
+    if match is None:
+        return name
+    return match[1] if match.re.groups and match[1] is not None else match[0]
+
+
+def _rows_of_folders(root: Path) -> list[dict]:
+    """Read train/<class>/** and test/<class>/**, and files directly in either that have a .txt of the same name."""
+    rows = []
+    for split in ("train", "test"):
+        for path in walk_files(root / split):
+            if not path.lower().endswith(AUDIO_EXTENSIONS):
+                continue
+            relative = Path(path).relative_to(root)
+            row = {"path": relative.as_posix(), "split": split, "labels": [relative.parts[1]], "where": path}
+            if len(relative.parts) == 2:
+                row["where"] = os.path.splitext(path)[0] + ".txt"
+                if not os.path.exists(row["where"]):
+                    raise UserError(
+                        f"{to_text(path)} lies in no class folder and has no .txt of the same name: "
+                        f"move it to {split}/<class>/ or write its labels, one a line, into the .txt."
+                    )
+                row["labels"] = read_annotation(row["where"])
+            rows.append(row)
+    return rows
+
+
+def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
+    """Read labels.csv: `path,instruments[,recording]`, several instruments separated by ; or by , in quotes."""
+    table = root / "labels.csv"
+    with open(table, encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines)
+        if not {"path", "instruments"} <= set(reader.fieldnames or ()):
+            raise UserError(f"{table} needs the columns path and instruments in its first line.")
+        rows = [_row_of_table(root, f"{table} line {reader.line_num}", row) for row in reader]
+    listed = {str(root / row["path"]) for row in rows}
+    unlisted = [path for path in walk_files(root) if path.lower().endswith(AUDIO_EXTENSIONS) and path not in listed]
+    warn_of(warnings, unlisted, "is not in labels.csv and is left out", "are not in labels.csv and are left out")
+    return rows
+
+
+def _row_of_table(root: Path, where: str, row: dict) -> dict:
+    path = Path((row["path"] or "").strip()).as_posix()
+    if not (root / path).is_file():
+        raise UserError(f"{where}: there is no file {root / path}.")
+    labels = [label.strip() for label in re.split("[;,]", row["instruments"] or "") if label.strip()]
+    if not labels:
+        raise UserError(f"{where}: {path} has no label in the column instruments.")
+    split = "test" if path.startswith("test/") else "train"
+    return {"path": path, "split": split, "labels": labels, "recording": row.get("recording"), "where": where}

@@ -1,0 +1,60 @@
+"""Holding out whole recordings: the validation set of IRMAS, and the test set of a folder that has none.
+
+Pure functions on lists, one entry a clip; they know nothing of files.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+
+def merge_groups(recordings: Sequence[str | None], md5s: Sequence[str | None]) -> list[str]:
+    """Return the group of each clip: clips of one recording, or with identical bytes, are of one group.
+
+    A group is named by its first recording in alphabetical order, so the names do not depend on the clips' order.
+    A clip without a recording is tied to others by its bytes alone.
+    """
+    parents: dict[str, str] = {}
+
+    def root(node: str) -> str:
+        while parents.setdefault(node, node) != node:
+            parents[node] = parents[parents[node]]
+            node = parents[node]
+        return node
+
+    nodes = []
+    for position, (recording, md5) in enumerate(zip(recordings, md5s, strict=True)):
+        bytes_node = f"2 md5 {md5}" if md5 else f"3 clip {position:09d}"
+        node = f"1 recording {recording}" if recording is not None else bytes_node
+        low, high = sorted((root(node), root(bytes_node)))
+        parents[high] = low
+        nodes.append(node)
+    return [root(node) for node in nodes]
+
+
+def hold_out(groups: Sequence[str], labels: Sequence[Sequence], fraction: float, seed: int) -> list[bool]:
+    """Tell for each clip whether it is held out: about `fraction` of the groups of every class, whole groups only.
+
+    groups: the group of each clip. labels: the labels of each clip. A group of several classes counts for its rarest.
+    The choice depends on the groups' names and the seed alone: not on the order of the clips, nor, within a class, on
+    which groups another class has. A class with one group stays out of the held-out side, one with two or more always
+    gives one (where `fraction` is not 0).
+    """
+    group_labels: dict[str, set] = defaultdict(set)
+    for group, clip_labels in zip(groups, labels, strict=True):
+        group_labels[group].update(clip_labels)
+    sizes = Counter(label for found in group_labels.values() for label in found)
+    strata: dict[object, list[str]] = defaultdict(list)
+    for group, found in group_labels.items():
+        strata[min(found, key=lambda label: (sizes[label], label), default=None)].append(group)
+    held_out = set()
+    for members in strata.values():
+        count = round(fraction * len(members))
+        if fraction > 0 and len(members) > 1:
+            count = min(max(count, 1), len(members) - 1)
+        held_out.update(sorted(members, key=lambda group: _shuffle_key(group, seed))[:count])
+    return [group in held_out for group in groups]
+
+
+def _shuffle_key(group: str, seed: int) -> str:
+    return hashlib.md5(f"{seed} {group}".encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
