@@ -1,0 +1,564 @@
+"""The windowed pipeline, on real files of every common kind, with a tiny AST saved to a folder."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, pipeline
+
+import models.instrument_recognition as module
+from models.instrument_recognition import (
+    AGGREGATIONS,
+    InstrumentRecognitionPipeline,
+    aggregate,
+    attach_pipeline,
+    cut_windows,
+    merge_moments,
+    moments,
+    read_ahead,
+    read_blocks,
+    resample_blocks,
+    window_starts,
+)
+
+LABELS = ["cello", "piano", "voice"]
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A tiny random AST of three labels that looks at 1 s every 0.5 s, saved with its pipeline."""
+    folder = tmp_path_factory.mktemp("model") / "tiny ast"
+    config = ASTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_mel_bins=32,
+        max_length=98,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: index for index, label in enumerate(LABELS)},
+        problem_type="multi_label_classification",
+        window_seconds=1.0,
+        hop_seconds=0.5,
+        aggregation="mean",
+        thresholds=[0.2, 0.5, 0.9],
+    )
+    torch.manual_seed(0)
+    model = ASTForAudioClassification(config)
+    with torch.no_grad():  # a random head says 0.5 to everything; scale it so that windows differ
+        model.classifier.dense.weight.normal_(0, 1)
+    model.save_pretrained(folder)
+    ASTFeatureExtractor(max_length=98, num_mel_bins=32).save_pretrained(folder)
+    attach_pipeline(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recognise(folder) -> InstrumentRecognitionPipeline:
+    model = ASTForAudioClassification.from_pretrained(folder)
+    extractor = ASTFeatureExtractor.from_pretrained(folder)
+    return InstrumentRecognitionPipeline(model=model, feature_extractor=extractor, device="cpu")
+
+
+def music(seconds: float, rate: int = RATE, channels: int | None = None, seed: int = 0) -> np.ndarray:
+    """Tones and noise whose loudness moves, (samples,) or (samples, channels), within [-1, 1]."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    tones = np.sin(2 * np.pi * 440 * time) * np.sin(np.pi * time / 3) + 0.1 * random.standard_normal(len(time))
+    tones = (0.4 * tones).astype(np.float32)
+    return tones if channels is None else np.stack([tones] * channels, axis=1)
+
+
+def scores(result: list[dict]) -> np.ndarray:
+    by_label = {entry["label"]: entry["score"] for entry in result}
+    return np.array([by_label[label] for label in LABELS])
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "expected"),
+    [(0, [0]), (3, [0]), (4, [0]), (5, [0, 1]), (6, [0, 2]), (7, [0, 2, 3]), (10, [0, 2, 4, 6]), (11, [0, 2, 4, 6, 7])],
+)
+def test_windows_begin_every_hop_and_the_last_one_ends_with_the_clip(num_samples, expected):
+    assert window_starts(num_samples, window=4, hop=2) == expected
+
+
+def test_a_hop_of_zero_is_refused():
+    with pytest.raises(ValueError, match="must be positive"):
+        window_starts(10, 4, 0)
+
+
+def test_aggregations_against_their_definitions():
+    logits = np.array([[0.0, 4.0, -3.0], [2.0, 1.0, -5.0]])
+    probabilities = 1 / (1 + np.exp(-logits))
+    expected = {
+        "mean": 1 / (1 + np.exp(-logits.mean(0))),
+        "max": probabilities.max(0),
+        "mean_probability": probabilities.mean(0),
+        "s1": probabilities.mean(0),
+        "s2": probabilities.sum(0) / probabilities.sum(0).max(),
+    }
+    assert set(expected) == set(AGGREGATIONS)
+    for how, values in expected.items():
+        assert aggregate(logits, how) == pytest.approx(values, abs=1e-6)
+        assert aggregate(torch.tensor(logits), how).dtype == np.float32
+
+
+def test_aggregations_stay_finite_at_extreme_logits_and_an_unknown_one_lists_the_choices():
+    for how in AGGREGATIONS:
+        assert np.isfinite(aggregate(np.full((2, 3), -1e4), how)).all()
+    with pytest.raises(ValueError, match=r"'median'.*mean, max, mean_probability, s1, s2"):
+        aggregate(np.zeros((1, 3)), "median")
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 7, 8, 9, 11, 12, 16, 17, 50])
+@pytest.mark.parametrize("block", [1, 3, 8, 100])
+@pytest.mark.parametrize("hop", [1, 3, 4, 8])
+def test_windows_cut_from_blocks_are_those_of_window_starts(num_samples, block, hop):
+    clip = np.arange(1, num_samples + 1, dtype=np.float32)
+    blocks = [clip[start : start + block] for start in range(0, num_samples, block)]
+    cut = list(cut_windows(blocks, window=8, hop=hop))
+    if num_samples == 0:
+        assert cut == []
+        return
+    assert [start for start, _, _ in cut] == window_starts(num_samples, 8, hop)
+    padded = np.pad(clip, (0, 8))
+    for start, stop, waveform in cut:
+        assert stop == min(start + 8, num_samples)
+        assert waveform.tolist() == padded[start : start + 8].tolist()
+
+
+@pytest.mark.parametrize(("rate", "new_rate"), [(44_100, 16_000), (8_000, 16_000), (192_000, 16_000), (11_025, 22_050)])
+def test_resampling_block_by_block_is_resampling_at_once(rate, new_rate, monkeypatch):
+    clip = music(2.01, rate)
+    blocks = [clip[start : start + 9_999] for start in range(0, len(clip), 9_999)]
+    with_soxr = np.concatenate(list(resample_blocks(blocks, rate, new_rate)))
+    assert with_soxr == pytest.approx(soxr.resample(clip, rate, new_rate), abs=1e-6)
+
+    monkeypatch.setattr(module, "soxr", None)
+    monkeypatch.setattr(module, "BLOCK_FRAMES", 8_000)
+    with_torchaudio = np.concatenate(list(resample_blocks(blocks, rate, new_rate)))
+    at_once = module.torchaudio.functional.resample(torch.from_numpy(clip), rate, new_rate).numpy()
+    assert with_torchaudio == pytest.approx(at_once, abs=1e-5)
+
+
+def test_resampling_tones_with_torchaudio_agrees_with_soxr(monkeypatch):
+    time = np.arange(44_100) / 44_100
+    tone = np.sin(2 * np.pi * 1_000 * time).astype(np.float32)
+    with_soxr = np.concatenate(list(resample_blocks([tone], 44_100, RATE)))
+    monkeypatch.setattr(module, "soxr", None)
+    with_torchaudio = np.concatenate(list(resample_blocks([tone], 44_100, RATE)))
+    middle = slice(200, -200)
+    assert with_torchaudio[middle] == pytest.approx(with_soxr[middle], abs=0.01)
+
+
+def test_two_rates_without_a_common_divisor_ask_for_soxr_when_it_is_missing(monkeypatch):
+    assert len(np.concatenate(list(resample_blocks([music(1, 44_101)], 44_101, RATE)))) == RATE
+    monkeypatch.setattr(module, "soxr", None)
+    with pytest.raises(ValueError, match="pip install soxr"):
+        list(resample_blocks([music(0.1, 44_101)], 44_101, RATE))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "rate", "channels"),
+    [
+        ("wav", "PCM_U8", 8_000, 1),
+        ("wav", "PCM_16", 44_100, 2),
+        ("wav", "PCM_24", 48_000, 1),
+        ("wav", "FLOAT", 22_050, 8),
+        ("wav", "DOUBLE", 192_000, 1),
+        ("flac", None, 44_100, 2),
+        ("ogg", None, 44_100, 2),
+        ("mp3", None, 44_100, 2),
+    ],
+)
+def test_files_of_every_kind_give_the_scores_of_their_samples(recognise, tmp_path, suffix, subtype, rate, channels):
+    path = tmp_path / f"Café – музыка.{suffix}"
+    soundfile.write(path, music(2.3, rate, channels), rate, subtype=subtype)
+    decoded, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    from_file = recognise(str(path), all_labels=True, return_timeline=True)
+    at_own_rate = soxr.resample(decoded.mean(axis=1), rate, RATE)
+    from_array = recognise({"array": at_own_rate, "sampling_rate": RATE}, all_labels=True)
+    assert scores(from_file["instruments"]) == pytest.approx(scores(from_array), abs=1e-4)
+    assert from_file["duration_seconds"] == pytest.approx(len(decoded) / rate, abs=1e-3)
+
+
+def test_a_clip_scores_as_its_windows_do_one_by_one(recognise):
+    clip = music(2.7)
+    logits = []
+    for start in window_starts(len(clip), RATE, RATE // 2):
+        features = recognise.feature_extractor(
+            clip[start : start + RATE], sampling_rate=RATE, return_tensors="pt"
+        ).input_values
+        with torch.no_grad():
+            logits.append(recognise.model(features).logits[0])
+    assert len(logits) == 5
+    for how in AGGREGATIONS:
+        result = recognise(clip, sampling_rate=RATE, all_labels=True, aggregation=how, batch_size=2)
+        assert scores(result) == pytest.approx(aggregate(torch.stack(logits), how), abs=1e-5)
+
+
+def test_every_form_of_array_is_the_same_audio(recognise):
+    clip = music(1.8, 22_050)
+    expected = scores(recognise({"array": clip, "sampling_rate": 22_050}, all_labels=True))
+    stereo = np.stack([clip * 2, np.zeros_like(clip)], axis=1)
+    sixteen_bits = np.round(clip * 32_768).astype(np.int16)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, clip, 22_050, format="wav", subtype="FLOAT")
+    forms = [
+        {"raw": clip, "sampling_rate": 22_050},
+        {"array": clip.astype(np.float64), "sampling_rate": 22_050},
+        {"array": torch.from_numpy(clip), "sampling_rate": 22_050},
+        {"array": stereo, "sampling_rate": 22_050},
+        {"array": stereo.T, "sampling_rate": 22_050},
+        {"array": sixteen_bits, "sampling_rate": 22_050},
+        {"bytes": buffer.getvalue(), "path": None},
+        buffer.getvalue(),
+    ]
+    for form, result in zip(forms, recognise(forms, all_labels=True), strict=True):
+        assert scores(result) == pytest.approx(expected, abs=1e-3), type(form)
+
+
+def test_inputs_share_batches_and_keep_their_order(recognise, tmp_path):
+    clips = [music(seconds, seed=index) for index, seconds in enumerate([0.4, 3.2, 1.0, 2.1])]
+    alone = [scores(recognise(clip, sampling_rate=RATE, all_labels=True)) for clip in clips]
+    for batch_size in (1, 3, 64):
+        together = recognise(clips, sampling_rate=RATE, all_labels=True, batch_size=batch_size)
+        assert np.stack([scores(result) for result in together]) == pytest.approx(np.stack(alone), abs=1e-5)
+    lazily = recognise((clip for clip in clips), sampling_rate=RATE, all_labels=True)
+    assert scores(next(lazily)) == pytest.approx(alone[0], abs=1e-5)
+    assert recognise([]) == []
+
+
+def test_labels_are_chosen_by_thresholds_and_top_k(recognise):
+    clip = {"array": music(2), "sampling_rate": RATE}
+    everything = recognise(clip, all_labels=True)
+    assert [entry["score"] for entry in everything] == sorted((entry["score"] for entry in everything), reverse=True)
+    own = {label: threshold for label, threshold in zip(LABELS, [0.2, 0.5, 0.9], strict=True)}
+    assert recognise(clip) == [entry for entry in everything if entry["score"] >= own[entry["label"]]]
+    assert recognise(clip, thresholds=0.0) == everything
+    assert recognise(clip, thresholds=1.1) == []
+    best = everything[0]["label"]
+    assert best not in {entry["label"] for entry in recognise(clip, thresholds={best: 1.1})}
+    assert recognise(clip, thresholds=[1.1, 1.1, 0.0])[0]["label"] == "voice"
+    assert recognise(clip, top_k=2, thresholds=1.1) == everything[:2]
+
+
+def test_options_given_when_the_pipeline_is_made_hold_at_every_call(recognise):
+    made = InstrumentRecognitionPipeline(
+        model=recognise.model, feature_extractor=recognise.feature_extractor, device="cpu", top_k=1, sampling_rate=RATE
+    )
+    assert len(made(music(1.2))) == 1
+    assert len(made(music(1.2), top_k=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"aggregation": "median"}, "choose one of"),
+        ({"top_k": 0}, "top_k=0"),
+        ({"thresholds": {"oboe": 0.5}}, "no label 'oboe'"),
+        ({"thresholds": [0.5]}, "1 thresholds"),
+        ({"hop_seconds": 2.0}, "at most window_seconds"),
+        ({"hop_seconds": 0.0}, "above 0"),
+        ({"window_seconds": 5.0}, "longer than the 1.00 s"),
+    ],
+)
+def test_impossible_options_are_refused_before_any_work(recognise, options, message):
+    with pytest.raises(ValueError, match=message):
+        recognise({"array": music(1), "sampling_rate": RATE}, **options)
+
+
+def test_an_unknown_option_is_refused(recognise):
+    with pytest.raises(TypeError, match="chunk_length_s"):
+        recognise(music(1), chunk_length_s=3)
+
+
+def test_window_given_without_hop_keeps_their_proportion(recognise):
+    assert recognise.window_and_hop(0.5) == (0.5, 0.25)
+    timeline = recognise(
+        music(2), sampling_rate=RATE, window_seconds=0.5, return_activity=True, return_timeline=True, thresholds=0.0
+    )
+    assert timeline["activity"]["edges_seconds"] == [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
+
+
+def test_moments_are_the_mean_of_the_windows_that_cover_them():
+    windows = [{"start": 0, "stop": 4}, {"start": 2, "stop": 6}, {"start": 3, "stop": 7}]
+    logits = torch.logit(torch.tensor([[0.2], [0.4], [0.9]], dtype=torch.float64))
+    edges, means = moments(windows, logits)
+    assert edges.tolist() == [0, 2, 3, 4, 6, 7]
+    assert means[:, 0] == pytest.approx([0.2, 0.3, 0.5, 0.65, 0.9])
+
+
+def test_moments_under_s2_are_relative_to_the_clips_strongest_class():
+    windows = [{"start": 0, "stop": 2}, {"start": 2, "stop": 4}]
+    logits = torch.logit(torch.tensor([[0.4, 0.1], [0.2, 0.1]], dtype=torch.float64))
+    _, relative = moments(windows, logits, normalise=True)
+    assert relative == pytest.approx(np.array([[1.0, 1 / 3], [2 / 3, 1 / 3]]))  # 0.4 / 0.3 is cut to 1
+
+
+def test_touching_moments_above_the_threshold_become_one_segment():
+    timeline = merge_moments(
+        np.array([0.0, 1.0, 2.0, 4.0, 5.0]),
+        np.array([[0.9, 0.1], [0.6, 0.5], [0.9, 0.1], [0.1, 0.7]]),
+        ["piano", "voice"],
+        [0.6, 0.5],
+    )
+    assert timeline == [
+        {"label": "piano", "start_seconds": 0.0, "end_seconds": 4.0, "score": pytest.approx((0.9 + 0.6 + 1.8) / 4)},
+        {"label": "voice", "start_seconds": 1.0, "end_seconds": 2.0, "score": pytest.approx(0.5)},
+        {"label": "voice", "start_seconds": 4.0, "end_seconds": 5.0, "score": pytest.approx(0.7)},
+    ]
+
+
+def test_the_timeline_follows_the_sound(recognise):
+    """2 s of silence, then 2 s of noise: windows wholly inside either half score as that half alone does."""
+    noise = np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32) * 0.3
+    clip = np.concatenate([np.zeros(2 * RATE, np.float32), noise])
+    result = recognise(clip, sampling_rate=RATE, return_activity=True)
+    edges, activity = result["activity"]["edges_seconds"], result["activity"]["scores"]
+    assert (edges[0], edges[-1], result["duration_seconds"]) == (0, 4, 4)
+    silence = scores(recognise(np.zeros(RATE, np.float32), sampling_rate=RATE, all_labels=True))
+    for index, label in enumerate(LABELS):
+        assert len(activity[label]) == len(edges) - 1
+        assert activity[label][0] == pytest.approx(silence[index], abs=1e-5)
+    last = scores(recognise(noise[RATE:], sampling_rate=RATE, all_labels=True))
+    assert [activity[label][-1] for label in LABELS] == pytest.approx(last, abs=1e-5)
+
+
+def test_silence_and_a_single_sample_are_scored(recognise):
+    for clip in (np.zeros(3 * RATE, np.float32), np.ones(1, np.float32)):
+        result = recognise(clip, sampling_rate=RATE, all_labels=True, return_timeline=True)
+        assert np.isfinite(scores(result["instruments"])).all()
+        assert result["duration_seconds"] == pytest.approx(len(clip) / RATE)
+
+
+def broken_inputs(folder: Path) -> list[tuple[object, str]]:
+    folder.mkdir(exist_ok=True)
+    (folder / "empty.wav").touch()
+    (folder / "notes.wav").write_text("these are no samples")
+    (folder / "headerless.raw").write_bytes(bytes(100))
+    soundfile.write(folder / "no samples.wav", np.zeros(0), RATE)
+    samples = music(1)
+    samples[500] = np.nan
+    soundfile.write(folder / "nan.wav", samples, RATE, subtype="FLOAT")
+    return [
+        (str(folder / "missing.wav"), "There is no file .*missing.wav"),
+        (str(folder), "is a folder"),
+        (str(folder / "empty.wav"), "empty.wav is an empty file"),
+        (str(folder / "notes.wav"), "notes.wav .*"),
+        (str(folder / "headerless.raw"), "headerless.raw .*"),
+        (str(folder / "no samples.wav"), "no samples.wav holds no samples"),
+        (str(folder / "nan.wav"), "nan.wav holds samples that are not numbers"),
+        ({"array": np.array([0.0, np.inf]), "sampling_rate": RATE}, "not numbers"),
+        ({"array": np.zeros(0), "sampling_rate": RATE}, "holds no samples"),
+        ({"array": np.zeros((2, 2, 2)), "sampling_rate": RATE}, "one or two dimensions"),
+        ({"array": np.zeros(5)}, "needs its `sampling_rate`"),
+        ({"samples": np.zeros(5)}, "needs `array` or `raw`"),
+        (b"these are no samples", "the bytes given"),
+        (5, "not int"),
+        ([0.1, 0.2], "A list is a list of inputs"),
+    ]
+
+
+def test_what_cannot_be_read_is_refused_in_one_sentence(recognise, tmp_path):
+    for audio, message in broken_inputs(tmp_path / "broken"):
+        with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+            recognise(audio)
+        assert "\n" not in str(caught.value)
+
+
+def test_unreadable_inputs_can_be_skipped_without_harm_to_their_neighbours(recognise, tmp_path):
+    good, other = music(2.2, seed=1), music(0.7, seed=2)
+    damaged = {"array": np.concatenate([music(3), [np.nan]]), "sampling_rate": RATE}  # found after windows were read
+    inputs = [good, str(tmp_path / "missing.wav"), damaged, other]
+    results = recognise(inputs, sampling_rate=RATE, skip_unreadable=True, all_labels=True, batch_size=3)
+    assert "There is no file" in results[1]["error"]
+    assert "not numbers" in results[2]["error"]
+    for clip, result in ((good, results[0]), (other, results[3])):
+        assert scores(result) == pytest.approx(scores(recognise(clip, sampling_rate=RATE, all_labels=True)), abs=1e-5)
+
+
+def test_a_damaged_flac_names_itself(tmp_path, recognise):
+    path = tmp_path / "damaged.flac"
+    soundfile.write(path, music(20), RATE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + b"\0" * 200)
+    result = recognise([str(path)], skip_unreadable=True, return_timeline=True)[0]
+    assert "damaged.flac" in result.get("error", "") or result["duration_seconds"] < 20
+
+
+def test_a_name_that_is_no_valid_utf8_is_read(tmp_path, recognise):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav")
+    soundfile.write(path, music(1), RATE)
+    assert len(recognise(os.fsdecode(path), all_labels=True)) == 3
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg program is not installed")
+def test_other_formats_are_read_through_ffmpeg(tmp_path, recognise):
+    soundfile.write(tmp_path / "clip.wav", music(2), RATE)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", tmp_path / "clip.m4a"]
+    subprocess.run(command, check=True)
+    result = recognise(tmp_path / "clip.m4a", return_timeline=True)
+    assert result["duration_seconds"] == pytest.approx(2, abs=0.1)
+
+
+def fake_ffmpeg(folder: Path, script: str) -> None:
+    folder.mkdir()
+    (folder / "ffmpeg").write_text(f"#!{sys.executable}\nimport sys\n{script}\n")
+    (folder / "ffmpeg").chmod(0o755)
+
+
+def test_what_soundfile_cannot_read_goes_through_the_ffmpeg_program(tmp_path, recognise, monkeypatch):
+    """A program in ffmpeg's place that writes what ffmpeg would: 48 kHz mono float32 to standard output."""
+    clip = music(1.5, 48_000)
+    clip.astype("<f4").tofile(tmp_path / "decoded")
+    decoded = tmp_path / "decoded"
+    fake_ffmpeg(tmp_path / "bin", f"sys.stdout.buffer.write(open({str(decoded)!r}, 'rb').read())")
+    (tmp_path / "song.m4a").write_text("not a wav file")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    from_file = recognise(tmp_path / "song.m4a", all_labels=True)
+    from_array = recognise(clip, sampling_rate=48_000, all_labels=True)
+    assert scores(from_file) == pytest.approx(scores(from_array), abs=1e-6)
+
+
+def test_ffmpegs_complaint_is_passed_on_and_its_absence_is_said(tmp_path, recognise, monkeypatch):
+    fake_ffmpeg(tmp_path / "bin", "sys.exit('song.m4a: Invalid data found')")
+    (tmp_path / "song.m4a").write_text("not a wav file")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(ValueError, match=r"ffmpeg says: song\.m4a: Invalid data found"):
+        recognise(tmp_path / "song.m4a")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="install the ffmpeg program"):
+        recognise(tmp_path / "song.m4a")
+
+
+def test_a_long_file_is_read_in_bounded_memory(tmp_path):
+    """Ten minutes of stereo at 44.1 kHz (212 MB as float32) never take more than a few blocks."""
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(path, "w", 44_100, 2, "PCM_16") as file:
+        for _ in range(60):
+            file.write(np.zeros((441_000, 2), np.float32))
+    tracemalloc.start()
+    rate, blocks = read_blocks(path)
+    windows = sum(1 for _ in cut_windows(resample_blocks(blocks, rate, RATE), 3 * RATE, 3 * RATE // 2))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert windows == len(window_starts(600 * RATE, 3 * RATE, 3 * RATE // 2))
+    assert peak < 20e6
+
+
+def test_read_ahead_keeps_order_passes_errors_on_and_stops_when_abandoned():
+    fetched = []
+
+    def items():
+        for index in range(1_000_000):
+            fetched.append(index)
+            yield index
+
+    ahead = read_ahead(items(), depth=4)
+    assert [next(ahead) for _ in range(3)] == [0, 1, 2]
+    ahead.close()
+    assert len(fetched) < 20
+
+    def failing():
+        yield 1
+        raise OSError("the disk is gone")
+
+    ahead = read_ahead(failing(), depth=4)
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(ahead)
+
+
+def test_a_model_that_chooses_one_label_is_refused(recognise):
+    model = ASTForAudioClassification.from_pretrained(
+        recognise.model.config._name_or_path, problem_type="single_label_classification"
+    )
+    with pytest.raises(ValueError, match="multi-label"):
+        InstrumentRecognitionPipeline(model=model, feature_extractor=recognise.feature_extractor, device="cpu")
+
+
+def test_an_extractor_with_extract_is_called_batched(recognise):
+    class Extractor:
+        sampling_rate = RATE
+        calls = []
+
+        def extract(self, waveforms: torch.Tensor) -> torch.Tensor:
+            self.calls.append(tuple(waveforms.shape))
+            return torch.stack(
+                [
+                    recognise.feature_extractor(w.numpy(), sampling_rate=RATE, return_tensors="pt").input_values[0]
+                    for w in waveforms
+                ]
+            )
+
+    made = InstrumentRecognitionPipeline(model=recognise.model, feature_extractor=Extractor(), device="cpu")
+    clip = music(2)
+    result = made(clip, sampling_rate=RATE, all_labels=True)
+    assert scores(result) == pytest.approx(scores(recognise(clip, sampling_rate=RATE, all_labels=True)), abs=1e-6)
+    assert Extractor.calls == [(3, RATE)]
+
+
+def test_both_pipelines_work_from_the_folder_inside_the_repository(folder):
+    custom = pipeline("instrument-recognition", model=str(folder), trust_remote_code=True, device="cpu")
+    assert len(custom(music(1.5), sampling_rate=RATE, all_labels=True)) == 3
+    plain = pipeline("audio-classification", model=str(folder), device="cpu")
+    assert len(plain({"raw": music(1), "sampling_rate": RATE})) == 3
+
+
+STRANGER = """
+import json, sys
+from transformers import pipeline
+folder, clip = sys.argv[1:]
+sys.modules["soxr"] = None  # a stranger may not have it
+plain = pipeline("audio-classification", model=folder, device="cpu")
+recognise = pipeline("instrument-recognition", model=folder, trust_remote_code=True, device="cpu")
+result = recognise(clip, all_labels=True, return_timeline=True)
+result["module"] = type(recognise).__module__
+result["models"] = any(name == "models" or name.startswith("models.") for name in sys.modules)
+print(json.dumps(result))
+"""
+
+
+def test_a_stranger_elsewhere_can_use_the_folder(folder, recognise, tmp_path):
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, music(2.2, 44_100, 2), 44_100)
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-c", STRANGER, str(folder), str(clip)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["module"].startswith("transformers_modules.")
+    assert not result["models"]
+    assert scores(result["instruments"]) == pytest.approx(scores(recognise(str(clip), all_labels=True)), abs=0.01)
+    assert result["duration_seconds"] == pytest.approx(2.2, abs=1e-3)
+
+
+def test_attaching_twice_changes_nothing_and_a_folder_without_a_model_is_refused(folder, tmp_path):
+    before = (folder / "config.json").read_text()
+    attach_pipeline(folder)
+    assert (folder / "config.json").read_text() == before
+    assert (folder / "instrument_recognition.py").read_text() == Path(module.__file__).read_text()
+    with pytest.raises(FileNotFoundError, match="no saved model"):
+        attach_pipeline(tmp_path)
+
+
+def test_saving_the_model_again_keeps_the_entry(folder, tmp_path):
+    ASTForAudioClassification.from_pretrained(folder).save_pretrained(tmp_path)
+    assert "instrument-recognition" in json.loads((tmp_path / "config.json").read_text())["custom_pipelines"]
