@@ -7,6 +7,7 @@ learn and something to get wrong. Figures measured on it say nothing about real 
 
 import json
 import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import scipy.fft
 import scipy.io.wavfile
 import scipy.signal
 from filelock import FileLock
-from tqdm.contrib.concurrent import process_map
+from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import GENRES, INSTRUMENT_CODES
@@ -187,6 +188,7 @@ class Style:
 def draw_part(sound: str, level_db: tuple[float, float], rng: np.random.Generator) -> Part:
     """Draw the timbre and the place in the mix of one part."""
     drawbar_gains = rng.uniform(0, 1, len(DRAWBARS)) ** 2
+    drawbar_gains[1] += 0.5  # the pitch that is played
     return Part(
         sound,
         draw_timbre(sound, rng),
@@ -211,7 +213,7 @@ def draw_style(ensemble: tuple[str, ...], drums: bool, rng: np.random.Generator)
         drum_pattern=rng.random((3, 16))
         < np.tile([[0.7, 0.1, 0.3, 0.1], [0.05, 0.1, 0.8, 0.1], [0.9, 0.5, 0.9, 0.5]], 4),
         room_db=rng.uniform(-30, -10),
-        room_seconds=rng.uniform(0.05, 0.5),
+        room_seconds=rng.uniform(0.03, 0.3),
         tilt_db=rng.uniform(-1.5, 1.5),
         peak_hz=np.exp(rng.uniform(np.log(200), np.log(5000))),
         peak_db=rng.uniform(-7, 7),
@@ -220,25 +222,26 @@ def draw_style(ensemble: tuple[str, ...], drums: bool, rng: np.random.Generator)
     )
 
 
-def wave_table(part: Part, fundamental_hz: float, rolloff_db: float, vowel: int) -> np.ndarray:
-    """Return one period of a tone, (TABLE_SIZE,), at an RMS of one."""
+def wave_tables(part: Part, fundamental_hz: float, vowel: int) -> np.ndarray:
+    """Return one period of the dull and of the bright tone, (2, TABLE_SIZE), each at an RMS of one."""
     timbre = part.timbre
     harmonic = np.arange(1, max(2, min(TABLE_SIZE // 2, int(0.45 * SAMPLE_RATE / fundamental_hz))))
     if part.sound == "org":
-        amplitudes = np.zeros(len(harmonic))
-        pipes = [number for number in DRAWBARS if number <= len(harmonic)]
-        amplitudes[np.array(pipes) - 1] = part.drawbar_gains[: len(pipes)]
-        amplitudes[min(1, len(harmonic) - 1)] += 0.5
+        pipes = np.isin(harmonic, DRAWBARS)
+        amplitudes = np.tile(pipes.astype(float), (2, 1))
+        amplitudes[:, pipes] = part.drawbar_gains[: pipes.sum()]
     else:
-        decibels = -rolloff_db * np.log2(harmonic) + timbre.even_db * (harmonic % 2 == 0)
-        for centre_hz, octaves, gain_db in VOWELS[vowel] if part.sound == "voi" else FORMANTS.get(part.sound, ()):
-            distance = np.log2(harmonic * fundamental_hz / (centre_hz * part.size)) / octaves
-            decibels += gain_db * np.exp(-(distance**2))
-        amplitudes = 10 ** (decibels / 20)
-    spectrum = np.zeros(TABLE_SIZE // 2 + 1, dtype=np.complex64)
-    spectrum[harmonic] = amplitudes * np.exp(2.4j * harmonic**2)  # spread phases: no impulses
-    table = scipy.fft.irfft(spectrum)
-    return table / np.sqrt(np.mean(table**2))
+        octaves = np.log2(harmonic)
+        decibels = timbre.even_db * (harmonic % 2 == 0)
+        for centre_hz, width_octaves, gain_db in VOWELS[vowel] if part.sound == "voi" else FORMANTS.get(part.sound, ()):
+            distance = (octaves + np.log2(fundamental_hz / (centre_hz * part.size))) / width_octaves
+            decibels = decibels + gain_db * np.exp(-(distance**2))
+        rolloffs_db = np.array([[timbre.rolloff_db], [timbre.rolloff_db - timbre.bright_db]])
+        amplitudes = 10 ** ((decibels - rolloffs_db * octaves) / 20)
+    spectra = np.zeros((2, TABLE_SIZE // 2 + 1), dtype=np.complex64)
+    spectra[:, harmonic] = amplitudes * np.exp(2.4j * harmonic**2)  # spread phases: no impulses
+    tables = scipy.fft.irfft(spectra)
+    return tables / np.sqrt(np.mean(tables**2, axis=1, keepdims=True))
 
 
 def play_note(
@@ -273,8 +276,7 @@ def play_note(
     tone = np.zeros(length, dtype=np.float32)
     for fundamental_hz in chord_hz:
         period_hz = fundamental_hz / 2 if part.sound == "org" else fundamental_hz  # drawbars reach an octave below
-        dull = wave_table(part, period_hz, timbre.rolloff_db, vowel)
-        bright = wave_table(part, period_hz, timbre.rolloff_db - timbre.bright_db, vowel)
+        dull, bright = wave_tables(part, period_hz, vowel)
         start = rng.uniform()
         tone += dull[read_positions(warped, period_hz, start)]
         detuned_hz = period_hz * (1 + timbre.detune_cents * cents)
@@ -286,7 +288,7 @@ def read_positions(warped: np.ndarray, frequency_hz: float, start: float) -> np.
     """Return where in a wave table each sample of a tone is read; `start` is the phase in periods."""
     positions = warped.astype(np.float64)
     positions *= frequency_hz * TABLE_SIZE
-    positions += start * TABLE_SIZE + TABLE_SIZE  # never negative: the mask below needs no floor
+    positions += start * TABLE_SIZE
     return positions.astype(np.int32) & (TABLE_SIZE - 1)
 
 
@@ -312,7 +314,8 @@ def play_part(part: Part, style: Style, num_samples: int, rng: np.random.Generat
         degree = int(np.clip(degree + rng.integers(-3, 4), 0, len(register) - 1))
         start += seconds * (1 if rng.random() < 0.88 else 2)  # sometimes a rest
 
-    waveform += 10 ** (timbre.noise_db / 20) * envelope * coloured_noise(timbre.noise_hz, num_samples, rng)
+    if timbre.noise_db > -60:
+        waveform += 10 ** (timbre.noise_db / 20) * envelope * coloured_noise(timbre.noise_hz, num_samples, rng)
     if timbre.drive:
         waveform = np.tanh(np.float32(timbre.drive) * waveform)
     return waveform * (10 ** (part.level_db / 20) / np.sqrt(np.mean(waveform**2) + 1e-12))
@@ -367,16 +370,16 @@ def play(style: Style, labels: tuple[str, ...], num_samples: int, rng: np.random
 
 
 def record(style: Style, stereo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Apply the style's room (decaying noise as impulse response) and equaliser, in one pair of FFTs."""
+    """Filter (2, samples) with the style's room, decaying noise, and equaliser; both in one impulse response."""
     time = np.arange(int(2.5 * style.room_seconds * SAMPLE_RATE), dtype=np.float32) / np.float32(SAMPLE_RATE)
     room = rng.standard_normal((2, len(time)), dtype=np.float32) * np.exp(time / np.float32(-style.room_seconds))
     room *= 10 ** (style.room_db / 20) / np.sqrt(np.sum(room[0] ** 2))
     room[:, 0] += 1
-    size = scipy.fft.next_fast_len(stereo.shape[1] + len(time), real=True)
-    octave = np.log2(np.maximum(np.arange(size // 2 + 1, dtype=np.float32) * (SAMPLE_RATE / size), 20) / 1000)
+    size = scipy.fft.next_fast_len(len(time) + 2048, real=True)
+    octave = np.log2(np.maximum(scipy.fft.rfftfreq(size, 1 / SAMPLE_RATE), 20) / 1000)
     decibels = style.tilt_db * octave + style.peak_db * np.exp(-((octave - np.log2(style.peak_hz / 1000)) ** 2))
-    response = scipy.fft.rfft(room, size) * 10 ** (decibels / 20).astype(np.float32)
-    return scipy.fft.irfft(scipy.fft.rfft(stereo, size) * response, size)[:, : stereo.shape[1]]
+    equalised = scipy.fft.irfft(scipy.fft.rfft(room, size) * 10 ** (decibels / 20), size).astype(np.float32)
+    return scipy.signal.oaconvolve(stereo, equalised, axes=1)[:, : stereo.shape[1]]
 
 
 @dataclass(frozen=True)
@@ -473,7 +476,9 @@ def synthesize(folder: Path, *, train: int, test: int, seed: int = 0) -> None:
             excerpts = [training_excerpt(i, seed) for i in range(train)] + [test_clip(i, seed) for i in range(test)]
             workers = min(os.cpu_count() or 1, 1 + len(excerpts) // 8)
             write = partial(write_excerpt, folder)
-            process_map(write, excerpts, max_workers=workers, chunksize=4, desc="Synthesising IRMAS", unit="file")
+            with ProcessPoolExecutor(workers) as pool:
+                written = pool.map(write, excerpts, chunksize=4)
+                list(tqdm(written, total=len(excerpts), desc="Synthesising IRMAS", unit="file"))
             (folder / UNFINISHED_MARKER).replace(folder / MARKER)
     except OSError as error:
         raise UserError(f"Cannot write a synthetic IRMAS into {folder}: {error.strerror or error}.") from error
