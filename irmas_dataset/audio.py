@@ -30,23 +30,36 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
 
     Raises UserError for a file that is missing, unreadable or empty.
     """
+    path = from_text(str(path))
+    if not os.path.exists(path):
+        raise UserError(f"There is no file {to_text(path)}.")
     try:
-        with soundfile.SoundFile(os.fsencode(from_text(str(path)))) as file:
-            sampling_rate = file.samplerate
-            is_16_bit = file.subtype == "PCM_16"  # reading it as it is and scaling once is four times faster
-            frames = file.read(dtype="int16" if is_16_bit else "float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{to_text(path)} cannot be read as audio ({error}): replace or remove it.") from None
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            return read_mono(file), file.samplerate
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
+        raise UserError(f"{to_text(path)} {reason(error)}: replace or remove it.") from None
+
+
+def read_mono(file: soundfile.SoundFile) -> np.ndarray:
+    """Read an open file: mean over the channels, float32 (samples,); ValueError says what is wrong with the samples."""
+    is_16_bit = file.subtype == "PCM_16"  # reading it as it is and scaling once is four times faster
+    frames = file.read(dtype="int16" if is_16_bit else "float32", always_2d=True)
     if len(frames) == 0:
-        raise UserError(f"{to_text(path)} holds no audio: replace or remove it.")
-    scale = (1 / 32768 if is_16_bit else 1) / frames.shape[1]
+        raise ValueError("holds no audio")
     waveform = frames[:, 0].astype(np.float32)
     for channel in range(1, frames.shape[1]):
         waveform += frames[:, channel]
-    waveform *= np.float32(scale)
+    waveform *= np.float32((1 / 32768 if is_16_bit else 1) / frames.shape[1])
     if not is_16_bit and not np.isfinite(waveform).all():
-        raise UserError(f"{to_text(path)} holds samples that are no finite numbers: replace or remove it.")
-    return waveform, sampling_rate
+        raise ValueError("holds samples that are no finite numbers")
+    return waveform
+
+
+def reason(error: Exception) -> str:
+    """Say in words what `soundfile` or `read_mono` found wrong with a file."""
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"cannot be read as audio ({getattr(error, 'error_string', error)})".replace(".)", ")")
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -75,8 +88,10 @@ def prepare(
     Raises UserError for a file that cannot be read.
     """
     features = Features(dataset.features | {"waveform": List(Value("int16"))})
-    if len(dataset) == 0:
-        return Dataset.from_dict({name: [] for name in features}, features=features, split=dataset.split)
+    if len(dataset) == 0:  # `map` would leave the column out
+        empty = Dataset.from_dict({name: [] for name in features}, features=features, split=dataset.split)
+        empty.info.description = dataset.info.description
+        return empty
     if num_proc is None:
         num_proc = 1 if transform else min(os.cpu_count() or 1, max(1, len(dataset) // 64))
     fingerprint = Hasher.hash([dataset._fingerprint, sampling_rate, segment_seconds, transform, PREPARED_VERSION])
@@ -147,12 +162,15 @@ class WaveformColumn:
     """
 
     def __init__(self, dataset: Dataset, column: str = "waveform"):
-        self.table = dataset.data.table
+        self.dataset, self.column = dataset, column
         self.rows = None if dataset._indices is None else dataset._indices.column(0).to_numpy()
-        chunks = self.table.column(column).chunks
+        chunks = dataset.data.table.column(column).chunks
         self.samples = [chunk.values.to_numpy(zero_copy_only=True) for chunk in chunks]
         self.offsets = [chunk.offsets.to_numpy() for chunk in chunks]
         self.first_rows = np.cumsum([0] + [len(chunk) for chunk in chunks])
+
+    def __reduce__(self):  # a worker process maps the file anew instead of receiving its contents
+        return WaveformColumn, (self.dataset, self.column)
 
     def __len__(self) -> int:
         return int(self.first_rows[-1]) if self.rows is None else len(self.rows)

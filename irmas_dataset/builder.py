@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-import numpy as np
 import soundfile
 from datasets import ClassLabel, Features, List, Value
 
+from irmas_dataset.audio import read_mono, reason
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.own_folder import list_own_folder
@@ -60,7 +60,7 @@ class IrmasConfig(datasets.BuilderConfig):
     def create_config_id(self, config_kwargs: dict, custom_features: Features | None = None) -> str:
         """Name the cache by every file's path, size and time of change, so that a changed folder is read again."""
         self.listing = list_clips(self.data_dir, self.recording_pattern)
-        facts = hashlib.sha256(f"{self.listing.classes}".encode())
+        facts = hashlib.sha256(f"{self.listing.title} {self.listing.classes}".encode())
         for clip in self.listing.clips:
             status = os.stat(clip.path)
             facts.update(f"{clip!r} {status.st_size} {status.st_mtime_ns}\n".encode(errors="backslashreplace"))
@@ -130,13 +130,9 @@ def read_facts(clip: Clip) -> dict:
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             facts["duration"] = file.frames / file.samplerate
-            if file.frames == 0:
-                facts["problem"] = "holds no audio"
-            elif not file.subtype.startswith("PCM"):  # what is compressed or floating may break off or hold NaN
-                samples = file.read(dtype="float32")
-                facts["duration"] = len(samples) / file.samplerate
-                if len(samples) == 0 or not np.isfinite(samples).all():
-                    facts["problem"] = "holds no audio" if len(samples) == 0 else "holds samples that are no numbers"
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        facts["problem"] = f"cannot be read as audio ({error})"
+            is_plain = file.format.startswith("WAV") and file.subtype.startswith("PCM")
+            if not is_plain or file.frames == 0:  # compressed files break off, floating ones hold NaN: read to the end
+                facts["duration"] = len(read_mono(file)) / file.samplerate
+    except (soundfile.LibsndfileError, ValueError) as error:
+        facts["problem"] = reason(error)
     return facts

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
@@ -80,6 +80,11 @@ def parse_training_name(name: str) -> dict:
         "genre": match["genre"] if match else None,
         "drums": DRUMS.get(match["drums"]) if match else None,
     }
+
+
+def is_training_name(name: str) -> bool:
+    """Tell whether a file is named as IRMAS's training files are, e.g. `[flu][cla]0347__1.flac`."""
+    return _TRAINING_NAME.fullmatch(os.path.splitext(name.rsplit("/", 1)[-1])[0]) is not None
 
 
 def parse_test_name(name: str) -> str:
@@ -177,17 +182,21 @@ def find_irmas(data_dir: str | Path) -> dict[str, Path]:
         return {by_name.get(root.name) or inner[root.name]: root}
     found: dict[str, Path] = {}
     level = [root]
-    for _ in range(3):
+    for _ in range(2):
         level = [child for folder in level for child in _visible_folders(folder)]
-        matches = [path for path in level if path.name in by_name]
-        for path in matches:
-            if path.name in found and path.name in [other.name for other in matches if other != path]:
+        for path in [path for path in level if path.name in by_name]:
+            other = found.setdefault(path.name, path)
+            if other != path and len(other.parts) == len(path.parts):
                 raise UserError(
-                    f"{data_dir} holds {path.name} twice ({found[path.name]} and {path}): give --data_dir the folder of one."
+                    f"{data_dir} holds {path.name} twice, as {other} and as {path}: give the folder of one."
                 )
-            found.setdefault(path.name, path)
         level = [path for path in level if path.name not in by_name]
-    return found
+    return {name: _innermost(path) for name, path in found.items()}
+
+
+def _innermost(path: Path) -> Path:
+    """Step into a folder that was extracted into one of its own name."""
+    return _innermost(path / path.name) if (path / path.name).is_dir() else path
 
 
 def _visible_folders(folder: Path) -> list[Path]:
@@ -213,7 +222,10 @@ def list_irmas(data_dir: str | Path) -> Listing | None:
         if outer in folders:
             clips += list_test_part(folders[outer], f"{outer}/{inner}", warnings)
     root = Path(os.path.abspath(data_dir))
-    title = _title(root, clips, warnings)
+    if any((folder / SYNTHETIC_MARKER).exists() for folder in (root, *(found.parent for found in folders.values()))):
+        title = "synthetic, IRMAS-shaped"
+    else:
+        title = _title(root, clips, warnings)
     return Listing(title, root, INSTRUMENT_CODES, clips, warnings)
 
 
@@ -247,7 +259,7 @@ def list_training(folder: Path) -> list[Clip]:
 
 def list_test_part(folder: Path, published_folder: str, warnings: list[str]) -> list[Clip]:
     """List the annotated clips of one test part; names unpaired files in `warnings`."""
-    files = {os.path.splitext(path)[0]: {} for path in walk_files(folder)}
+    files: dict[str, dict[str, str]] = defaultdict(dict)
     for path in walk_files(folder):
         stem, extension = os.path.splitext(path)
         files[stem][extension.lower()] = path
@@ -306,8 +318,6 @@ def _refuse_zips(data_dir: str | Path) -> None:
 
 def _title(root: Path, clips: list[Clip], warnings: list[str]) -> str:
     """Say what the folder is; warn where it is an IRMAS with files missing or foreign ones added."""
-    if (root / SYNTHETIC_MARKER).exists():
-        return "synthetic, IRMAS-shaped"
     names = {name.rsplit("/", 1)[-1] for name in load_index()}
     published = Counter(clip.split for clip in clips if clip.name.rsplit("/", 1)[-1] in names)
     foreign = len(clips) - published.total()

@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.files import Listing, check_labels, load_index, to_text
+from irmas_dataset.files import Listing, check_labels, load_index, published_name, to_text
 
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
 
@@ -22,13 +22,14 @@ def read_corrections(path: str | Path, listing: Listing) -> dict[str, list[str]]
     clips = {clip.name: clip for clip in listing.clips}
     clips |= {to_text(Path(clip.path).relative_to(listing.root).as_posix()): clip for clip in listing.clips}
     for where, row in _rows(path):
-        clip = clips.get(row["path"].strip())
+        name = row["path"].strip()
+        clip = clips.get(name) or clips.get(published_name(name))
         if clip is not None:
             labels = _labels_of(row, listing.classes, where)
             if labels is not None:
                 corrections[to_text(clip.path)] = labels
-        elif row["path"].strip() not in load_index():
-            raise UserError(f"{where}: {row['path']} is no clip of {listing.root}.")
+        elif published_name(name) not in load_index():
+            raise UserError(f"{where}: {name} is no clip of {listing.root}.")
     return corrections
 
 

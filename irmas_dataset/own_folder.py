@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from irmas_dataset.audio import AUDIO_EXTENSIONS
@@ -12,6 +13,8 @@ from irmas_dataset.files import (
     Clip,
     Listing,
     check_labels,
+    is_training_name,
+    parse_training_name,
     read_annotation,
     to_text,
     walk_files,
@@ -55,8 +58,8 @@ def _clip(root: Path, row: dict, classes: tuple[str, ...], recording_pattern: st
 
 
 def _recording(name: str, pattern: str | None) -> str:
-    if pattern is None:
-        return name
+    if pattern is None:  # a file that is named as IRMAS's are belongs to a recording, wherever it lies
+        return parse_training_name(name)["recording"] if is_training_name(name) else name
     try:
         match = re.search(pattern, name)
     except re.error as error:
@@ -74,7 +77,7 @@ def _rows_of_folders(root: Path) -> list[dict]:
             if not path.lower().endswith(AUDIO_EXTENSIONS):
                 continue
             relative = Path(path).relative_to(root)
-            row = {"path": relative.as_posix(), "split": split, "labels": [relative.parts[1]], "where": path}
+            row = {"path": relative.as_posix(), "split": split, "labels": [to_text(relative.parts[1])], "where": path}
             if len(relative.parts) == 2:
                 row["where"] = os.path.splitext(path)[0] + ".txt"
                 if not os.path.exists(row["where"]):
@@ -90,22 +93,29 @@ def _rows_of_folders(root: Path) -> list[dict]:
 def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
     """Read labels.csv: `path,instruments[,recording]`, several instruments separated by ; or by , in quotes."""
     table = root / "labels.csv"
-    with open(table, encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        if not {"path", "instruments"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{table} needs the columns path and instruments in its first line.")
-        rows = [_row_of_table(root, f"{table} line {reader.line_num}", row) for row in reader]
-    listed = {str(root / row["path"]) for row in rows}
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines, restval="")
+            columns = set(reader.fieldnames or ())
+            rows = [(f"{table} line {reader.line_num}", row) for row in reader]
+    except UnicodeDecodeError:
+        raise UserError(f"{table} is not in UTF-8: save it so.") from None
+    if not {"path", "instruments"} <= columns:
+        raise UserError(f"{table} needs the columns path and instruments in its first line.")
+    rows = [_row_of_table(root, where, row) for where, row in rows]
+    listed = Counter(str(root / row["path"]) for row in rows)
+    if rows and max(listed.values()) > 1:
+        raise UserError(f"{table} names {listed.most_common(1)[0][0]} twice: give all its labels in one line.")
     unlisted = [path for path in walk_files(root) if path.lower().endswith(AUDIO_EXTENSIONS) and path not in listed]
     warn_of(warnings, unlisted, "is not in labels.csv and is left out", "are not in labels.csv and are left out")
     return rows
 
 
 def _row_of_table(root: Path, where: str, row: dict) -> dict:
-    path = Path((row["path"] or "").strip()).as_posix()
+    path = Path(row["path"].strip()).as_posix()
     if not (root / path).is_file():
         raise UserError(f"{where}: there is no file {root / path}.")
-    labels = [label.strip() for label in re.split("[;,]", row["instruments"] or "") if label.strip()]
+    labels = [label.strip() for label in re.split("[;,]", row["instruments"]) if label.strip()]
     if not labels:
         raise UserError(f"{where}: {path} has no label in the column instruments.")
     split = "test" if path.startswith("test/") else "train"

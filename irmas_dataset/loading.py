@@ -1,0 +1,115 @@
+"""From a data folder to a DatasetDict of train, validation and test, disjoint by recording."""
+
+import logging
+import os
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict
+
+from irmas_dataset.builder import Irmas
+from irmas_dataset.errors import UserError
+from irmas_dataset.files import warn_of
+from irmas_dataset.overlay import apply_corrections, read_corrections
+from irmas_dataset.splits import hold_out, merge_groups
+
+logger = logging.getLogger(__name__)
+
+
+def load_irmas(
+    data_dir: str | Path,
+    *,
+    validation_fraction: float = 0.15,
+    seed: int = 0,
+    test_fraction_if_no_test: float = 0.15,
+    recording_pattern: str | None = None,
+    corrections: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> DatasetDict:
+    """Load IRMAS, or a folder of one's own, as a DatasetDict of train, validation and test.
+
+    Columns: path (absolute), instruments (List(ClassLabel)), recording, song, genre,
+    drums, duration (seconds), md5. Validation is `validation_fraction` of the training recordings of every class; no
+    recording, and no file with the same bytes, is on two sides. Where there is no test folder,
+    `test_fraction_if_no_test` of the recordings is held out as test.
+
+    corrections: a CSV that drops or relabels clips before splitting (see `overlay.py`).
+    cache_dir: where `datasets` keeps what was read; its own default if None.
+    Raises UserError for a folder or file that cannot be used; logs one warning for each kind of fault in the data.
+    """
+    _check_fraction("--validation_fraction", validation_fraction)
+    _check_fraction("--test_fraction", test_fraction_if_no_test)
+    root = os.path.abspath(os.path.expanduser(data_dir))
+    builder = Irmas(data_dir=root, recording_pattern=recording_pattern, cache_dir=cache_dir)
+    listing = builder.config.listing
+    for warning in listing.warnings:
+        logger.warning(warning)
+    builder.download_and_prepare()
+    splits = {name: _without_damaged(split) for name, split in builder.as_dataset().items()}
+    if corrections is not None:
+        splits = apply_corrections(splits, read_corrections(corrections, listing))
+    train, test = splits.get("train"), splits.get("test")
+    if train is None:
+        return DatasetDict(train=test.select([]), validation=test.select([]), test=test)
+    if test is None:
+        train, test = _split(train, test_fraction_if_no_test, seed)
+    else:
+        train = _without_copies_of(test, train)
+    train, validation = _split(train, validation_fraction, seed)
+    return DatasetDict(train=train, validation=validation, test=test)
+
+
+def describe(dataset: DatasetDict) -> dict:
+    """Say what was loaded: name, clips of each split, test songs, classes, and whether the test set is held out.
+
+    Returns {"name", "clips": {split: int}, "songs": int, "classes": [str], "test_is_held_out": bool}.
+    """
+    test = dataset["test"]
+    return {
+        "name": test.info.description,
+        "clips": {name: len(split) for name, split in dataset.items()},
+        "songs": len(set(test["song"])),
+        "classes": test.features["instruments"].feature.names,
+        "test_is_held_out": str(test.split) == "train",  # its rows came from the builder's training split
+    }
+
+
+def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Hold out a fraction of the recordings; returns what stays and what is held out."""
+    groups = merge_groups(dataset["recording"], dataset["md5"])
+    held_out = hold_out(groups, dataset["instruments"], fraction, seed)
+    rows = range(len(dataset))
+    return dataset.select([i for i in rows if not held_out[i]]), dataset.select([i for i in rows if held_out[i]])
+
+
+def _without_damaged(dataset: Dataset) -> Dataset:
+    """Leave out the files that the builder could not read, and say which."""
+    problems, paths = dataset["problem"], dataset["path"]
+    damaged = [f"{path} ({problem})" for path, problem in zip(paths, problems, strict=True) if problem]
+    warnings: list[str] = []
+    warn_of(warnings, damaged, "is damaged and is left out", "are damaged and are left out")
+    for warning in warnings:
+        logger.warning(warning)
+    if len(damaged) == len(dataset):
+        raise UserError(f"None of the {len(dataset)} audio files can be read, for example {damaged[0]}: replace them.")
+    if damaged:
+        dataset = dataset.select([i for i, problem in enumerate(problems) if not problem])
+    return dataset.remove_columns("problem")
+
+
+def _without_copies_of(test: Dataset, train: Dataset) -> Dataset:
+    """Leave out the training recordings of which the test set has a recording or a copy, and say which."""
+    groups = merge_groups([*test["recording"], *train["recording"]], [*test["md5"], *train["md5"]])
+    test_groups, train_groups = set(groups[: len(test)]), groups[len(test) :]
+    leaking = [path for path, group in zip(train["path"], train_groups, strict=True) if group in test_groups]
+    if not leaking:
+        return train
+    warnings: list[str] = []
+    message = "of a recording that the test set has too and {} left out of training"
+    warn_of(warnings, leaking, f"is {message.format('is')}", f"are {message.format('are')}")
+    logger.warning(warnings[0])
+    return train.select([i for i, group in enumerate(train_groups) if group not in test_groups])
+
+
+def _check_fraction(flag: str, fraction: float) -> None:
+    if not 0 <= fraction < 1:
+        raise UserError(f"{flag} {fraction} must be at least 0 and less than 1.")
