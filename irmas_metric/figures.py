@@ -1,0 +1,128 @@
+"""The figures of one set of scores; scikit-learn computes every one that it has."""
+
+import functools
+import warnings
+
+import numpy as np
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    hamming_loss,
+    label_ranking_average_precision_score,
+    precision_recall_fscore_support,
+)
+
+DECISION_FIGURES = ("micro_f1", "macro_f1", "samples_f1", "exact_match", "hamming")
+"""Figures of the decisions (scores after a threshold); the others, `lrap` and `map`, read the scores alone."""
+
+
+def figures(labels, scores, thresholds=0.5, class_names=None) -> dict:
+    """Return every figure of the protocol for `scores` (clips, classes) against multi-hot `labels` (clips, classes).
+
+    `thresholds` is one float or one a class; a class is predicted where its score is at least its threshold.
+    The keys are those of `ranking_figures` and `decision_figures` together. A class that no clip carries counts in no
+    macro average (`map`, `macro_f1`), is warned of once, and has 0.0 in the per-class entries, with `support` 0.
+    Raises ValueError where there is no clip, fewer than two classes, or the shapes differ.
+    """
+    labels, scores = as_arrays(labels, scores)
+    class_names = names_of_classes(class_names, labels.shape[1])
+    absent = [name for name, support in zip(class_names, labels.sum(axis=0), strict=True) if support == 0]
+    if absent:
+        _warn_once_of_absent(tuple(absent))
+    return ranking_figures(labels, scores, class_names) | decision_figures(labels, scores, thresholds, class_names)
+
+
+@functools.cache
+def _warn_once_of_absent(class_names: tuple[str, ...]) -> None:
+    # Python's own "once" does not hold here: scikit-learn's filters reset it at every call.
+    warnings.warn(f"No clip carries {', '.join(class_names)}: macro averages leave it out.", stacklevel=3)
+
+
+def ranking_figures(labels, scores, class_names=None) -> dict:
+    """Return `lrap`, `map` and `per_class_ap`, which need no threshold.
+
+    `lrap` is label-ranking average precision; a clip without any label counts as 1, as in scikit-learn. `map` is the
+    mean of the per-class average precisions over the classes that some clip carries.
+    """
+    labels, scores = as_arrays(labels, scores)
+    class_names = names_of_classes(class_names, labels.shape[1])
+    average_precisions = [
+        float(average_precision_score(labels[:, column], scores[:, column])) if labels[:, column].any() else 0.0
+        for column in range(labels.shape[1])
+    ]
+    return {
+        "lrap": float(label_ranking_average_precision_score(labels, scores)),
+        "map": _mean_over_present(average_precisions, labels),
+        "per_class_ap": dict(zip(class_names, average_precisions, strict=True)),
+    }
+
+
+def decision_figures(labels, scores, thresholds=0.5, class_names=None) -> dict:
+    """Return `micro_f1`, `macro_f1`, `samples_f1`, `exact_match`, `hamming` and `per_class` of the thresholded scores.
+
+    `hamming` is the share of right entries of the (clips, classes) table: 1 - scikit-learn's Hamming loss.
+    `samples_f1` counts a clip without labels, rightly left without any, as 1; every other 0/0 is 0.
+    `per_class` holds precision, recall, f1, threshold and support (clips) of each class.
+    """
+    labels, scores = as_arrays(labels, scores)
+    class_names = names_of_classes(class_names, labels.shape[1])
+    thresholds = threshold_per_class(thresholds, labels.shape[1])
+    predictions = (scores >= thresholds).astype(np.int64)
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predictions, average=None, zero_division=0)
+    return {
+        "micro_f1": float(f1_score(labels, predictions, average="micro", zero_division=0)),
+        "macro_f1": _mean_over_present(f1, labels),
+        "samples_f1": float(f1_score(labels, predictions, average="samples", zero_division=1)),
+        "exact_match": float(accuracy_score(labels, predictions)),
+        "hamming": 1.0 - float(hamming_loss(labels, predictions)),
+        "per_class": {
+            name: {
+                "precision": float(precision[column]),
+                "recall": float(recall[column]),
+                "f1": float(f1[column]),
+                "threshold": float(thresholds[column]),
+                "support": int(support[column]),
+            }
+            for column, name in enumerate(class_names)
+        },
+    }
+
+
+def as_arrays(labels, scores) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels (clips, classes) as integers 0/1 and scores (clips, classes) as float64, or raise ValueError."""
+    labels = np.asarray(labels)
+    scores = np.asarray(scores, dtype=np.float64)
+    if len(labels) == 0:
+        raise ValueError("There is no clip to measure: give at least one row of scores and labels.")
+    if labels.shape != scores.shape or labels.ndim != 2:
+        raise ValueError(f"Labels {labels.shape} and scores {scores.shape} must both be of shape (clips, classes).")
+    if labels.shape[1] < 2:
+        raise ValueError("The protocol's figures need at least two classes; a single class has no ranking.")
+    if not np.isfinite(scores).all():
+        raise ValueError("The scores hold NaN or infinite values: look for a diverged training or an empty clip.")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("Labels must be multi-hot: 1 where a clip carries a class, otherwise 0.")
+    return labels.astype(np.int64), scores
+
+
+def names_of_classes(class_names, num_classes: int) -> list[str]:
+    """Return one name a class: those given, or the column numbers as strings."""
+    if class_names is None:
+        return [str(column) for column in range(num_classes)]
+    if len(class_names) != num_classes:
+        raise ValueError(f"There are {len(class_names)} class names for {num_classes} columns of scores.")
+    return [str(name) for name in class_names]
+
+
+def threshold_per_class(thresholds, num_classes: int) -> np.ndarray:
+    """Return thresholds (classes,) from one float or from one a class."""
+    thresholds = np.asarray(thresholds, dtype=np.float64)
+    if thresholds.shape not in ((), (num_classes,)):
+        raise ValueError(f"There are {thresholds.size} thresholds for {num_classes} classes: give one, or one a class.")
+    return np.broadcast_to(thresholds, (num_classes,))
+
+
+def _mean_over_present(per_class, labels: np.ndarray) -> float:
+    present = labels.any(axis=0)
+    return float(np.mean(np.asarray(per_class)[present])) if present.any() else 0.0
