@@ -1,0 +1,27 @@
+"""`convert`: turn the authors' weights into a model folder that the Auto classes load."""
+
+import argparse
+import importlib
+from pathlib import Path
+
+from irmas_dataset.errors import UserError
+from models.instrument_recognition import attach_pipeline
+
+ARCHITECTURES = ("beats", "passt", "mobilenet")
+
+
+def main(argv: list[str]) -> None:
+    """Run `convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`; raise UserError where the checkpoint is not the authors'."""
+    parser = argparse.ArgumentParser(prog="run_irmas.py convert", description=__doc__)
+    parser.add_argument("architecture", choices=ARCHITECTURES)
+    parser.add_argument("checkpoint", type=Path, help="the authors' file of weights")
+    parser.add_argument("output_dir", type=Path, help="folder to write the model to")
+    arguments = parser.parse_args(argv)
+    if arguments.output_dir.exists() and not arguments.output_dir.is_dir():
+        raise UserError(f"{arguments.output_dir} is a file; name a folder for the converted model.")
+
+    architecture = arguments.architecture
+    converter = importlib.import_module(f"models.{architecture}.convert_{architecture}")
+    converter.convert(arguments.checkpoint, arguments.output_dir)
+    attach_pipeline(arguments.output_dir)
+    print(f"Converted {arguments.checkpoint} to {arguments.output_dir}")
