@@ -1,0 +1,324 @@
+"""Every parameter of a run, and how a recipe (one YAML) and the command line set them."""
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from irmas_dataset.errors import UserError
+
+
+@dataclass
+class ModelArguments:
+    """Which network, from which weights."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A Hub id or a local folder. Without it, `architecture` is trained from scratch."}
+    )
+    architecture: str = field(default="ast", metadata={"help": "The folder in models/ to train from scratch."})
+    model_config: dict | str | None = field(
+        default=None, metadata={"help": "Fields of the model's configuration to set, as a mapping (JSON on the shell)."}
+    )
+    feature_extractor_config: dict | str | None = field(
+        default=None, metadata={"help": "Fields of the feature extractor to set, as a mapping (JSON on the shell)."}
+    )
+    head_initialization: Literal["labels", "random"] = field(
+        default="labels",
+        metadata={
+            "help": "labels: start the head from the checkpoint's own rows for the same instruments, by label name "
+            "(AudioSet's 527 classes name all eleven). random: a fresh head."
+        },
+    )
+    freeze: Literal["none", "backbone"] = field(
+        default="none", metadata={"help": "backbone: only the last linear layer is trained (a linear probe)."}
+    )
+    patchout_time: int = field(default=0, metadata={"help": "Random patch columns (time) dropped in training."})
+    patchout_frequency: int = field(default=0, metadata={"help": "Random patch rows (frequency) dropped in training."})
+    patchout_tokens: int = field(default=0, metadata={"help": "Random tokens dropped in training, after the above."})
+    initial_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "After training, weights = initial_weight * initial + (1 - initial_weight) * trained, which keeps "
+            "what the pretrained model knows (WiSE-FT, Wortsman 2022)."
+        },
+    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code that comes with a Hub checkpoint."})
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the Hub checkpoint."})
+
+
+@dataclass
+class DataArguments:
+    """Which music, and how it is cut."""
+
+    data_dir: str = field(
+        default="data/irmas",
+        metadata={
+            "help": "IRMAS (extracted or its zips), `synthetic`, or a folder of one's own: train/<class>/*.wav, test/."
+        },
+    )
+    synthetic_train: int = field(default=660, metadata={"help": "Training excerpts to make for `synthetic`."})
+    synthetic_test: int = field(default=120, metadata={"help": "Test clips to make for `synthetic`."})
+    synthetic_seed: int = field(default=0, metadata={"help": "Seed of the synthetic music."})
+    corrections: str | None = field(
+        default=None, metadata={"help": "A CSV of corrected labels: path,instruments or path,drop."}
+    )
+    recording_pattern: str | None = field(
+        default=None, metadata={"help": "Own folders: a regular expression whose match in a file's name is its recording."}
+    )
+    validation_fraction: float = field(default=0.15, metadata={"help": "Share of the training recordings held out."})
+    split_seed: int = field(default=0, metadata={"help": "Seed of the validation split."})
+    max_train_clips: int | None = field(default=None, metadata={"help": "Use only so many training clips (a trial run)."})
+    max_test_clips: int | None = field(default=None, metadata={"help": "Use only so many test clips (a trial run)."})
+    preparation_processes: int | None = field(
+        default=None, metadata={"help": "Processes that decode and resample. Default: one per CPU core, 8 at most."}
+    )
+    window_seconds: float = field(default=3.0, metadata={"help": "Length of the model's input."})
+    hop_seconds: float | None = field(
+        default=None, metadata={"help": "Step between a test clip's windows. Default: half a window."}
+    )
+    aggregation: Literal["mean", "max", "mean_probability", "s1", "s2"] = field(
+        default="mean", metadata={"help": "How the windows of a clip become its scores (s1, s2: Han 2017)."}
+    )
+    threshold_split: Literal["validation", "test_half"] = field(
+        default="validation",
+        metadata={
+            "help": "Where tuned thresholds come from: validation mixtures, or (Gomez 2018) the other song-disjoint "
+            "half of the test set."
+        },
+    )
+    bootstrap_resamples: int = field(default=1000, metadata={"help": "Song resamples behind every interval."})
+
+
+@dataclass
+class AugmentationArguments:
+    """What happens to a training batch on the model's device. Everything is off by default."""
+
+    balanced_sampling: bool = field(default=False, metadata={"help": "Draw every class equally often."})
+    mix_probability: float = field(
+        default=0.0, metadata={"help": "Share of clips that are mixed with clips of other classes; labels are united."}
+    )
+    mix_max_clips: int = field(default=2, metadata={"help": "A mixture holds 2 to this many clips (5 at most)."})
+    mix_max_gain_db: float = field(default=3.0, metadata={"help": "Each partner is louder or softer by at most this."})
+    min_gain_db: float = field(default=0.0, metadata={"help": "Softest random gain."})
+    max_gain_db: float = field(default=0.0, metadata={"help": "Loudest random gain."})
+    noise_probability: float = field(default=0.0, metadata={"help": "Share of clips that get white noise."})
+    min_snr_db: float = field(default=10.0, metadata={"help": "Loudest white noise, as signal-to-noise ratio."})
+    max_snr_db: float = field(default=40.0, metadata={"help": "Softest white noise, as signal-to-noise ratio."})
+    polarity_inversion_probability: float = field(default=0.0, metadata={"help": "Share of clips with flipped sign."})
+    max_time_shift_seconds: float = field(default=0.0, metadata={"help": "Largest circular shift, either way."})
+    time_masks: int = field(default=0, metadata={"help": "SpecAugment: masks along time."})
+    max_time_mask_frames: int = field(default=0, metadata={"help": "SpecAugment: longest mask along time."})
+    frequency_masks: int = field(default=0, metadata={"help": "SpecAugment: masks along frequency."})
+    max_frequency_mask_bins: int = field(default=0, metadata={"help": "SpecAugment: widest mask along frequency."})
+    audiomentations: str | None = field(
+        default=None,
+        metadata={
+            "help": "A list of audiomentations transforms, run on the CPU: [{PitchShift: {p: 0.5}}, ...] (JSON on the shell)."
+        },
+    )
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Return whether this CPU has a bf16 matrix unit (Intel AMX): there bf16 training is about twice as fast as fp32."""
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+@dataclass
+class IrmasTrainingArguments(TrainingArguments):
+    """transformers' TrainingArguments with this project's defaults and a few fields more."""
+
+    bf16: bool | None = field(
+        default=None, metadata={"help": "Mixed precision. Default: where the hardware multiplies bf16 matrices."}
+    )
+    torch_compile: bool | None = field(default=None, metadata={"help": "Compile the model. Default: on CUDA only."})
+    report_to: None | str | list[str] = field(
+        default="none", metadata={"help": "tensorboard, trackio, wandb ...: nothing is sent anywhere by default."}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation mixtures."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to write a checkpoint."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep: the best and the last."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint by validation."})
+    metric_for_best_model: str | None = field(default="map", metadata={"help": "Validation figure that chooses it."})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Windows per batch in evaluation."})
+    logging_steps: float = field(default=10, metadata={"help": "Log the loss every so many steps."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Batches are made from raw columns: keep False."})
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "Each layer learns this much slower than the one above it (BEiT, Bao 2021)."}
+    )
+    one_cycle: bool = field(
+        default=False, metadata={"help": "torch's OneCycleLR in place of lr_scheduler_type (Smith 2018)."}
+    )
+    weight_averaging: Literal["none", "ema"] = field(
+        default="none", metadata={"help": "ema: evaluate and keep an exponential moving average of the weights."}
+    )
+    averaging_decay: float = field(default=0.999, metadata={"help": "Decay of that average per step."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Discard an unfinished run of another recipe in the output folder."}
+    )
+
+    def __post_init__(self) -> None:
+        cuda = torch.cuda.is_available() and not self.use_cpu
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and (torch.cuda.is_bf16_supported() if cuda else cpu_multiplies_bf16())
+        if self.torch_compile is None:
+            self.torch_compile = cuda
+        super().__post_init__()
+
+
+@dataclass
+class Recipe:
+    """The resolved parameters of a run; `given` holds the Trainer's fields that were set by the YAML or on the shell."""
+
+    model: ModelArguments
+    data: DataArguments
+    augmentation: AugmentationArguments
+    training: IrmasTrainingArguments
+    given: dict
+
+    def values(self) -> dict:
+        """Return every field of ours and every Trainer field that was set, as one flat mapping that can be run again."""
+        values = {}
+        for part in (self.model, self.data, self.augmentation):
+            values |= dataclasses.asdict(part)
+        values |= self.given
+        return {name: value for name, value in values.items() if value is not None}
+
+    def save(self, path: Path) -> None:
+        """Write the resolved recipe as YAML."""
+        path.write_text(yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+class RecipeParser(HfArgumentParser):
+    """transformers' parser of dataclasses, whose errors are one sentence."""
+
+    def error(self, message: str) -> None:
+        raise UserError(f"{message[0].upper()}{message[1:]} (`python run_irmas.py --help` lists every field).")
+
+
+PARTS = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
+
+# Fields that say how this start is to go, not what the run is.
+START_FIELDS = {"resume_from_checkpoint", "overwrite_output_dir", "hub_token", "local_rank"}
+
+
+def parse_recipe(arguments: list[str]) -> Recipe:
+    """Read `RECIPE.yaml [--field value ...]`: the YAML's values become defaults, the command line wins.
+
+    Args:
+        arguments: the command line without the program's name. Without a recipe it is `recipes/ast/finetune.yaml`.
+    Raises:
+        UserError: a missing or unreadable recipe, an unknown key (the nearest known one is named), a wrong value.
+    """
+    path = Path("recipes/ast/finetune.yaml")
+    if arguments and not arguments[0].startswith("--"):
+        path, arguments = Path(arguments[0]), arguments[1:]
+    elif not {"--help", "-h"} & set(arguments):
+        path = Path(__file__).parents[1] / path
+    parser = RecipeParser(
+        PARTS, prog="run_irmas.py RECIPE.yaml", description="Train, evaluate and report one recipe.", allow_abbrev=False
+    )
+    known = {action.dest: action for action in parser._actions}
+    from_recipe = [] if {"--help", "-h"} & set(arguments) else recipe_as_arguments(path, known)
+    for item in arguments:
+        if item.startswith("--") and (name := item[2:].split("=")[0].replace("-", "_").removeprefix("no_")) not in known:
+            raise UserError(f"--{name} is no field of a recipe{nearest(name, known)}")
+    default_output = ["--output_dir", str(Path("runs", run_name(path)))]
+    untouched = vars(parser.parse_args([]))
+    namespace = vars(parser.parse_args([*default_output, *from_recipe, *arguments]))
+    parts = [part(**{item.name: namespace[item.name] for item in dataclasses.fields(part) if item.init}) for part in PARTS]
+    model, data, augmentation, training = parts
+    given = {
+        item.name: namespace[item.name]
+        for item in dataclasses.fields(training)
+        if item.init and item.name not in START_FIELDS and namespace[item.name] != untouched[item.name]
+    }
+    for part, name in ((model, "model_config"), (model, "feature_extractor_config"), (augmentation, "audiomentations")):
+        setattr(part, name, from_json(name, getattr(part, name)))
+    recipe = Recipe(model, data, augmentation, training, given)
+    check(recipe)
+    return recipe
+
+
+def recipe_as_arguments(path: Path, known: dict) -> list[str]:
+    """Return a YAML recipe as command-line arguments, so that argparse converts and checks both in the same way."""
+    if not path.is_file():
+        raise UserError(f"There is no recipe {path}: name one of recipes/**/*.yaml, or a verb such as `predict`.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is no recipe: it must hold `field: value` lines.")
+    arguments = []
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"{path}: `{name}` is no field of a recipe{nearest(str(name), known)}")
+        if isinstance(value, dict) or (isinstance(value, list) and known[name].nargs != "+"):
+            arguments.append(f"--{name}={json.dumps(value)}")
+        elif isinstance(value, list):
+            arguments += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            arguments.append(f"--{name}={value}")
+    return arguments
+
+
+def nearest(name: str, known: dict) -> str:
+    """Return the end of the sentence about an unknown field: the nearest known one, if any is near."""
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{matches[0]}`?" if matches else "; `python run_irmas.py --help` lists them all."
+
+
+def run_name(recipe: Path) -> str:
+    """Return the name of a recipe's run folder: recipes/ast/finetune.yaml -> ast-finetune."""
+    folders = recipe.resolve().parts
+    inside = folders[folders.index("recipes") + 1 : -1] if "recipes" in folders else ()
+    return "-".join([*inside, recipe.stem])
+
+
+def from_json(name: str, value):
+    """Return a mapping or list given as JSON (on the shell) or already parsed (None stays None)."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--{name} is no valid JSON: {error}") from error
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse contradictions before any work is done.
+
+    Raises:
+        UserError: naming the field and the way out.
+    """
+    model, data, augmentation, training = recipe.model, recipe.data, recipe.augmentation, recipe.training
+    if data.window_seconds <= 0:
+        raise UserError(f"--window_seconds must be positive, not {data.window_seconds}.")
+    if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
+        raise UserError(f"--hop_seconds must lie between 0 and the window ({data.window_seconds}), not {data.hop_seconds}.")
+    if not 0 < data.validation_fraction < 1:
+        raise UserError(f"--validation_fraction must lie between 0 and 1, not {data.validation_fraction}.")
+    for name in ("mix_probability", "noise_probability", "polarity_inversion_probability"):
+        if not 0 <= getattr(augmentation, name) <= 1:
+            raise UserError(f"--{name} must lie between 0 and 1, not {getattr(augmentation, name)}.")
+    if not 2 <= augmentation.mix_max_clips <= 5:
+        raise UserError(f"--mix_max_clips must be 2 to 5, not {augmentation.mix_max_clips}.")
+    for low, high in (("min_gain_db", "max_gain_db"), ("min_snr_db", "max_snr_db")):
+        if getattr(augmentation, low) > getattr(augmentation, high):
+            raise UserError(f"--{low} is greater than --{high}: swap them.")
+    if min(model.patchout_time, model.patchout_frequency, model.patchout_tokens) < 0:
+        raise UserError("--patchout_time, --patchout_frequency and --patchout_tokens count patches: none may be negative.")
+    if not 0 <= model.initial_weight <= 1:
+        raise UserError(f"--initial_weight must lie between 0 and 1, not {model.initial_weight}.")
+    if not 0 < training.layer_decay <= 1:
+        raise UserError(f"--layer_decay must lie above 0 and at most at 1, not {training.layer_decay}.")
+    if training.weight_averaging != "none" and training.fsdp:
+        raise UserError("--weight_averaging ema keeps a whole copy of the weights and cannot run under FSDP: use none.")
+    if model.model_config and not isinstance(model.model_config, dict):
+        raise UserError("--model_config must be a mapping, such as {hidden_size: 192}.")

@@ -1,0 +1,193 @@
+"""From a recipe to a model and its feature extractor: load strictly, fit the window, start the head, freeze."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+
+from irmas_dataset.errors import UserError
+from irmas_dataset.labels import AUDIOSET_LABELS, readable_name
+from models import ARCHITECTURES
+from training import ast
+from training.arguments import ModelArguments
+
+logger = logging.getLogger(__name__)
+
+PATCHOUT_FIELDS = ("patchout_time", "patchout_frequency", "patchout_tokens")
+
+
+def load_model(
+    arguments: ModelArguments, classes: list[str], window_seconds: float
+) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Return the recipe's model, with one output a class and the window's length, and its feature extractor.
+
+    Args:
+        classes: the dataset's class codes, in the order of its ClassLabel.
+        window_seconds: length of the model's input.
+    Raises:
+        UserError: a checkpoint that is not there, incomplete, or does not know the instruments it should start from.
+    """
+    labels = [readable_name(code) for code in classes]
+    if arguments.model_name_or_path:
+        model, extractor = load_pretrained(arguments)
+    else:
+        model, extractor = from_scratch(arguments, labels, window_seconds)
+    fit_window(model, extractor, window_seconds)
+    start_head(model, labels, arguments.head_initialization)
+    apply_patchout(model, arguments)
+    if arguments.freeze == "backbone":
+        freeze_backbone(model)
+    model.config.problem_type = "multi_label_classification"
+    model.accepts_loss_kwargs = False  # else the Trainer leaves dividing by accumulation steps to a loss that does not
+    return model, extractor
+
+
+def from_scratch(
+    arguments: ModelArguments, labels: list[str], window_seconds: float
+) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Return a randomly initialised model of one of the project's architectures."""
+    if arguments.architecture not in ARCHITECTURES:
+        raise UserError(f"--architecture {arguments.architecture} is not one of {', '.join(sorted(ARCHITECTURES))}.")
+    config_class, extractor_class, model_class = ARCHITECTURES[arguments.architecture]
+    fields = dict(arguments.model_config or {})
+    extractor_fields = dict(arguments.feature_extractor_config or {})
+    if arguments.architecture == "ast":
+        fields["max_length"] = extractor_fields["max_length"] = ast.frames_in(window_seconds)
+    check_fields(fields, config_class(), "model_config")
+    check_fields(extractor_fields, extractor_class(), "feature_extractor_config")
+    try:
+        config = config_class(**fields, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+        return model_class(config), extractor_class(**extractor_fields)
+    except ValueError as error:
+        raise UserError(f"--model_config is not possible for {arguments.architecture}: {error}") from error
+
+
+def check_fields(fields: dict, known: object, flag: str) -> None:
+    """Refuse a field that the configuration does not have: transformers would take it silently."""
+    for name in fields:
+        if not hasattr(known, name):
+            raise UserError(f"--{flag}: {type(known).__name__} has no field `{name}`.")
+
+
+def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Load a checkpoint from a folder or the Hub, whole: no missing, unexpected or re-shaped weight is accepted."""
+    name = arguments.model_name_or_path
+    options = {"revision": arguments.model_revision, "trust_remote_code": arguments.trust_remote_code}
+    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+        raise UserError(f"{name} holds no config.json: --model_name_or_path takes a Hub id or a folder with a saved model.")
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+        extractor = AutoFeatureExtractor.from_pretrained(name, **options)
+        check_fields(arguments.model_config or {}, config, "model_config")
+        check_fields(arguments.feature_extractor_config or {}, extractor, "feature_extractor_config")
+        for field, value in (arguments.model_config or {}).items():
+            setattr(config, field, value)
+        for field, value in (arguments.feature_extractor_config or {}).items():
+            setattr(extractor, field, value)
+        model, report = AutoModelForAudioClassification.from_pretrained(
+            name, config=config, output_loading_info=True, dtype=torch.float32, **options
+        )
+    except OSError as error:
+        raise UserError(
+            f"The checkpoint {name} is neither a folder here nor in the Hub's local cache, and could not be fetched "
+            f"({first_sentence(error)}): connect, fetch it elsewhere with `hf download {name}`, or name a folder with "
+            "--model_name_or_path."
+        ) from error
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"The checkpoint {name} could not be loaded: {first_sentence(error)}") from error
+    wrong = {kind: sorted(map(str, report[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    if any(wrong.values()):
+        found = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
+        raise UserError(f"The checkpoint {name} does not fit its configuration ({found}): fetch it again.")
+    return model, extractor
+
+
+def first_sentence(error: Exception) -> str:
+    """Return the first line of an error, without its final stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(". ")
+
+
+def fit_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, window_seconds: float) -> None:
+    """Make model and feature extractor take exactly the window. Only AST has a fixed length; the others take any."""
+    if model.config.model_type != "audio-spectrogram-transformer":
+        return
+    frames = ast.frames_in(window_seconds, extractor.sampling_rate)
+    if frames != model.config.max_length:
+        ast.crop_to_frames(model, frames)
+    extractor.max_length = frames
+
+
+def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Return the name and the module of the last linear layer, which gives the logits."""
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return linear[-1]
+
+
+def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -> None:
+    """Give the model one output a label, in place; each starts from the checkpoint's row for it, looked up by name.
+
+    A row is found under the label's own name (a model trained on the same classes) or its AudioSet name. A label that
+    the checkpoint does not know starts fresh, and a warning names it.
+    """
+    own_names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    if own_names == labels:
+        return
+    row_of = {name: row for row, name in enumerate(own_names)}
+    rows = [row_of.get(label, row_of.get(AUDIOSET_LABELS.get(label))) for label in labels]
+    name, old = output_layer(model)
+    new = nn.Linear(old.in_features, len(labels))
+    nn.init.trunc_normal_(new.weight, std=getattr(model.config, "initializer_range", 0.02))
+    nn.init.zeros_(new.bias)
+    if initialization == "labels":
+        with torch.no_grad():
+            for row, source in enumerate(rows):
+                if source is not None:
+                    new.weight[row] = old.weight[source]
+                    new.bias[row] = old.bias[source]
+        unknown = [label for label, source in zip(labels, rows, strict=True) if source is None]
+        if unknown:
+            logger.warning("The checkpoint has no class for %s: the head starts fresh there.", ", ".join(unknown))
+    model.set_submodule(name, new)
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+    model.num_labels = len(labels)
+
+
+def missing_labels(model: PreTrainedModel, labels: list[str]) -> list[str]:
+    """Return the labels that a checkpoint's head does not name, under their own or AudioSet's name."""
+    names = set(model.config.id2label.values())
+    return [label for label in labels if label not in names and AUDIOSET_LABELS.get(label) not in names]
+
+
+def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
+    """Switch on patchout: AST by a hook, a model of ours by its own configuration."""
+    counts = {name: getattr(arguments, name) for name in PATCHOUT_FIELDS}
+    if not any(counts.values()):
+        return
+    if model.config.model_type == "audio-spectrogram-transformer":
+        ast.add_patchout(model, *counts.values())
+    elif all(hasattr(model.config, name) for name in PATCHOUT_FIELDS):
+        for name, count in counts.items():
+            setattr(model.config, name, count)
+    else:
+        raise UserError(f"{model.config.model_type} has no patches to drop: remove patchout_* from the recipe.")
+
+
+def freeze_backbone(model: PreTrainedModel) -> None:
+    """Leave only the last linear layer trainable."""
+    model.requires_grad_(False)
+    output_layer(model)[1].requires_grad_(True)
+
+
+def device_features(extractor: SequenceFeatureExtractor):
+    """Return a function from waveforms (batch, samples) in [-1, 1] to features, batched, on the waveforms' device.
+
+    It gives what the saved feature extractor gives (tested to 1e-3).
+    """
+    if hasattr(extractor, "extract"):
+        return extractor.extract
+    return ast.AstFeatures(extractor)

@@ -1,0 +1,222 @@
+"""transformers' Trainer with features and augmentation on the device, layer-wise rates and weight averaging."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback
+
+from training.augmentation import Augmentation
+
+AVERAGE_FILE = "averaged.safetensors"
+
+
+class InstrumentTrainer(Trainer):
+    """A Trainer whose batches are int16 waveforms (batch, samples) and labels (batch, classes)."""
+
+    def __init__(self, *args, features: Callable, augmentation: Augmentation | None = None, **kwargs) -> None:
+        """`features` maps waveforms (batch, samples) in [-1, 1] to the model's input on the device.
+
+        Without `augmentation` a training clip must be as long as the window.
+        """
+        super().__init__(*args, **kwargs)
+        self.features = features
+        self.augmentation = augmentation
+        self.average: AveragedModel | None = None
+        self._step_and_batch = (-1, 0)
+        if self.args.weight_averaging == "ema":
+            self.add_callback(WeightAveraging(self))
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        """Turn a batch of waveforms into features on the device, augmented in training."""
+        inputs = super()._prepare_inputs(inputs)
+        waveforms = inputs["waveforms"].float() / 2**15
+        labels = inputs["labels"]
+        if not self.model.training or self.augmentation is None:
+            return {"input_values": self.features(waveforms), "labels": labels}
+        with self._seeded():
+            waveforms, labels = self.augmentation.waveforms(waveforms, labels)
+            features = self.augmentation.features(self.features(waveforms))
+        return {"input_values": features, "labels": labels}
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Seed torch by run, step, batch within the step and process, so that a resumed run augments as an unbroken one."""
+        step, batch = self._step_and_batch
+        batch = batch + 1 if step == self.state.global_step else 0
+        self._step_and_batch = (self.state.global_step, batch)
+        seed = hash((self.args.seed, self.state.global_step, batch, self.args.process_index)) % 2**63
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            yield
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler:
+        """Shuffle, balanced if asked for; an epoch is a whole number of global batches, so that shapes never change."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        step = self.args.train_batch_size * self.args.world_size
+        return EpochSampler(dataset.labels, self.args.seed, multiple_of=step, balanced=dataset.balanced)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """AdamW groups with no decay on norms and biases, and a lower rate for lower layers."""
+        if self.optimizer is None:
+            network = self.model if model is None else model
+            decayed = set(self.get_decay_parameter_names(network))
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, network)
+            groups = parameter_groups(
+                network, decayed, options["lr"], self.args.weight_decay, layer_decay=self.args.layer_decay
+            )
+            self.optimizer = optimizer_class(groups, **options)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        """The recipe's schedule; `one_cycle` is torch's OneCycleLR with `warmup_steps` (a fraction or a number) up."""
+        if not self.args.one_cycle or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        optimizer = self.optimizer if optimizer is None else optimizer
+        warmup = self.args.get_warmup_steps(num_training_steps) / num_training_steps
+        self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=num_training_steps + 1,
+            pct_start=warmup or 0.3,
+            cycle_momentum=False,
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def floating_point_ops(self, inputs: dict) -> int:
+        """Leave counting operations to the benchmark: transformers' estimate counts tokens of text."""
+        return 0
+
+    def evaluation_loop(self, *args, **kwargs):
+        """Evaluate the averaged weights where there are any."""
+        with self.averaged_weights():
+            return super().evaluation_loop(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Put the averaged weights into the model for a while."""
+        if self.average is None:
+            yield
+            return
+        trained = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average.module.state_dict())
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(trained)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Save a checkpoint, with the average beside the trained weights that a resumed run needs."""
+        super()._save(output_dir, state_dict)
+        if self.average is not None and self.args.should_save:
+            averaged = {name: tensor.contiguous() for name, tensor in self.average.module.state_dict().items()}
+            save_file(averaged | {"n_averaged": self.average.n_averaged}, Path(output_dir, AVERAGE_FILE))
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint: its average where there is one, for that is what was evaluated."""
+        super()._load_best_model()
+        self.load_average(self.state.best_model_checkpoint)
+        self.use_average()
+
+    def load_average(self, checkpoint: str | None) -> None:
+        """Read the running average of a checkpoint back."""
+        if self.average is not None and checkpoint and Path(checkpoint, AVERAGE_FILE).is_file():
+            averaged = load_file(Path(checkpoint, AVERAGE_FILE))
+            self.average.n_averaged.copy_(averaged.pop("n_averaged"))
+            self.average.module.load_state_dict(averaged)
+
+    def use_average(self) -> None:
+        """End with the averaged weights for good."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+            self.average = None
+
+
+class WeightAveraging(TrainerCallback):
+    """An exponential moving average of the weights, by torch's AveragedModel, updated after each optimizer step."""
+
+    def __init__(self, trainer: InstrumentTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        average = get_ema_multi_avg_fn(args.averaging_decay)
+        self.trainer.average = AveragedModel(self.trainer.model, multi_avg_fn=average, use_buffers=True)
+        if state.global_step:
+            self.trainer.load_average(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.trainer.average.update_parameters(self.trainer.model)
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.trainer.use_average()
+
+
+class EpochSampler(Sampler[int]):
+    """A shuffled order of the training clips, the same on every process, for a seed and an epoch.
+
+    `balanced` draws clips with replacement so that every class comes equally often. The epoch is cut to a whole number
+    of global batches (a smaller last batch would compile a second graph and weigh its clips more).
+    """
+
+    def __init__(self, labels: torch.Tensor, seed: int, multiple_of: int, balanced: bool = False) -> None:
+        """`labels` is (clips, classes), 0 or 1."""
+        self.labels, self.seed, self.balanced = labels, seed, balanced
+        self.length = len(labels) // multiple_of * multiple_of or len(labels)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; the Trainer calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 100003 + self.epoch)
+        if not self.balanced:
+            return iter(torch.randperm(len(self.labels), generator=generator)[: self.length].tolist())
+        class_weight = 1 / self.labels.sum(dim=0).clamp_min(1)
+        clip_weight = (self.labels * class_weight).sum(dim=1) / self.labels.sum(dim=1).clamp_min(1)
+        return iter(torch.multinomial(clip_weight, self.length, replacement=True, generator=generator).tolist())
+
+
+def parameter_groups(
+    model: torch.nn.Module, decayed: set[str], learning_rate: float, weight_decay: float, layer_decay: float
+) -> list[dict]:
+    """Return one optimizer group for each depth, split into parameters with and without weight decay.
+
+    Depth 0 is what comes before the first of the model's `layers`, then one for each layer, then the rest (the head).
+    A group's rate is `learning_rate * layer_decay ** (deepest - depth)` (BEiT, Bao 2021).
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    numbers = [re.search(r"\blayers\.(\d+)\.", name) for name in names]
+    deepest = max((int(number[1]) for number in numbers if number), default=-1) + 2
+    last_of_layers = max((i for i, number in enumerate(numbers) if number), default=-1)
+    groups: dict[tuple[int, bool], dict] = {}
+    parameters = dict(model.named_parameters())
+    for i, (name, number) in enumerate(zip(names, numbers, strict=True)):
+        depth = int(number[1]) + 1 if number else (deepest if i > last_of_layers else 0)
+        decays = name in decayed and parameters[name].ndim > 1
+        group = {
+            "params": [],
+            "lr": learning_rate * layer_decay ** (deepest - depth),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        groups.setdefault((depth, decays), group)["params"].append(parameters[name])
+    return list(groups.values())
+
+
+def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initial_weight: float) -> None:
+    """Set the weights to `initial_weight * initial + (1 - initial_weight) * trained` (WiSE-FT, Wortsman 2022)."""
+    trained = model.state_dict()
+    for name, tensor in trained.items():
+        if tensor.is_floating_point():
+            tensor.lerp_(initial[name].to(tensor.device), initial_weight)
+
