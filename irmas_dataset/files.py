@@ -222,10 +222,11 @@ def list_irmas(data_dir: str | Path) -> Listing | None:
         if outer in folders:
             clips += list_test_part(folders[outer], f"{outer}/{inner}", warnings)
     root = Path(os.path.abspath(data_dir))
-    if any((folder / SYNTHETIC_MARKER).exists() for folder in (root, *(found.parent for found in folders.values()))):
+    parents = [folder.parent for folder in folders.values()]
+    if any((folder / SYNTHETIC_MARKER).exists() for folder in (root, *parents)):
         title = "synthetic, IRMAS-shaped"
     else:
-        title = _title(root, clips, warnings)
+        title = _title(parents[0], clips, warnings)
     return Listing(title, root, INSTRUMENT_CODES, clips, warnings)
 
 
@@ -316,7 +317,7 @@ def _refuse_zips(data_dir: str | Path) -> None:
         )
 
 
-def _title(root: Path, clips: list[Clip], warnings: list[str]) -> str:
+def _title(home: Path, clips: list[Clip], warnings: list[str]) -> str:
     """Say what the folder is; warn where it is an IRMAS with files missing or foreign ones added."""
     names = {name.rsplit("/", 1)[-1] for name in load_index()}
     published = Counter(clip.split for clip in clips if clip.name.rsplit("/", 1)[-1] in names)
@@ -326,10 +327,10 @@ def _title(root: Path, clips: list[Clip], warnings: list[str]) -> str:
     if (published["train"], published["test"]) == (TRAINING_CLIPS, TEST_CLIPS) and not foreign:
         return "IRMAS"
     counts = f"{published['train']} of {TRAINING_CLIPS} training excerpts and {published['test']} of {TEST_CLIPS} test excerpts"
-    added = f", and {foreign} files that IRMAS does not have" if foreign else ""
+    added = f", and {foreign} that IRMAS does not have" if foreign else ""
     warnings.insert(
         0,
-        f"IRMAS in {root} is incomplete: {counts} are there{added}; figures on it do not compare with published ones, "
-        f"and `python run_irmas.py download --data_dir {root}` fetches the rest.",
+        f"IRMAS in {home} is incomplete: {counts} are there{added}; figures on it do not compare with published ones, "
+        f"and `python run_irmas.py download --data_dir {home}` fetches the rest.",
     )
     return f"incomplete IRMAS ({counts})"
