@@ -1,0 +1,92 @@
+"""Per-class thresholds from validation music that carries as many labels at once as the test set does."""
+
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+
+from irmas_metric.figures import as_arrays
+from irmas_metric.single_threshold import best_single_threshold, count_at_least, middle_of_best_plateau
+
+__all__ = ["best_single_threshold", "tune_thresholds", "validation_mixtures"]
+
+LABELS_PER_TEST_CLIP = (1236, 1278, 360)
+"""How many of IRMAS's 2,874 test clips carry one label, two, and three or more."""
+
+
+def tune_thresholds(labels, scores) -> np.ndarray:
+    """Return the threshold of each class (classes,), inside (0, 1), with the best F1 of that class.
+
+    A threshold lies in the middle of the widest interval that decides best, so that it does not hang on one clip. A
+    class that no clip carries takes the single threshold of the best micro-F1 over all classes.
+
+    Args:
+        labels: multi-hot (clips, classes) of validation mixtures, never of the test set.
+        scores: (clips, classes) in [0, 1].
+    """
+    labels, scores = as_arrays(labels, scores)
+    thresholds = np.full(labels.shape[1], best_single_threshold(labels, scores))
+    for column in np.flatnonzero(labels.any(axis=0)):
+        thresholds[column] = _best_class_threshold(labels[:, column], scores[:, column])
+    return thresholds
+
+
+def _best_class_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    positive_scores = scores[labels == 1]
+
+    def f1_at(thresholds: np.ndarray) -> np.ndarray:
+        hits = count_at_least(positive_scores, thresholds)
+        return 2 * hits / (len(positive_scores) + count_at_least(scores, thresholds))
+
+    return middle_of_best_plateau(scores, f1_at)
+
+
+def validation_mixtures(
+    labels: Sequence[Iterable[Hashable]],
+    groups: Sequence[Hashable | None],
+    seed: int,
+    proportions: Sequence[int] = LABELS_PER_TEST_CLIP,
+) -> list[tuple[int, ...]]:
+    """Return which validation clips to sum: as many mixtures as there are clips, each a tuple of their indices.
+
+    Training clips carry one label and test clips several, so a threshold tuned on single clips would not fit. Mixtures
+    of 1, 2, 3, ... clips come in the given proportions; the clips of one share no class and no recording, and its labels
+    are their union. Every clip is used about equally often. Where the classes do not allow a mixture of the wanted
+    size (two classes only, say), it is smaller. The result depends on nothing but the arguments.
+
+    Args:
+        labels: the classes of each clip.
+        groups: the recording of each clip, None where unknown.
+        seed: seed of the choice.
+        proportions: how often a mixture has 1, 2, 3, ... clips.
+    """
+    generator = np.random.default_rng(seed)
+    classes = {label: column for column, label in enumerate(dict.fromkeys(label for clip in labels for label in clip))}
+    carries = np.zeros((len(labels), len(classes)), dtype=bool)
+    for clip, clip_labels in enumerate(labels):
+        carries[clip, [classes[label] for label in clip_labels]] = True
+    recordings = _recording_indices(groups)
+    times_used = np.zeros(len(labels), dtype=int)
+    mixtures = []
+    for size in generator.permutation(_mixture_sizes(len(labels), proportions)):
+        mixture, allowed = [], np.ones(len(labels), dtype=bool)
+        while len(mixture) < size and allowed.any():
+            least_used_first = np.where(allowed, times_used + generator.random(len(labels)), np.inf)
+            clip = int(np.argmin(least_used_first))
+            mixture.append(clip)
+            times_used[clip] += 1
+            allowed &= ~carries[:, carries[clip]].any(axis=1) & (recordings != recordings[clip])
+        mixtures.append(tuple(mixture))
+    return mixtures
+
+
+def _recording_indices(groups: Sequence[Hashable | None]) -> np.ndarray:
+    """Return each clip's recording as an index (clips,); a clip whose recording is None is alone in its own."""
+    keys = [("clip", clip) if group is None else ("recording", group) for clip, group in enumerate(groups)]
+    index = {key: position for position, key in enumerate(dict.fromkeys(keys))}
+    return np.array([index[key] for key in keys], dtype=int)
+
+
+def _mixture_sizes(count: int, proportions: Sequence[int]) -> np.ndarray:
+    """Return `count` sizes (count,), 1 for the first proportion, in the proportions as closely as whole numbers can."""
+    ends = np.round(np.cumsum(proportions) / np.sum(proportions) * count).astype(int)
+    return np.repeat(np.arange(1, len(proportions) + 1), np.diff(ends, prepend=0))
