@@ -322,7 +322,7 @@ def _title(home: Path, clips: list[Clip], warnings: list[str]) -> str:
     names = {name.rsplit("/", 1)[-1] for name in load_index()}
     published = Counter(clip.split for clip in clips if clip.name.rsplit("/", 1)[-1] in names)
     foreign = len(clips) - published.total()
-    if not published:
+    if published.total() < max(foreign, 1):  # made-up names can coincide with IRMAS's
         return "IRMAS-shaped folder"
     if (published["train"], published["test"]) == (TRAINING_CLIPS, TEST_CLIPS) and not foreign:
         return "IRMAS"
