@@ -142,31 +142,26 @@ def rename_weights(
     Their file repeats the one table of relative positions in every layer. Loading it, the authors' code fills that one
     table in the order of the layers, so the last one stays, and it does here.
     """
-    expected = model.state_dict()
-    sources = {name: their_name(name) for name in expected}
-    if model.config.relative_position_embedding:
-        repeated = [
-            f"encoder.layers.{layer}.self_attn.relative_attention_bias.weight"
-            for layer in range(model.config.num_hidden_layers)
-        ]
-        sources[POSITION_BIAS] = repeated[-1]
-    else:
-        repeated = []
+    own = model.state_dict()
+    sources = {their_name(name): name for name in own if name != POSITION_BIAS}
+    if POSITION_BIAS in own:
+        layers = range(model.config.num_hidden_layers)
+        sources |= {
+            f"encoder.layers.{layer}.self_attn.relative_attention_bias.weight": POSITION_BIAS for layer in layers
+        }
     if not model.config.pretrained_head:
-        for name in ("classifier.weight", "classifier.bias"):
-            del sources[name]
+        del sources["predictor.weight"], sources["predictor.bias"]
 
-    missing = sorted({*sources.values(), *repeated} - weights.keys())
-    unexpected = sorted(weights.keys() - {*sources.values(), *repeated})
+    missing = ", ".join(sorted(sources.keys() - weights.keys()))
+    unexpected = ", ".join(sorted(weights.keys() - sources.keys()))
     if missing or unexpected:
         raise UserError(
-            f"The weights of {path} do not fit its 'cfg': missing {', '.join(missing) or 'none'}; "
-            f"unexpected {', '.join(unexpected) or 'none'}."
+            f"The weights of {path} do not fit its 'cfg': missing {missing or 'none'}; unexpected {unexpected or 'none'}."
         )
-    reshaped = [theirs for ours, theirs in sources.items() if weights[theirs].shape != expected[ours].shape]
+    reshaped = [theirs for theirs, ours in sources.items() if weights[theirs].shape != own[ours].shape]
     if reshaped:
         raise UserError(f"The weights of {path} do not fit its 'cfg': other shapes of {', '.join(sorted(reshaped))}.")
-    return expected | {ours: weights[theirs].float() for ours, theirs in sources.items()}
+    return own | {ours: weights[theirs].float() for theirs, ours in sources.items()}
 
 
 def their_name(name: str) -> str:

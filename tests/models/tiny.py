@@ -3,11 +3,15 @@
 from collections.abc import Callable
 
 import torch
+from torch import nn
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 import models  # noqa: F401  registers our architectures with the Auto classes
 from irmas_dataset.labels import INSTRUMENT_NAMES
+from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
+from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
+from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
 
 SECONDS = 1.0
 """Length of the clips that the suite feeds; a model of a fixed input length is built for it."""
@@ -37,8 +41,56 @@ def tiny_ast() -> TinyModel:
     return ASTForAudioClassification(config), ASTFeatureExtractor(max_length=98)
 
 
+def tiny_beats() -> TinyModel:
+    config = BeatsConfig(
+        patch_embedding_size=12,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=24,
+        position_kernel_size=8,
+        position_groups=4,
+        layerdrop=0.1,
+        classifier_dropout=0.1,
+        **label_options(),
+    )
+    return BeatsForAudioClassification(config), BeatsFeatureExtractor()
+
+
+def tiny_passt() -> TinyModel:
+    config = PasstConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_frames=200,
+        patchout_time=2,
+        patchout_frequency=1,
+        patchout_tokens=3,
+        drop_path_rate=0.1,
+        **label_options(),
+    )
+    return PasstForAudioClassification(config), PasstFeatureExtractor(max_frames=200)
+
+
+def tiny_mobilenet() -> TinyModel:
+    model = MobileNetAudioForAudioClassification(MobileNetAudioConfig(width_mult=0.1, **label_options()))
+    # Fresh batch statistics would let the untrained maps vanish: take those of one batch of noise.
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(torch.randn(4, 100, 128))
+    for norm in norms:
+        norm.momentum = 0.01
+    return model, MobileNetAudioFeatureExtractor()
+
+
 TINY: dict[str, Callable[[], TinyModel]] = {
     "ast": tiny_ast,
+    "beats": tiny_beats,
+    "mobilenet": tiny_mobilenet,
+    "passt": tiny_passt,
 }
 """Name of an architecture -> builder; a new model adds one function and one line."""
 
