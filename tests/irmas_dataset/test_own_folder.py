@@ -1,0 +1,179 @@
+"""A folder of one's own: classes, recordings, held-out test set, labels.csv."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from irmas_dataset import describe, load_irmas
+from irmas_dataset.errors import UserError
+from irmas_dataset.own_folder import list_own_folder
+from tests.irmas_dataset.folders import write_wav
+
+
+@pytest.fixture
+def load(tmp_path):
+    return lambda data_dir, **options: load_irmas(data_dir, cache_dir=str(tmp_path / "cache"), **options)
+
+
+@pytest.fixture
+def music(tmp_path):
+    """A folder with two classes of ten files each, in nested folders and several formats."""
+    root = tmp_path / "my music"
+    for number in range(10):
+        write_wav(root / f"train/tuba/take {number}.wav", number)
+        folder = root / f"train/bass drum/session {number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        extension = ("flac", "ogg", "mp3", "WAV")[number % 4]
+        noise = np.random.default_rng(100 + number).uniform(-0.5, 0.5, 4410)
+        soundfile.write(folder / f"{number}.{extension}", noise, 44100, format=extension.upper())
+    return root
+
+
+def labels_of(split) -> list[tuple[str, ...]]:
+    feature = split.features["instruments"].feature
+    return [tuple(feature.int2str(labels)) for labels in split["instruments"]]
+
+
+def test_the_classes_are_the_folders_sorted(music, load):
+    dataset = load(music)
+    assert dataset["train"].features["instruments"].feature.names == ["bass drum", "tuba"]
+    for split in dataset.values():
+        for path, labels in zip(split["path"], labels_of(split), strict=True):
+            assert labels == (Path(path).relative_to(music).parts[1],)
+    assert sum(map(len, dataset.values())) == 20
+
+
+def test_without_test_a_part_of_the_recordings_is_held_out_and_described(music, load):
+    dataset = load(music, test_fraction_if_no_test=0.2, validation_fraction=0.25)
+    assert [len(split) for split in dataset.values()] == [12, 4, 4]
+    assert describe(dataset) == {
+        "name": "own folder my music",
+        "clips": {"train": 12, "validation": 4, "test": 4},
+        "songs": 4,
+        "classes": ["bass drum", "tuba"],
+        "test_is_held_out": True,
+    }
+    paths = [path for split in dataset.values() for path in split["path"]]
+    assert len(set(paths)) == 20
+
+
+@pytest.mark.parametrize("pattern", [r"session \d", r"train/[^/]+/(session \d|take [0-4])"])
+def test_a_pattern_makes_recordings(music, load, pattern):
+    dataset = load(music, recording_pattern=pattern, test_fraction_if_no_test=0.3)
+    assert {"session 0", "session 1"} <= {name for split in dataset.values() for name in split["recording"]}
+    recordings = [set(split["recording"]) for split in dataset.values()]
+    assert sum(map(len, recordings)) == len(set.union(*recordings))
+    assert dataset["test"]["song"] == dataset["test"]["recording"]
+
+
+def test_another_pattern_is_another_dataset(music, load):
+    counts = [
+        len(set(load(music, recording_pattern=pattern)["train"]["recording"]))
+        for pattern in (None, r"session \d", r"[^/]+$")
+    ]
+    assert counts[0] == counts[2] > counts[1]
+
+
+def test_a_broken_pattern_is_refused(music, load):
+    with pytest.raises(UserError, match="--recording_pattern"):
+        load(music, recording_pattern="(")
+
+
+def test_excerpts_named_as_in_irmas_keep_their_recording(tmp_path):
+    for number in (1, 2):
+        write_wav(tmp_path / f"train/cel/[cel][cla]0001__{number}.wav")
+    assert {clip.recording for clip in list_own_folder(tmp_path).clips} == {"cel/[cel][cla]0001"}
+
+
+def test_test_clips_come_from_class_folders_and_from_annotated_files(music, load):
+    write_wav(music / "test/tuba/deep/a.wav", 500)
+    write_wav(music / "test/b.wav", 501)
+    (music / "test/b.txt").write_text("tuba\nbass drum\n")
+    dataset = load(music)
+    assert sorted(labels_of(dataset["test"])) == [("bass drum", "tuba"), ("tuba",)]
+    assert len(dataset["train"]) + len(dataset["validation"]) == 20
+    assert describe(dataset)["test_is_held_out"] is False
+    assert describe(dataset)["songs"] == 2
+
+
+def test_a_copy_of_a_test_clip_leaves_training(music, load, caplog):
+    (music / "test/tuba").mkdir(parents=True)
+    shutil.copy(music / "train/tuba/take 0.wav", music / "test/tuba/other.wav")
+    dataset = load(music)
+    assert not any("take 0" in path for name in ("train", "validation") for path in dataset[name]["path"])
+    assert "take 0.wav is of a recording that the test set has too and is left out of training." in caplog.text
+
+
+def test_a_test_class_without_training_clips_is_named(music, load):
+    write_wav(music / "test/trombone/a.wav")
+    with pytest.raises(UserError, match="'trombone' is no class; the classes are bass drum, tuba"):
+        load(music)
+
+
+def test_a_file_outside_the_class_folders_is_named(music, load):
+    write_wav(music / "train/lost.wav")
+    with pytest.raises(UserError, match="lost.wav lies in no class folder"):
+        load(music)
+
+
+def test_a_test_folder_alone_can_be_loaded(tmp_path, load):
+    write_wav(tmp_path / "x/test/tuba/a.wav")
+    assert [len(split) for split in load(tmp_path / "x").values()] == [0, 0, 1]
+
+
+def write_table(root: Path, text: str) -> Path:
+    for number in range(4):
+        write_wav(root / f"clips/{number}.wav", number)
+    write_wav(root / "test/4.wav", 4)
+    (root / "labels.csv").write_text(text, encoding="utf-8")
+    return root
+
+
+def test_a_table_gives_several_labels_recordings_and_a_test_set(tmp_path, load):
+    root = write_table(
+        tmp_path / "x",
+        '\ufeffpath,instruments,recording\nclips/0.wav,oboe;harp,one\nclips/1.wav,"harp, oboe",one\n'
+        "clips/2.wav,harp,two\n./clips/3.wav,oboe,\ntest/4.wav,harp,five\n",
+    )
+    dataset = load(root, validation_fraction=0)
+    assert labels_of(dataset["train"]) == [("harp", "oboe"), ("harp", "oboe"), ("harp",), ("oboe",)]
+    assert dataset["train"]["recording"] == ["one", "one", "two", "clips/3.wav"]
+    assert (labels_of(dataset["test"]), dataset["test"]["song"]) == ([("harp",)], ["five"])
+
+
+def test_a_recording_of_the_test_set_leaves_training(tmp_path, load, caplog):
+    root = write_table(
+        tmp_path / "x",
+        "path,instruments,recording\nclips/0.wav,oboe,five\nclips/1.wav,harp,one\nclips/2.wav,oboe,two\ntest/4.wav,harp,five\n",
+    )
+    dataset = load(root, validation_fraction=0)
+    assert [Path(path).name for path in dataset["train"]["path"]] == ["1.wav", "2.wav"]
+    assert "clips/0.wav is of a recording that the test set has too" in caplog.text
+    assert "clips/3.wav is not in labels.csv and is left out." in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("file,label\n", "labels.csv needs the columns path and instruments"),
+        ("path,instruments\nclips/0.wav,oboe\nclips/9.wav,oboe\n", "labels.csv line 3: there is no file .*clips/9.wav"),
+        ("path,instruments\nclips/0.wav,\n", "labels.csv line 2: clips/0.wav has no label"),
+        ("path,instruments\nclips/0.wav\n", "labels.csv line 2: clips/0.wav has no label"),
+        ("path,instruments\nclips/0.wav,a\nclips/0.wav,b\n", "names .*clips/0.wav twice"),
+        ("path,instruments\nclips/0.wav,a\ntest/4.wav,b\n", "labels.csv line 3: 'b' is no class"),
+        ("path,instruments\n", "holds no audio"),
+    ],
+)
+def test_a_broken_table_is_refused_with_its_line(tmp_path, load, text, words):
+    with pytest.raises(UserError, match=words):
+        load(write_table(tmp_path / "x", text))
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path, load):
+    root = write_table(tmp_path / "x", "")
+    (root / "labels.csv").write_bytes("path,instruments\nclips/0.wav,flûte\n".encode("latin-1"))
+    with pytest.raises(UserError, match="labels.csv is not in UTF-8"):
+        load(root)
