@@ -19,7 +19,8 @@ class ModelArguments:
     """Which network, from which weights."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A Hub id or a local folder. Without it, `architecture` is trained from scratch."}
+        default=None,
+        metadata={"help": "A Hub id or a local folder. Without it, `architecture` is trained from scratch."},
     )
     architecture: str = field(default="ast", metadata={"help": "The folder in models/ to train from scratch."})
     model_config: dict | str | None = field(
@@ -48,7 +49,9 @@ class ModelArguments:
             "what the pretrained model knows (WiSE-FT, Wortsman 2022)."
         },
     )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run model code that comes with a Hub checkpoint."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run model code that comes with a Hub checkpoint."}
+    )
     model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the Hub checkpoint."})
 
 
@@ -69,11 +72,14 @@ class DataArguments:
         default=None, metadata={"help": "A CSV of corrected labels: path,instruments or path,drop."}
     )
     recording_pattern: str | None = field(
-        default=None, metadata={"help": "Own folders: a regular expression whose match in a file's name is its recording."}
+        default=None,
+        metadata={"help": "Own folders: a regular expression whose match in a file's name is its recording."},
     )
     validation_fraction: float = field(default=0.15, metadata={"help": "Share of the training recordings held out."})
     split_seed: int = field(default=0, metadata={"help": "Seed of the validation split."})
-    max_train_clips: int | None = field(default=None, metadata={"help": "Use only so many training clips (a trial run)."})
+    max_train_clips: int | None = field(
+        default=None, metadata={"help": "Use only so many training clips (a trial run)."}
+    )
     max_test_clips: int | None = field(default=None, metadata={"help": "Use only so many test clips (a trial run)."})
     preparation_processes: int | None = field(
         default=None, metadata={"help": "Processes that decode and resample. Default: one per CPU core, 8 at most."}
@@ -137,7 +143,7 @@ class IrmasTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Mixed precision. Default: where the hardware multiplies bf16 matrices."}
     )
     torch_compile: bool | None = field(default=None, metadata={"help": "Compile the model. Default: on CUDA only."})
-    report_to: None | str | list[str] = field(
+    report_to: None | str | list[str] = field(  # noqa: RUF036 (the parser needs None first)
         default="none", metadata={"help": "tensorboard, trackio, wandb ...: nothing is sent anywhere by default."}
     )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation mixtures."})
@@ -147,7 +153,9 @@ class IrmasTrainingArguments(TrainingArguments):
     metric_for_best_model: str | None = field(default="map", metadata={"help": "Validation figure that chooses it."})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "Windows per batch in evaluation."})
     logging_steps: float = field(default=10, metadata={"help": "Log the loss every so many steps."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Batches are made from raw columns: keep False."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Batches are made from raw columns: keep False."}
+    )
     layer_decay: float = field(
         default=1.0, metadata={"help": "Each layer learns this much slower than the one above it (BEiT, Bao 2021)."}
     )
@@ -168,6 +176,8 @@ class IrmasTrainingArguments(TrainingArguments):
             self.bf16 = not self.fp16 and (torch.cuda.is_bf16_supported() if cuda else cpu_multiplies_bf16())
         if self.torch_compile is None:
             self.torch_compile = cuda
+        # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
+        self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         super().__post_init__()
 
 
@@ -226,12 +236,17 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     known = {action.dest: action for action in parser._actions}
     from_recipe = [] if {"--help", "-h"} & set(arguments) else recipe_as_arguments(path, known)
     for item in arguments:
-        if item.startswith("--") and (name := item[2:].split("=")[0].replace("-", "_").removeprefix("no_")) not in known:
+        if (
+            item.startswith("--")
+            and (name := item[2:].split("=")[0].replace("-", "_").removeprefix("no_")) not in known
+        ):
             raise UserError(f"--{name} is no field of a recipe{nearest(name, known)}")
     default_output = ["--output_dir", str(Path("runs", run_name(path)))]
     untouched = vars(parser.parse_args([]))
     namespace = vars(parser.parse_args([*default_output, *from_recipe, *arguments]))
-    parts = [part(**{item.name: namespace[item.name] for item in dataclasses.fields(part) if item.init}) for part in PARTS]
+    parts = [
+        part(**{item.name: namespace[item.name] for item in dataclasses.fields(part) if item.init}) for part in PARTS
+    ]
     model, data, augmentation, training = parts
     given = {
         item.name: namespace[item.name]
@@ -301,7 +316,9 @@ def check(recipe: Recipe) -> None:
     if data.window_seconds <= 0:
         raise UserError(f"--window_seconds must be positive, not {data.window_seconds}.")
     if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
-        raise UserError(f"--hop_seconds must lie between 0 and the window ({data.window_seconds}), not {data.hop_seconds}.")
+        raise UserError(
+            f"--hop_seconds must lie between 0 and the window ({data.window_seconds}), not {data.hop_seconds}."
+        )
     if not 0 < data.validation_fraction < 1:
         raise UserError(f"--validation_fraction must lie between 0 and 1, not {data.validation_fraction}.")
     for name in ("mix_probability", "noise_probability", "polarity_inversion_probability"):
@@ -313,7 +330,9 @@ def check(recipe: Recipe) -> None:
         if getattr(augmentation, low) > getattr(augmentation, high):
             raise UserError(f"--{low} is greater than --{high}: swap them.")
     if min(model.patchout_time, model.patchout_frequency, model.patchout_tokens) < 0:
-        raise UserError("--patchout_time, --patchout_frequency and --patchout_tokens count patches: none may be negative.")
+        raise UserError(
+            "--patchout_time, --patchout_frequency and --patchout_tokens count patches: none may be negative."
+        )
     if not 0 <= model.initial_weight <= 1:
         raise UserError(f"--initial_weight must lie between 0 and 1, not {model.initial_weight}.")
     if not 0 < training.layer_decay <= 1:

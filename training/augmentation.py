@@ -143,8 +143,8 @@ def mask_along(features: torch.Tensor, axis: int, longest: int) -> torch.Tensor:
     return masked if features.dim() == 4 else masked.squeeze(1)
 
 
-def cpu_transform(transforms: list | None):
-    """Return one callable of (samples, sampling_rate) from a recipe's `audiomentations` list, or None.
+def cpu_transform(transforms: list | None, sampling_rate: int):
+    """Return one function of float32 samples in [-1, 1] from a recipe's `audiomentations` list, or None.
 
     Each item is `{Name: {parameter: value}}` with a class of the audiomentations package.
 
@@ -166,4 +166,4 @@ def cpu_transform(transforms: list | None):
             built.append(getattr(audiomentations, name)(**(parameters or {})))
         except TypeError as error:
             raise ValueError(f"audiomentations.{name}: {error}") from error
-    return audiomentations.Compose(built)
+    return partial(audiomentations.Compose(built), sample_rate=sampling_rate)

@@ -45,7 +45,12 @@ class WindowedClips(torch.utils.data.Dataset):
     """The windows of clips of any length, in order; `scores` brings a model's logits back together clip by clip."""
 
     def __init__(
-        self, clips: Sequence[np.ndarray], labels: np.ndarray, window_samples: int, hop_samples: int, batch_size: int = 1
+        self,
+        clips: Sequence[np.ndarray],
+        labels: np.ndarray,
+        window_samples: int,
+        hop_samples: int,
+        batch_size: int = 1,
     ) -> None:
         """Cut clips of int16 (samples,) with labels (clips, classes).
 

@@ -20,19 +20,26 @@ PATCHOUT_FIELDS = ("patchout_time", "patchout_frequency", "patchout_tokens")
 
 
 def load_model(
-    arguments: ModelArguments, classes: list[str], window_seconds: float
+    arguments: ModelArguments, classes: list[str], window_seconds: float, trained: bool = True
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Return the recipe's model, with one output a class and the window's length, and its feature extractor.
 
     Args:
         classes: the dataset's class codes, in the order of its ClassLabel.
         window_seconds: length of the model's input.
+        trained: whether training follows; if not, the checkpoint must know every class.
     Raises:
         UserError: a checkpoint that is not there, incomplete, or does not know the instruments it should start from.
     """
     labels = [readable_name(code) for code in classes]
     if arguments.model_name_or_path:
         model, extractor = load_pretrained(arguments)
+        unknown = missing_labels(model, labels)
+        if unknown and not trained:
+            raise UserError(
+                f"{arguments.model_name_or_path} has no class for {', '.join(unknown)} and the recipe trains nothing: name a "
+                "checkpoint that knows them, or set --num_train_epochs."
+            )
     else:
         model, extractor = from_scratch(arguments, labels, window_seconds)
     fit_window(model, extractor, window_seconds)
@@ -77,7 +84,9 @@ def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
     name = arguments.model_name_or_path
     options = {"revision": arguments.model_revision, "trust_remote_code": arguments.trust_remote_code}
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
-        raise UserError(f"{name} holds no config.json: --model_name_or_path takes a Hub id or a folder with a saved model.")
+        raise UserError(
+            f"{name} holds no config.json: --model_name_or_path takes a Hub id or a folder with a saved model."
+        )
     try:
         config = AutoConfig.from_pretrained(name, **options)
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
@@ -148,8 +157,7 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
                 if source is not None:
                     new.weight[row] = old.weight[source]
                     new.bias[row] = old.bias[source]
-        unknown = [label for label, source in zip(labels, rows, strict=True) if source is None]
-        if unknown:
+        if unknown := missing_labels(model, labels):
             logger.warning("The checkpoint has no class for %s: the head starts fresh there.", ", ".join(unknown))
     model.set_submodule(name, new)
     model.config.id2label = dict(enumerate(labels))

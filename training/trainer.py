@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
+from irmas_dataset.errors import UserError
 from training.augmentation import Augmentation
 
 AVERAGE_FILE = "averaged.safetensors"
@@ -119,11 +120,32 @@ class InstrumentTrainer(Trainer):
             averaged = {name: tensor.contiguous() for name, tensor in self.average.module.state_dict().items()}
             save_file(averaged | {"n_averaged": self.average.n_averaged}, Path(output_dir, AVERAGE_FILE))
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Load the weights to resume from, strictly."""
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self.load_weights(resume_from_checkpoint)
+
     def _load_best_model(self) -> None:
-        """Load the best checkpoint: its average where there is one, for that is what was evaluated."""
-        super()._load_best_model()
+        """Load the best checkpoint, strictly: its average where there is one, for that is what was evaluated."""
+        if self.is_fsdp_enabled:
+            super()._load_best_model()
+            return
+        self.load_weights(self.state.best_model_checkpoint)
         self.load_average(self.state.best_model_checkpoint)
         self.use_average()
+
+    def load_weights(self, checkpoint: str) -> None:
+        """Read a checkpoint's weights into the model.
+
+        The Trainer's own way reads the file as it is, but transformers saves AST under its older key names: every
+        encoder weight would be left as it was, with a warning only. `from_pretrained` knows both names.
+        """
+        saved, report = type(self.model).from_pretrained(checkpoint, config=self.model.config, output_loading_info=True)
+        if any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+            raise UserError(f"{checkpoint} is damaged: remove it, and the run goes on from the one before.")
+        self.model.load_state_dict(saved.state_dict(), strict=True)
 
     def load_average(self, checkpoint: str | None) -> None:
         """Read the running average of a checkpoint back."""
@@ -219,4 +241,3 @@ def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initia
     for name, tensor in trained.items():
         if tensor.is_floating_point():
             tensor.lerp_(initial[name].to(tensor.device), initial_weight)
-

@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Recipe -> data -> model -> Trainer -> evaluation -> report -> Hub.
+
+accelerate launch run_irmas.py recipes/ast/finetune.yaml [--field value ...]
+python run_irmas.py VERB ...          # a file of commands/: predict, evaluate, download, ...
+"""
+
+import importlib
+import logging
+import sys
+from pathlib import Path
+
+from irmas_dataset.errors import UserError
+
+ROOT = Path(__file__).parent
+
+
+def main(arguments: list[str]) -> None:
+    """Run a verb, or train, evaluate and report a recipe."""
+    if arguments and arguments[0] in verbs():
+        importlib.import_module(f"commands.{arguments[0]}").main(arguments[1:])
+        return
+    from training import run
+    from training.arguments import parse_recipe
+
+    recipe = parse_recipe(arguments)
+    checkpoint = run.begin(recipe)
+    data = run.load_data(recipe)
+    model, feature_extractor = run.build_model(recipe, data)
+    prepared = run.prepare(recipe, data, feature_extractor.sampling_rate)
+    trainer = run.build_trainer(recipe, prepared, model, feature_extractor)
+    training = run.train(recipe, trainer, checkpoint)
+    results = run.evaluate(recipe, data, prepared, trainer, training)
+    run.save(recipe, trainer, results)
+    run.report(recipe, trainer, results)
+    run.push(recipe, trainer)
+
+
+def verbs() -> list[str]:
+    """Return the names of the files in commands/ that are verbs."""
+    return sorted(path.stem for path in (ROOT / "commands").glob("*.py") if not path.stem.startswith("_"))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

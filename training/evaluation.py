@@ -1,0 +1,164 @@
+"""The protocol: clips -> windows -> logits -> scores, the figures, predictions.parquet and results.json."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import Dataset
+from transformers import EvalPrediction, Trainer
+
+from irmas_dataset import WaveformColumn
+from irmas_metric.figures import ranking_figures
+from irmas_metric.protocol import test_results
+from irmas_metric.trivial import trivial_figures
+from training.arguments import DataArguments, Recipe
+from training.clips import Mixtures, WindowedClips, multi_hot
+from training.thresholds import tune_thresholds, validation_mixtures
+
+FIXED_THRESHOLD = 0.5
+
+
+def window_and_hop_samples(data: DataArguments, sampling_rate: int) -> tuple[int, int]:
+    """Return the window's and the hop's length in samples; the hop is half a window unless the recipe says."""
+    window = round(data.window_seconds * sampling_rate)
+    hop = round((data.hop_seconds or data.window_seconds / 2) * sampling_rate)
+    return window, max(1, hop)
+
+
+def windows_of(prepared: Dataset, data: DataArguments, sampling_rate: int, batch_size: int = 1) -> WindowedClips:
+    """Return the windows of a prepared split's clips."""
+    window, hop = window_and_hop_samples(data, sampling_rate)
+    return WindowedClips(WaveformColumn(prepared), multi_hot(prepared), window, hop, batch_size)
+
+
+def windows_of_mixtures(
+    prepared: Dataset, data: DataArguments, sampling_rate: int, batch_size: int = 1
+) -> WindowedClips:
+    """Return the windows of mixtures of 1 to 3 validation clips, in the proportions of IRMAS's test set.
+
+    Training clips carry one label and test clips several, so that single clips would tune thresholds for another task.
+    """
+    labels = multi_hot(prepared)
+    classes = [set(np.flatnonzero(row)) for row in labels]
+    members = validation_mixtures(classes, prepared["recording"], seed=data.split_seed)
+    united = np.stack([labels[list(of_one)].max(axis=0) for of_one in members])
+    window, hop = window_and_hop_samples(data, sampling_rate)
+    return WindowedClips(Mixtures(WaveformColumn(prepared), members), united, window, hop, batch_size)
+
+
+def validation_figures(windows: WindowedClips, aggregation: str) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return the Trainer's `compute_metrics`: mAP and LRAP of the clips, which need no threshold."""
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        figures = ranking_figures(windows.labels, windows.scores(prediction.predictions, aggregation))
+        return {name: float(figures[name]) for name in ("map", "lrap")}
+
+    return compute
+
+
+def clip_scores(trainer: Trainer, windows: WindowedClips, aggregation: str) -> np.ndarray:
+    """Return the model's scores (clips, classes); every process takes its share of the windows."""
+    trainer.compute_metrics = None  # belongs to the validation clips
+    return windows.scores(trainer.predict(windows).predictions, aggregation)
+
+
+def tuned_thresholds(trainer: Trainer, windows: WindowedClips, aggregation: str) -> np.ndarray:
+    """Return one threshold a class that maximises F1 on the validation mixtures."""
+    return tune_thresholds(windows.labels, clip_scores(trainer, windows, aggregation))
+
+
+def write_predictions(path: Path, test: Dataset, scores: np.ndarray, data_dir: Path) -> pd.DataFrame:
+    """Write predictions.parquet: one row a test clip with its song, instruments and one score column a class."""
+    names = test.features["instruments"].feature.names
+    frame = pd.DataFrame(
+        {
+            "clip": [os.path.relpath(clip, data_dir) for clip in test["path"]],
+            "song": test["song"],
+            "instruments": [[names[i] for i in classes] for classes in test["instruments"]],
+        }
+    )
+    frame = pd.concat([frame, pd.DataFrame(scores.astype(np.float64), columns=names)], axis=1)
+    frame.to_parquet(path)
+    return frame
+
+
+def evaluate_test(
+    test: Dataset, scores: np.ndarray, thresholds: np.ndarray | None, data: DataArguments, train_counts=None
+) -> dict:
+    """Return the `trivial` and `test` parts of results.json."""
+    labels, names = multi_hot(test), test.features["instruments"].feature.names
+    return {
+        "trivial": trivial_figures(labels, names, train_counts),
+        "test": test_results(
+            labels, scores, test["song"], names, thresholds, FIXED_THRESHOLD, resamples=data.bootstrap_resamples
+        ),
+    }
+
+
+def protocol(data: DataArguments) -> dict:
+    """Return the `protocol` part of results.json."""
+    return {
+        "window_seconds": data.window_seconds,
+        "hop_seconds": data.hop_seconds or data.window_seconds / 2,
+        "aggregation": data.aggregation,
+        "thresholds_from": "validation mixtures",
+        "bootstrap_resamples": data.bootstrap_resamples,
+    }
+
+
+def provenance(recipe: Recipe) -> dict:
+    """Return what the run depended on: recipe, commit, seed, versions."""
+    packages = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "numpy", "scikit-learn")
+    return {
+        "recipe": recipe.values(),
+        "commit": commit(),
+        "seed": recipe.training.seed,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    }
+
+
+def commit() -> str | None:
+    """Return the repository's commit, with `-dirty` after it where files differ from it; None outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory that was in use: on a GPU allocated by torch, else this process's resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device in words, with the number of CPU threads where it is the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def cpu_name() -> str:
+    """Return the processor's model name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON so that a reader never sees half a file."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,262 @@
+"""The steps of the main job, in the order in which `run_irmas.py` calls them."""
+
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from datasets import DatasetDict
+from irmas_dataset.download import ensure_irmas
+from transformers import PreTrainedModel, set_seed
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+from transformers.utils import logging as transformers_logging
+
+from irmas_dataset import describe, load_irmas
+from irmas_dataset import prepare as prepare_split
+from irmas_dataset.errors import UserError
+from irmas_dataset.synthetic import synthesize
+from models.instrument_recognition import attach_pipeline
+from training import evaluation, run_folder
+from training.arguments import Recipe
+from training.augmentation import Augmentation, cpu_transform
+from training.clips import TrainingClips, collate, multi_hot
+from training.model import device_features, load_model
+from training.model_card import write_model_card
+from training.report import draw_figures, results_table
+from training.trainer import InstrumentTrainer, interpolate
+
+EXCERPT_SECONDS = 3.0  # IRMAS's training excerpts; longer training clips of one's own are cut into such pieces
+
+
+def begin(recipe: Recipe) -> Path | None:
+    """Make the run folder ready, once for all processes; return the checkpoint to go on from, or None.
+
+    Raises:
+        UserError: the folder holds something that this run must not touch.
+    """
+    quiet_libraries(recipe)
+    with recipe.training.main_process_first(local=False, desc="the run folder"):
+        if recipe.training.process_index == 0:
+            checkpoint = run_folder.open_run_folder(recipe)
+        else:
+            checkpoint = run_folder.last_checkpoint(Path(recipe.training.output_dir))
+    if checkpoint:
+        logging.warning("Going on from %s.", checkpoint)
+    set_seed(recipe.training.seed)
+    return checkpoint
+
+
+def quiet_libraries(recipe: Recipe) -> None:
+    """Let one process speak, and only of what a user can act on."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    if recipe.training.process_index > 0:
+        logging.getLogger().setLevel(logging.ERROR)
+        transformers_logging.set_verbosity_error()
+
+
+def load_data(recipe: Recipe) -> DatasetDict:
+    """Return train, validation and test; make or download them first where the recipe says so.
+
+    Raises:
+        UserError: no data, or data that cannot be used.
+    """
+    data = recipe.data
+    folder = data_folder(recipe)
+    if data.data_dir == "synthetic":
+        synthesize(folder, train=data.synthetic_train, test=data.synthetic_test, seed=data.synthetic_seed)
+    else:
+        ensure_irmas(folder)
+    splits = load_irmas(
+        folder,
+        validation_fraction=data.validation_fraction,
+        seed=data.split_seed,
+        recording_pattern=data.recording_pattern,
+        corrections=data.corrections,
+    )
+    for split, most in (("train", data.max_train_clips), ("test", data.max_test_clips)):
+        if most is not None and most < len(splits[split]):
+            splits[split] = splits[split].shuffle(seed=data.split_seed).select(range(most))
+    for split in ("train", "validation", "test"):
+        if len(splits[split]) == 0:
+            raise UserError(f"{folder} gives no {split} clips: add recordings, or change --validation_fraction.")
+    return splits
+
+
+def data_folder(recipe: Recipe) -> Path:
+    """Return where the recipe's music is; synthetic music is kept by its size and seed."""
+    data = recipe.data
+    if data.data_dir == "synthetic":
+        return Path(f"data/synthetic-{data.synthetic_train}-{data.synthetic_test}-seed{data.synthetic_seed}")
+    return Path(data.data_dir)
+
+
+def build_model(recipe: Recipe, data: DatasetDict) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Return the recipe's model with one output a class, and its feature extractor."""
+    classes = data["train"].features["instruments"].feature.names
+    return load_model(recipe.model, classes, recipe.data.window_seconds, trained=recipe.training.num_train_epochs > 0)
+
+
+def prepare(recipe: Recipe, data: DatasetDict, sampling_rate: int) -> DatasetDict:
+    """Decode and resample every clip, once; what is cached already is only opened."""
+    clip_seconds = max(recipe.data.window_seconds, EXCERPT_SECONDS)
+    return DatasetDict(
+        {
+            name: prepare_split(
+                split,
+                sampling_rate,
+                segment_seconds=None if name == "test" else clip_seconds,
+                num_proc=recipe.data.preparation_processes,
+            )
+            for name, split in data.items()
+        }
+    )
+
+
+def build_trainer(
+    recipe: Recipe, prepared: DatasetDict, model: PreTrainedModel, extractor: SequenceFeatureExtractor
+) -> InstrumentTrainer:
+    """Return the Trainer: clips to train on, mixtures to validate on, features and augmentation on the device."""
+    data, arguments, rate = recipe.data, recipe.training, extractor.sampling_rate
+    window_samples, _ = evaluation.window_and_hop_samples(data, rate)
+    clip_samples = round(max(data.window_seconds, EXCERPT_SECONDS) * rate)
+    try:
+        transform = cpu_transform(recipe.augmentation.audiomentations, rate)
+    except ValueError as error:
+        raise UserError(f"--audiomentations: {error}.") from error
+    validation = evaluation.windows_of_mixtures(prepared["validation"], data, rate, eval_batch(recipe))
+    return InstrumentTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=TrainingClips(prepared["train"], clip_samples, recipe.augmentation.balanced_sampling, transform),
+        eval_dataset=validation,
+        data_collator=collate,
+        processing_class=extractor,
+        compute_metrics=evaluation.validation_figures(validation, data.aggregation),
+        features=device_features(extractor),
+        augmentation=Augmentation(
+            recipe.augmentation, rate, window_samples, time_axis=getattr(extractor, "time_axis", -2)
+        ),
+    )
+
+
+def eval_batch(recipe: Recipe) -> int:
+    """Return how many windows all processes evaluate at once."""
+    return recipe.training.per_device_eval_batch_size * recipe.training.world_size
+
+
+def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -> dict:
+    """Train, or not at all for 0 epochs; return the `train` part of results.json."""
+    model, arguments = trainer.model, recipe.training
+    start, clips = time.perf_counter(), 0.0
+    if arguments.num_train_epochs > 0:
+        keep = recipe.model.initial_weight
+        initial = {name: tensor.clone() for name, tensor in model.state_dict().items()} if keep else {}
+        metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
+        clips = metrics["train_samples_per_second"]
+        if keep:
+            interpolate(trainer.model, initial, keep)
+        trainer.save_state()
+    return {
+        "seconds": round(time.perf_counter() - start, 3),
+        "clips_per_second": clips,
+        "peak_memory_bytes": evaluation.peak_memory_bytes(arguments.device),
+        "device": evaluation.device_name(arguments.device),
+        "processes": arguments.world_size,
+        "precision": "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
+        "compiled": arguments.torch_compile,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "epochs": trainer.state.epoch or 0,
+        "resumed": checkpoint is not None,
+    }
+
+
+def evaluate(
+    recipe: Recipe, data: DatasetDict, prepared: DatasetDict, trainer: InstrumentTrainer, training: dict
+) -> dict:
+    """Tune thresholds on validation mixtures, score the test clips, write predictions.parquet, return the results."""
+    settings, rate = recipe.data, trainer.processing_class.sampling_rate
+    thresholds = evaluation.tuned_thresholds(trainer, trainer.eval_dataset, settings.aggregation)
+    test = evaluation.windows_of(prepared["test"], settings, rate, eval_batch(recipe))
+    scores = evaluation.clip_scores(trainer, test, settings.aggregation)
+    remember_protocol(trainer.model, settings, thresholds)
+    if trainer.is_world_process_zero():
+        run_dir = Path(recipe.training.output_dir)
+        evaluation.write_predictions(run_dir / "predictions.parquet", prepared["test"], scores, data_folder(recipe))
+    counts = multi_hot(data["train"]).sum(axis=0)
+    return {
+        **evaluation.provenance(recipe),
+        "dataset": describe(data) | {"synthetic": recipe.data.data_dir == "synthetic"},
+        "train": training,
+        "protocol": evaluation.protocol(settings),
+        **evaluation.evaluate_test(prepared["test"], scores, thresholds, settings, counts),
+    }
+
+
+def remember_protocol(model: PreTrainedModel, data, thresholds) -> None:
+    """Store in the model's configuration how it was evaluated; the pipeline does the same."""
+    protocol = evaluation.protocol(data)
+    for name in ("window_seconds", "hop_seconds", "aggregation"):
+        setattr(model.config, name, protocol[name])
+    model.config.thresholds = [round(float(threshold), 6) for threshold in thresholds]
+
+
+def save(recipe: Recipe, trainer: InstrumentTrainer, results: dict) -> None:
+    """Write the model, its feature extractor and pipeline, and the results into the run folder."""
+    run_dir = Path(recipe.training.output_dir)
+    trainer.save_model(str(run_dir))
+    if trainer.is_world_process_zero():
+        (run_dir / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to load
+        attach_pipeline(run_dir)
+        evaluation.write_json(run_dir / "results.json", results)
+
+
+def report(recipe: Recipe, trainer: InstrumentTrainer, results: dict) -> None:
+    """Draw the figures, write the model card, and say what came out and what to do next."""
+    if not trainer.is_world_process_zero():
+        return
+    run_dir = Path(recipe.training.output_dir)
+    draw_figures(run_dir)
+    write_model_card(run_dir, repo_id=recipe.training.hub_model_id)
+    print(
+        f"\n{results_table(results)}\n\nThe run folder is {run_dir}: the card is README.md, the pictures are in figures/."
+    )
+    print(next_steps(recipe, run_dir))
+
+
+def next_steps(recipe: Recipe, run_dir: Path) -> str:
+    """Return two lines to paste: tag a test clip with the model, and train on the real IRMAS."""
+    python = Path(sys.executable)
+    python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    clip = next(iter(sorted(data_folder(recipe).glob("IRMAS-TestingData-Part1/Part1/*.wav"))), "music.wav")
+    code = (
+        f"import soundfile; from transformers import pipeline; audio, rate = soundfile.read('{clip}', always_2d=True); "
+        f"print(pipeline('audio-classification', model='{run_dir}')({{'raw': audio.mean(1), 'sampling_rate': rate}}))"
+    )
+    lines = ["\nTag a clip with it:", f'  {python} -c "{code}"']
+    if recipe.data.data_dir == "synthetic":
+        lines += ["Train AST on the real IRMAS (downloads about 10 GB into data/irmas, and the checkpoint):",
+                  f"  {python} -m accelerate.commands.launch run_irmas.py recipes/ast/finetune.yaml"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def push(recipe: Recipe, trainer: InstrumentTrainer) -> None:
+    """Upload the run folder to the Hub with --push_to_hub; private unless --hub_private_repo false."""
+    arguments = recipe.training
+    if not arguments.push_when_finished or not trainer.is_world_process_zero():
+        return
+    from huggingface_hub import HfApi
+
+    run_dir = Path(arguments.output_dir)
+    api = HfApi(token=arguments.hub_token)
+    private = arguments.hub_private_repo is not False
+    repo_id = api.create_repo(arguments.hub_model_id or run_dir.name, private=private, exist_ok=True).repo_id
+    write_model_card(run_dir, repo_id=repo_id)
+    api.upload_folder(
+        repo_id=repo_id,
+        folder_path=run_dir,
+        ignore_patterns=["checkpoint-*", "runs/**", "*.tmp", "training_args.bin"],
+        commit_message=f"Upload {run_dir.name}",
+    )
+    print(f"Pushed to https://huggingface.co/{repo_id}" + (" (private)" if private else ""))

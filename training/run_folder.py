@@ -1,0 +1,71 @@
+"""A run's folder: whether it is finished, whether to go on with it, and what may be in the way."""
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from irmas_dataset.errors import UserError
+from training.arguments import Recipe
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Return whether a run got to its end: the card is written last."""
+    return (run_dir / "results.json").is_file() and (run_dir / "README.md").is_file()
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """Return the newest checkpoint that is whole (the Trainer writes its state last)."""
+    whole = [path.parent for path in run_dir.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def open_run_folder(recipe: Recipe) -> Path | None:
+    """Make the run's folder ready and return the checkpoint to go on from, or None to start anew.
+
+    An interrupted run of the same recipe goes on; a finished one is made again; one of another recipe is never mixed
+    with this one.
+
+    Raises:
+        UserError: the folder holds an unfinished run of another recipe, or --resume_from_checkpoint names no checkpoint.
+    """
+    run_dir, asked = Path(recipe.training.output_dir), recipe.training.resume_from_checkpoint
+    if asked and asked.lower() not in ("true", "last"):
+        if not (Path(asked) / "trainer_state.json").is_file():
+            raise UserError(
+                f"--resume_from_checkpoint {asked} is no checkpoint: name a folder such as {run_dir}/checkpoint-100."
+            )
+        return Path(asked)
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"--output_dir {run_dir} is a file: name a folder.")
+    found = last_checkpoint(run_dir)
+    if asked and found is None:
+        raise UserError(f"{run_dir} holds no checkpoint to resume from: leave --resume_from_checkpoint out.")
+    if found and not asked and (is_finished(run_dir) or recipe.training.overwrite_output_dir):
+        found = None
+    if found and not asked and not same_recipe(run_dir / "recipe.yaml", recipe):
+        raise UserError(
+            f"{run_dir} holds an unfinished run of another recipe: give another --output_dir, or --overwrite_output_dir to "
+            "discard it."
+        )
+    clear(run_dir, keep_checkpoints=found is not None)
+    recipe.save(run_dir / "recipe.yaml")
+    return found
+
+
+def same_recipe(path: Path, recipe: Recipe) -> bool:
+    """Return whether a saved recipe is this one."""
+    return path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")) == yaml.safe_load(
+        yaml.safe_dump(recipe.values())
+    )
+
+
+def clear(run_dir: Path, keep_checkpoints: bool) -> None:
+    """Make the folder if need be; take away what says that a run is finished and, unless they are to be used, checkpoints."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for name in ("README.md", "results.json", "predictions.parquet", "model.safetensors", "trainer_state.json"):
+        (run_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / "figures", ignore_errors=True)
+    if not keep_checkpoints:
+        for checkpoint in run_dir.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
