@@ -115,7 +115,7 @@ def test_a_test_class_without_training_clips_is_named(music, load):
 
 def test_a_file_outside_the_class_folders_is_named(music, load):
     write_wav(music / "train/lost.wav")
-    with pytest.raises(UserError, match="lost.wav lies in no class folder"):
+    with pytest.raises(UserError, match=r"lost\.wav lies in no class folder"):
         load(music)
 
 
@@ -175,5 +175,5 @@ def test_a_broken_table_is_refused_with_its_line(tmp_path, load, text, words):
 def test_a_table_in_another_encoding_is_refused(tmp_path, load):
     root = write_table(tmp_path / "x", "")
     (root / "labels.csv").write_bytes("path,instruments\nclips/0.wav,flûte\n".encode("latin-1"))
-    with pytest.raises(UserError, match="labels.csv is not in UTF-8"):
+    with pytest.raises(UserError, match=r"labels\.csv is not in UTF-8"):
         load(root)
