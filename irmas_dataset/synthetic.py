@@ -82,15 +82,15 @@ SOUNDS = {
     "cel": dict(lowest_midi=(36, 43), register_semitones=(14, 24), beats_per_note=(1, 2.5), rolloff_db=(5, 9), bright_db=(0, 2),
                 attack_seconds=(0.03, 0.1), release_seconds=(0.08, 0.25), vibrato_hz=(4.5, 6.2), vibrato_cents=(5, 25),
                 glide_cents=(0, 60), noise_db=(-40, -28), noise_hz=(1500, 3500)),
-    "cla": dict(lowest_midi=(50, 60), register_semitones=(14, 24), beats_per_note=(0.5, 1.5), rolloff_db=(5, 9), even_db=(-28, -10),
+    "cla": dict(lowest_midi=(50, 60), register_semitones=(14, 24), beats_per_note=(0.5, 1.5), rolloff_db=(5, 9), even_db=(-36, -20),
                 bright_db=(0, 2), attack_seconds=(0.015, 0.04), release_seconds=(0.04, 0.1), vibrato_cents=(0, 4),
                 noise_db=(-48, -34), noise_hz=(1500, 4000)),
-    "flu": dict(lowest_midi=(60, 69), register_semitones=(14, 24), beats_per_note=(0.5, 1.5), rolloff_db=(9, 15), bright_db=(0, 3),
+    "flu": dict(lowest_midi=(66, 74), register_semitones=(14, 24), beats_per_note=(0.5, 1.5), rolloff_db=(9, 15), bright_db=(0, 3),
                 attack_seconds=(0.03, 0.08), release_seconds=(0.05, 0.12), vibrato_hz=(4.5, 6), vibrato_cents=(2, 18),
-                tremolo=(0.05, 0.3), noise_db=(-30, -16), noise_hz=(2000, 5000)),
+                tremolo=(0.1, 0.3), noise_db=(-24, -14), noise_hz=(2000, 5000)),
     "gac": dict(lowest_midi=(40, 50), register_semitones=(16, 28), chord_notes=(1, 4.5), beats_per_note=(0.4, 1), rolloff_db=(6, 10),
-                bright_db=(2, 5), bright_seconds=(0.05, 0.25), attack_seconds=(0.001, 0.004), decay_seconds=(0.3, 1.1),
-                release_seconds=(0.05, 0.2), struck=(1, 1), detune_cents=(0, 2), noise_db=(-36, -22), noise_hz=(2000, 6000)),
+                bright_db=(2, 5), bright_seconds=(0.05, 0.25), attack_seconds=(0.001, 0.004), decay_seconds=(0.2, 0.6),
+                release_seconds=(0.05, 0.2), struck=(1, 1), detune_cents=(0, 2), noise_db=(-30, -20), noise_hz=(2000, 6000)),
     "gel": dict(lowest_midi=(40, 54), register_semitones=(14, 28), chord_notes=(1, 3.5), beats_per_note=(0.4, 1.5), rolloff_db=(5, 9),
                 bright_db=(1, 4), bright_seconds=(0.1, 0.5), attack_seconds=(0.002, 0.006), decay_seconds=(0.6, 4),
                 release_seconds=(0.05, 0.15), struck=(1, 1), vibrato_cents=(0, 15), glide_cents=(0, 80), noise_db=(-44, -30),
@@ -98,16 +98,16 @@ SOUNDS = {
     "org": dict(lowest_midi=(40, 55), register_semitones=(16, 28), chord_notes=(1.5, 4.5), beats_per_note=(0.5, 2.5),
                 attack_seconds=(0.004, 0.02), release_seconds=(0.02, 0.08), vibrato_hz=(4, 7), vibrato_cents=(0, 10),
                 tremolo=(0, 0.35), noise_db=(-50, -36)),
-    "pia": dict(lowest_midi=(38, 58), register_semitones=(16, 30), chord_notes=(1, 4.5), beats_per_note=(0.4, 1.2), rolloff_db=(7, 13),
-                bright_db=(1, 5), bright_seconds=(0.08, 0.4), attack_seconds=(0.002, 0.006), decay_seconds=(0.5, 2.5),
-                release_seconds=(0.06, 0.25), struck=(1, 1), detune_cents=(2, 8), noise_db=(-46, -32), noise_hz=(500, 2500)),
-    "sax": dict(lowest_midi=(46, 58), register_semitones=(14, 24), beats_per_note=(0.4, 1.5), rolloff_db=(4, 7), bright_db=(0, 3),
+    "pia": dict(lowest_midi=(40, 56), register_semitones=(18, 30), chord_notes=(2, 4.5), beats_per_note=(0.4, 1), rolloff_db=(7, 11),
+                bright_db=(1, 4), bright_seconds=(0.08, 0.4), attack_seconds=(0.002, 0.006), decay_seconds=(0.8, 2.5),
+                release_seconds=(0.06, 0.25), struck=(1, 1), detune_cents=(5, 12), noise_db=(-36, -26), noise_hz=(300, 900)),
+    "sax": dict(lowest_midi=(44, 54), register_semitones=(14, 22), beats_per_note=(0.4, 1.2), rolloff_db=(3, 6), bright_db=(0, 3),
                 attack_seconds=(0.015, 0.05), release_seconds=(0.04, 0.12), vibrato_hz=(4.5, 6), vibrato_cents=(4, 30),
-                glide_cents=(0, 120), noise_db=(-36, -22), noise_hz=(2000, 5000), drive=(0, 0.8)),
-    "tru": dict(lowest_midi=(54, 62), register_semitones=(12, 22), beats_per_note=(0.4, 1.5), rolloff_db=(5, 9), bright_db=(2, 5),
+                glide_cents=(20, 150), noise_db=(-30, -20), noise_hz=(2000, 5000), drive=(0.3, 1)),
+    "tru": dict(lowest_midi=(56, 63), register_semitones=(12, 22), beats_per_note=(0.4, 1.5), rolloff_db=(5, 9), bright_db=(2, 5),
                 bright_seconds=(0.04, 0.15), attack_seconds=(0.015, 0.04), release_seconds=(0.03, 0.1), vibrato_cents=(0, 12),
                 noise_db=(-48, -34)),
-    "vio": dict(lowest_midi=(55, 67), register_semitones=(14, 26), beats_per_note=(0.5, 2), rolloff_db=(4, 8), bright_db=(0, 2),
+    "vio": dict(lowest_midi=(60, 69), register_semitones=(14, 26), beats_per_note=(0.5, 2), rolloff_db=(4, 8), bright_db=(0, 2),
                 attack_seconds=(0.03, 0.1), release_seconds=(0.06, 0.2), vibrato_hz=(5, 6.5), vibrato_cents=(8, 35),
                 glide_cents=(0, 80), noise_db=(-38, -24), noise_hz=(3000, 7000)),
     "voi": dict(lowest_midi=(45, 60), register_semitones=(10, 18), beats_per_note=(0.5, 1.5), rolloff_db=(5, 9), bright_db=(0, 2),
@@ -126,10 +126,10 @@ FORMANTS = {
     "cel": ((250, 0.5, 6), (600, 0.5, 5), (1400, 0.6, 4)),
     "gac": ((110, 0.4, 5), (220, 0.4, 5), (2500, 1.0, 3)),
     "gel": ((400, 1.0, 3), (2500, 0.6, 7)),
-    "sax": ((700, 0.6, 7), (1700, 0.5, 5), (3200, 0.5, 4)),
-    "tru": ((1300, 0.8, 9), (2600, 0.6, 4)),
+    "sax": ((600, 0.5, 8), (1600, 0.4, 6), (3400, 0.4, 6)),
+    "tru": ((1300, 0.6, 12), (2600, 0.6, 5)),
     "vio": ((480, 0.3, 4), (1000, 0.5, 4), (2900, 0.5, 9)),
-    "cla": ((1500, 0.5, 4),),
+    "cla": ((1500, 0.5, 6),),
 }
 """Sound -> resonances of its body (centre in Hz, width in octaves, gain in dB)."""
 
@@ -144,7 +144,7 @@ VOWELS = tuple(
 DRAWBARS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 """The organ's pipes as multiples of half the fundamental."""
 
-ACCOMPANIMENT_DB = {"pad": (-14, -4), "bass": (-12, -2), "bells": (-18, -8)}
+ACCOMPANIMENT_DB = {"pad": (-20, -10), "bass": (-18, -7), "bells": (-26, -14)}
 """Level of the neutral parts against the leading instruments."""
 
 
@@ -192,7 +192,7 @@ def draw_part(sound: str, level_db: tuple[float, float], rng: np.random.Generato
     return Part(
         sound,
         draw_timbre(sound, rng),
-        rng.uniform(0.85, 1.18),
+        rng.uniform(0.92, 1.09),
         drawbar_gains,
         rng.uniform(*level_db),
         rng.uniform(-0.7, 0.7),
@@ -207,16 +207,16 @@ def draw_style(ensemble: tuple[str, ...], drums: bool, rng: np.random.Generator)
     return Style(
         beat_seconds=60 / rng.uniform(70, 150),
         scale=np.array([midi for midi in range(24, 108) if (midi - tonic) % 12 in steps]),
-        leads={sound: draw_part(sound, (-3, 3), rng) for sound in ensemble},
-        accompaniment=tuple(part for part in neutral if rng.random() < 0.6),
-        drums_db=rng.uniform(-14, -3) if drums else None,
+        leads={sound: draw_part(sound, (-1.5, 1.5), rng) for sound in ensemble},
+        accompaniment=tuple(part for part in neutral if rng.random() < 0.5),
+        drums_db=rng.uniform(-16, -5) if drums else None,
         drum_pattern=rng.random((3, 16))
         < np.tile([[0.7, 0.1, 0.3, 0.1], [0.05, 0.1, 0.8, 0.1], [0.9, 0.5, 0.9, 0.5]], 4),
         room_db=rng.uniform(-30, -10),
         room_seconds=rng.uniform(0.03, 0.3),
-        tilt_db=rng.uniform(-1.5, 1.5),
+        tilt_db=rng.uniform(-0.8, 0.8),
         peak_hz=np.exp(rng.uniform(np.log(200), np.log(5000))),
-        peak_db=rng.uniform(-7, 7),
+        peak_db=rng.uniform(-4, 4),
         loudness_db=rng.uniform(-10, -0.5),
         hiss_db=rng.uniform(-75, -50),
     )
