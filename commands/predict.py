@@ -1,0 +1,203 @@
+"""`run_irmas.py predict MODEL PATH...`: which instruments are heard in files and folders, for people or for programs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from commands import result_screen
+from commands.recogniser import load_recogniser
+from commands.result_table import FORMATS, ResultTable
+from commands.timeline_figure import draw_timeline
+from irmas_dataset.errors import UserError
+from models.instrument_recognition import AGGREGATIONS, InstrumentRecognitionPipeline
+
+READ_BY_SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
+READ_BY_FFMPEG = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".ac3", ".ape", ".wv")
+TIMELINE_COLUMNS = ["path", "label", "start_seconds", "end_seconds", "score"]
+
+
+def main(argv: list[str]) -> None:
+    """Recognise the instruments of every file; exits with code 1 where some could not be read."""
+    args = parse_arguments(argv)
+    files = find_audio(args.paths)
+    recognise = load_recogniser(
+        args.model,
+        device=args.device,
+        batch_size=args.batch_size,
+        trust_remote_code=args.trust_remote_code,
+        thresholds=args.threshold,
+        aggregation=args.aggregation,
+        window_seconds=args.window_seconds,
+        hop_seconds=args.hop_seconds,
+    )
+    thresholds = recognise.resolve_thresholds(args.threshold)
+    results, timelines = open_tables(args, recognise.labels)
+    todo = [file for file in files if results is None or printable(file) not in results.paths]
+    if len(todo) < len(files):
+        print(f"{len(files) - len(todo)} of {len(files)} files are in {args.output} already.", file=sys.stderr)
+    screen = None if results else open_screen(args.format, todo, recognise.labels)
+    unreadable = []
+    try:
+        for file, result in recognised(recognise, todo):
+            if "error" in result:
+                unreadable.append(result["error"])
+                continue
+            row = result_row(file, result, recognise.labels, thresholds)
+            if args.timeline:
+                draw_timeline(file, result, thresholds, picture_of(file, files, args.timeline))
+            if timelines:
+                timelines.append([timeline_row(file, segment) for segment in result["timeline"]])
+            if results:
+                results.append([row])  # last: a file whose row is there has all the rest, and --resume skips it
+            else:
+                screen.add(row, result["timeline"])
+    except KeyboardInterrupt:
+        print("Stopped." + f" {args.output} goes on with --resume." * (results is not None), file=sys.stderr)
+        raise SystemExit(130) from None
+    for output in (timelines, results, screen):
+        if output:
+            output.close()
+    if unreadable:
+        print(f"{len(unreadable)} of {len(todo)} files could not be read:", *unreadable, sep="\n  ", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Return the arguments, with `format` filled in from the name of the output; raises UserError where they disagree."""
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py predict", description="Tell which instruments are heard in audio files, and when."
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder of a run, or id of a model on the Hub")
+    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="audio files, and folders of them")
+    parser.add_argument("--format", choices=("table", *FORMATS), help="default: by the name of --output, else table")
+    parser.add_argument("--output", metavar="F", type=Path, help="write here, not to the screen: csv, json or parquet")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that --output has, and skip their files")
+    parser.add_argument("--timeline", metavar="DIR", type=Path, help="draw the instruments over time of each file here")
+    parser.add_argument(
+        "--timeline_table", metavar="F", type=Path, help="write when each is heard: csv, json or parquet"
+    )
+    parser.add_argument("--threshold", metavar="T", type=float, help="for all instruments, instead of the model's own")
+    parser.add_argument(
+        "--aggregation", choices=AGGREGATIONS, help="of the windows' scores, instead of the model's own"
+    )
+    parser.add_argument("--window_seconds", metavar="S", type=float, help="instead of the model's own")
+    parser.add_argument("--hop_seconds", metavar="S", type=float, help="instead of the model's own")
+    parser.add_argument("--batch_size", metavar="N", type=int, help="windows at once (default: 32 on a GPU, else 8)")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the first GPU, else the CPU)")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run the code that a model on the Hub brings")
+    args = parser.parse_args(argv)
+    if args.format is None:
+        args.format = format_of(args.output, "--output") if args.output else "table"
+    if args.output and args.format == "table":
+        raise UserError("--format table is for the screen; with --output choose --format csv, json or parquet.")
+    if args.format == "parquet" and not args.output:
+        raise UserError("--format parquet cannot be shown on the screen; add --output FILE.parquet.")
+    if args.resume and not args.output:
+        raise UserError("--resume needs the table to go on with; add --output FILE.")
+    if args.timeline_table and args.output and args.timeline_table.resolve() == args.output.resolve():
+        raise UserError("--output and --timeline_table name the same file; give each its own.")
+    if args.batch_size is not None and args.batch_size < 1:
+        raise UserError(f"--batch_size {args.batch_size} is too small; give 1 or more.")
+    return args
+
+
+def format_of(file: Path, flag: str) -> str:
+    """Return the format that a table's name asks for."""
+    suffix = file.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise UserError(f"{flag} {file} does not say its format; end it with .csv, .json or .parquet.")
+    return suffix
+
+
+def printable(path: Path) -> str:
+    """Return the path as text that any file and terminal takes: bytes of a name that are no UTF-8 are escaped."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def find_audio(paths: list[Path]) -> list[Path]:
+    """Return the files named, and those in the folders named that end as audio does; hidden ones are left out."""
+    found = []
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f"There is no file or folder {printable(path)}.")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in READ_BY_SOUNDFILE + READ_BY_FFMPEG
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and file.is_file()
+        ]
+        if not inside:
+            raise UserError(
+                f"{printable(path)} holds no audio files (wav, flac, mp3, ogg, ...); give a folder that does."
+            )
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def open_tables(args: argparse.Namespace, labels: list[str]) -> tuple[ResultTable | None, ResultTable | None]:
+    """Return the table of results and the table of timelines, each where it was asked for."""
+    results = timelines = None
+    timeline_format = format_of(args.timeline_table, "--timeline_table") if args.timeline_table else None
+    if args.output:
+        columns = ["path", "duration_seconds", "instruments", *labels]
+        results = ResultTable(args.output, columns, format=args.format, resume=args.resume)
+    if args.timeline_table:
+        finished = results.paths if results else None
+        timelines = ResultTable(
+            args.timeline_table, TIMELINE_COLUMNS, format=timeline_format, resume=args.resume, only_paths=finished
+        )
+    return results, timelines
+
+
+def open_screen(format: str, files: list[Path], labels: list[str]):
+    """Return what prints the results in this format; a single file gets more room than many."""
+    if format == "csv":
+        return result_screen.Csv(["path", "duration_seconds", "instruments", *labels])
+    if format == "json":
+        return result_screen.Json()
+    return result_screen.Bars() if len(files) == 1 else result_screen.Lines([printable(file) for file in files])
+
+
+def recognised(recognise: InstrumentRecognitionPipeline, files: list[Path]) -> Iterator[tuple[Path, dict]]:
+    """Yield each file with its scores and timeline, or with the error that kept it from being read."""
+    wanted = {"all_labels": True, "return_timeline": True, "return_activity": True, "skip_unreadable": True}
+    results = recognise((os.fspath(file) for file in files), **wanted)
+    yield from tqdm(zip(files, results, strict=True), total=len(files), unit="file", disable=None, leave=False)
+
+
+def result_row(file: Path, result: dict, labels: list[str], thresholds: list[float]) -> dict:
+    """Return `path`, `duration_seconds`, `instruments` (best first) and one score a label, in the model's order."""
+    scores = {entry["label"]: entry["score"] for entry in result["instruments"]}
+    needed = dict(zip(labels, thresholds, strict=True))
+    return {
+        "path": printable(file),
+        "duration_seconds": round(result["duration_seconds"], 3),
+        "instruments": [label for label, score in scores.items() if score >= needed[label]],
+        **{label: round(scores[label], 6) for label in labels},
+    }
+
+
+def timeline_row(file: Path, segment: dict) -> dict:
+    """Return one row of the table of timelines."""
+    return {
+        "path": printable(file),
+        "label": segment["label"],
+        "start_seconds": round(segment["start_seconds"], 3),
+        "end_seconds": round(segment["end_seconds"], 3),
+        "score": round(segment["score"], 6),
+    }
+
+
+def picture_of(file: Path, files: list[Path], folder: Path) -> Path:
+    """Return where the file's picture goes: in subfolders as the file is, with its suffix, so that no two collide."""
+    common = os.path.commonpath([path.absolute().parent for path in files])
+    inside = file.absolute().relative_to(common)
+    return folder / inside.with_name(inside.name + ".png")
