@@ -95,7 +95,8 @@ class PasstFeatureExtractor(SequenceFeatureExtractor):
 
     @property
     def _min_samples(self) -> int:
-        return max((self.min_frames - 1) * self.hop_length, self.fft_length // 2) + 2
+        # One more than remains after pre-emphasis: enough for `min_frames`, and to mirror half an FFT at each end.
+        return max((self.min_frames - 1) * self.hop_length, self.fft_length // 2 + 1) + 1
 
     def __call__(self, raw_speech, sampling_rate=None, return_tensors=None, **kwargs) -> BatchFeature:
         """Return `input_values` and `attention_mask` (batch, frames) of one mono clip (samples,) or several.
