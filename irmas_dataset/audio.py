@@ -59,7 +59,8 @@ def reason(error: Exception) -> str:
     """Say in words what `soundfile` or `read_mono` found wrong with a file."""
     if isinstance(error, ValueError):
         return str(error)
-    return f"cannot be read as audio ({getattr(error, 'error_string', error)})".replace(".)", ")")
+    words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return f"cannot be read as audio ({words.rstrip('.')})"
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -93,7 +94,7 @@ def prepare(
         empty.info.description = dataset.info.description
         return empty
     if num_proc is None:
-        num_proc = 1 if transform else min(os.cpu_count() or 1, max(1, len(dataset) // 64))
+        num_proc = 1 if transform else min(usable_cores(), max(1, len(dataset) // 64))
     fingerprint = Hasher.hash([dataset._fingerprint, sampling_rate, segment_seconds, transform, PREPARED_VERSION])
     with _cache_lock(dataset, fingerprint):
         return dataset.map(
@@ -107,6 +108,11 @@ def prepare(
             new_fingerprint=fingerprint,
             desc=f"Decoding audio at {sampling_rate} Hz",
         )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which on a shared machine can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cache_lock(dataset: Dataset, fingerprint: str):

@@ -15,7 +15,7 @@ import datasets
 import soundfile
 from datasets import ClassLabel, Features, List, Value
 
-from irmas_dataset.audio import read_mono, reason
+from irmas_dataset.audio import read_mono, reason, usable_cores
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.own_folder import list_own_folder
@@ -62,9 +62,16 @@ class IrmasConfig(datasets.BuilderConfig):
         self.listing = list_clips(self.data_dir, self.recording_pattern)
         facts = hashlib.sha256(f"{self.listing.title} {self.listing.classes}".encode())
         for clip in self.listing.clips:
-            status = os.stat(clip.path)
-            facts.update(f"{clip!r} {status.st_size} {status.st_mtime_ns}\n".encode(errors="backslashreplace"))
+            facts.update(f"{clip!r} {_size_and_time(clip.path)}\n".encode(errors="backslashreplace"))
         return f"{self.name}-{facts.hexdigest()[:16]}"
+
+
+def _size_and_time(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:  # a link to nowhere; the builder names it as damaged
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 class Irmas(datasets.GeneratorBasedBuilder):
@@ -93,13 +100,12 @@ class Irmas(datasets.GeneratorBasedBuilder):
                 "problem": Value("string"),
             }
         )
-        return datasets.DatasetInfo(
-            description=self.config.listing.title,
-            features=features,
-            homepage="https://doi.org/10.5281/zenodo.1290750",
-            license="CC BY-NC-SA 3.0",
-            citation=_CITATION,
-        )
+        info = datasets.DatasetInfo(description=self.config.listing.title, features=features)
+        if self.config.listing.is_irmas:
+            info.homepage = "https://doi.org/10.5281/zenodo.1290750"
+            info.license = "CC BY-NC-SA 3.0"
+            info.citation = _CITATION
+        return info
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         clips = self.config.listing.clips
@@ -107,32 +113,23 @@ class Irmas(datasets.GeneratorBasedBuilder):
         return [datasets.SplitGenerator(split, {"clips": found}) for split, found in splits.items() if found]
 
     def _generate_examples(self, clips: list[Clip]) -> Iterator[tuple[int, dict]]:
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        with ThreadPoolExecutor(min(8, usable_cores())) as threads:
             for key, (clip, facts) in enumerate(zip(clips, threads.map(read_facts, clips), strict=True)):
-                yield (
-                    key,
-                    {
-                        "path": to_text(clip.path),
-                        "instruments": list(clip.instruments),
-                        "recording": clip.recording,
-                        "song": clip.song,
-                        "genre": clip.genre,
-                        "drums": clip.drums,
-                        **facts,
-                    },
-                )
+                names = {"recording": clip.recording, "song": clip.song, "genre": clip.genre, "drums": clip.drums}
+                yield key, {"path": to_text(clip.path), "instruments": list(clip.instruments), **names, **facts}
 
 
 def read_facts(clip: Clip) -> dict:
     """Read a clip's bytes once: its md5, its duration in seconds, and what is wrong with it (None if nothing)."""
-    content = Path(clip.path).read_bytes()
-    facts = {"md5": hashlib.md5(content, usedforsecurity=False).hexdigest(), "duration": 0.0, "problem": None}
+    facts = {"md5": None, "duration": 0.0, "problem": None}
     try:
+        content = Path(clip.path).read_bytes()
+        facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             facts["duration"] = file.frames / file.samplerate
             is_plain = file.format.startswith("WAV") and file.subtype.startswith("PCM")
             if not is_plain or file.frames == 0:  # compressed files break off, floating ones hold NaN: read to the end
                 facts["duration"] = len(read_mono(file)) / file.samplerate
-    except (soundfile.LibsndfileError, ValueError) as error:
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
         facts["problem"] = reason(error)
     return facts

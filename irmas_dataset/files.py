@@ -63,6 +63,7 @@ class Listing:
     classes: tuple[str, ...]
     clips: list[Clip]
     warnings: list[str] = field(default_factory=list)
+    is_irmas: bool = False  # the published music, not something of its shape
 
 
 def parse_training_name(name: str) -> dict:
@@ -170,28 +171,33 @@ def _composed_index() -> dict[str, str]:
 def find_irmas(data_dir: str | Path) -> dict[str, Path]:
     """Find IRMAS's published folders at `data_dir` or up to two levels below it (name -> path).
 
-    `data_dir` may itself be one of them, or the inner folder of a test part.
+    `data_dir` may itself be one of them; the inner folder of a test part does for the part.
     """
     root = Path(os.path.abspath(data_dir))
-    by_name = {TRAINING_FOLDER: TRAINING_FOLDER}
-    by_name |= {outer: outer for outer, _ in TEST_FOLDERS.values()}
-    inner = {inner: outer for outer, inner in TEST_FOLDERS.values()}
-    if root.name in inner and root.parent.name not in by_name:
-        return {inner[root.name]: root}
-    if root.name in by_name or root.name in inner:
-        return {by_name.get(root.name) or inner[root.name]: root}
+    if published_folder := _published_folder(root):
+        return {published_folder: _innermost(root)}
     found: dict[str, Path] = {}
     level = [root]
     for _ in range(2):
         level = [child for folder in level for child in _visible_folders(folder)]
-        for path in [path for path in level if path.name in by_name]:
-            other = found.setdefault(path.name, path)
-            if other != path and len(other.parts) == len(path.parts):
+        names = {path: _published_folder(path) for path in level}
+        for path, name in names.items():
+            if name and len(found.setdefault(name, path).parts) == len(path.parts) and found[name] != path:
                 raise UserError(
-                    f"{data_dir} holds {path.name} twice, as {other} and as {path}: give the folder of one."
+                    f"{data_dir} holds {name} twice, as {found[name]} and as {path}: give the folder of one."
                 )
-        level = [path for path in level if path.name not in by_name]
+        level = [path for path in level if not names[path]]
     return {name: _innermost(path) for name, path in found.items()}
+
+
+def _published_folder(path: Path) -> str | None:
+    """Return which of IRMAS's folders this is, by its name; `Part1` counts where it holds annotations."""
+    if path.name == TRAINING_FOLDER:
+        return TRAINING_FOLDER
+    for outer, inner in TEST_FOLDERS.values():
+        if path.name == outer or (path.name == inner and any(path.glob("*.txt"))):
+            return outer
+    return None
 
 
 def _innermost(path: Path) -> Path:
@@ -222,12 +228,11 @@ def list_irmas(data_dir: str | Path) -> Listing | None:
         if outer in folders:
             clips += list_test_part(folders[outer], f"{outer}/{inner}", warnings)
     root = Path(os.path.abspath(data_dir))
-    parents = [folder.parent for folder in folders.values()]
-    if any((folder / SYNTHETIC_MARKER).exists() for folder in (root, *parents)):
-        title = "synthetic, IRMAS-shaped"
-    else:
-        title = _title(parents[0], clips, warnings)
-    return Listing(title, root, INSTRUMENT_CODES, clips, warnings)
+    homes = [folder.parent for folder in folders.values()]
+    if any((folder / SYNTHETIC_MARKER).exists() for folder in (root, *homes)):
+        return Listing("synthetic, IRMAS-shaped", root, INSTRUMENT_CODES, clips, warnings)
+    title = _title(homes[0], clips, warnings)
+    return Listing(title or "IRMAS-shaped folder", root, INSTRUMENT_CODES, clips, warnings, is_irmas=title is not None)
 
 
 def list_training(folder: Path) -> list[Clip]:
@@ -317,13 +322,13 @@ def _refuse_zips(data_dir: str | Path) -> None:
         )
 
 
-def _title(home: Path, clips: list[Clip], warnings: list[str]) -> str:
-    """Say what the folder is; warn where it is an IRMAS with files missing or foreign ones added."""
+def _title(home: Path, clips: list[Clip], warnings: list[str]) -> str | None:
+    """Say how much of IRMAS this is, None if nothing; warn where files are missing or foreign ones added."""
     names = {name.rsplit("/", 1)[-1] for name in load_index()}
     published = Counter(clip.split for clip in clips if clip.name.rsplit("/", 1)[-1] in names)
     foreign = len(clips) - published.total()
     if published.total() < max(foreign, 1):  # made-up names can coincide with IRMAS's
-        return "IRMAS-shaped folder"
+        return None
     if (published["train"], published["test"]) == (TRAINING_CLIPS, TEST_CLIPS) and not foreign:
         return "IRMAS"
     counts = f"{published['train']} of {TRAINING_CLIPS} training excerpts and {published['test']} of {TEST_CLIPS} test excerpts"

@@ -27,11 +27,12 @@ def load_irmas(
 ) -> DatasetDict:
     """Load IRMAS, or a folder of one's own, as a DatasetDict of train, validation and test.
 
-    Columns: path (absolute), instruments (List(ClassLabel)), recording, song, genre,
-    drums, duration (seconds), md5. Validation is `validation_fraction` of the training recordings of every class; no
-    recording, and no file with the same bytes, is on two sides. Where there is no test folder,
-    `test_fraction_if_no_test` of the recordings is held out as test.
+    Columns: path (absolute), instruments (List(ClassLabel)), recording (None in IRMAS's test set), song (of a training
+    clip: its recording), genre, drums, duration (seconds), md5. Validation is `validation_fraction` of the training
+    recordings of every class; no recording, and no file with the same bytes, is on two sides. Where there is no test
+    folder, `test_fraction_if_no_test` of the recordings is held out as test.
 
+    recording_pattern: for a folder of one's own, a regular expression that finds the recording in a clip's path.
     corrections: a CSV that drops or relabels clips before splitting (see `overlay.py`).
     cache_dir: where `datasets` keeps what was read; its own default if None.
     Raises UserError for a folder or file that cannot be used; logs one warning for each kind of fault in the data.
@@ -67,7 +68,7 @@ def describe(dataset: DatasetDict) -> dict:
     return {
         "name": test.info.description,
         "clips": {name: len(split) for name, split in dataset.items()},
-        "songs": len(set(test["song"])),
+        "songs": len(set(test["song"][:])),
         "classes": test.features["instruments"].feature.names,
         "test_is_held_out": str(test.split) == "train",  # its rows came from the builder's training split
     }
@@ -75,20 +76,17 @@ def describe(dataset: DatasetDict) -> dict:
 
 def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """Hold out a fraction of the recordings; returns what stays and what is held out."""
-    groups = merge_groups(dataset["recording"], dataset["md5"])
-    held_out = hold_out(groups, dataset["instruments"], fraction, seed)
+    groups = merge_groups(dataset["recording"][:], dataset["md5"][:])
+    held_out = hold_out(groups, dataset["instruments"][:], fraction, seed)
     rows = range(len(dataset))
     return dataset.select([i for i in rows if not held_out[i]]), dataset.select([i for i in rows if held_out[i]])
 
 
 def _without_damaged(dataset: Dataset) -> Dataset:
     """Leave out the files that the builder could not read, and say which."""
-    problems, paths = dataset["problem"], dataset["path"]
+    problems, paths = dataset["problem"][:], dataset["path"][:]
     damaged = [f"{path} ({problem})" for path, problem in zip(paths, problems, strict=True) if problem]
-    warnings: list[str] = []
-    warn_of(warnings, damaged, "is damaged and is left out", "are damaged and are left out")
-    for warning in warnings:
-        logger.warning(warning)
+    _warn_of(damaged, "is damaged and is left out", "are damaged and are left out")
     if len(damaged) == len(dataset):
         raise UserError(f"None of the {len(dataset)} audio files can be read, for example {damaged[0]}: replace them.")
     if damaged:
@@ -98,16 +96,24 @@ def _without_damaged(dataset: Dataset) -> Dataset:
 
 def _without_copies_of(test: Dataset, train: Dataset) -> Dataset:
     """Leave out the training recordings of which the test set has a recording or a copy, and say which."""
-    groups = merge_groups([*test["recording"], *train["recording"]], [*test["md5"], *train["md5"]])
+    groups = merge_groups(test["recording"][:] + train["recording"][:], test["md5"][:] + train["md5"][:])
     test_groups, train_groups = set(groups[: len(test)]), groups[len(test) :]
-    leaking = [path for path, group in zip(train["path"], train_groups, strict=True) if group in test_groups]
+    leaking = [path for path, group in zip(train["path"][:], train_groups, strict=True) if group in test_groups]
+    _warn_of(
+        leaking,
+        "is of a recording that the test set has too and is left out of training",
+        "are of recordings that the test set has too and are left out of training",
+    )
     if not leaking:
         return train
-    warnings: list[str] = []
-    message = "of a recording that the test set has too and {} left out of training"
-    warn_of(warnings, leaking, f"is {message.format('is')}", f"are {message.format('are')}")
-    logger.warning(warnings[0])
     return train.select([i for i, group in enumerate(train_groups) if group not in test_groups])
+
+
+def _warn_of(paths: list[str], singular: str, plural: str) -> None:
+    warnings: list[str] = []
+    warn_of(warnings, paths, singular, plural)
+    for warning in warnings:
+        logger.warning(warning)
 
 
 def _check_fraction(flag: str, fraction: float) -> None:

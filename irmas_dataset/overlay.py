@@ -62,8 +62,8 @@ def apply_corrections(splits: dict[str, Dataset], corrections: dict[str, list[st
     """Return the splits with the corrected labels and without the dropped clips."""
     corrected = {}
     for name, dataset in splits.items():
-        ours = {path: corrections[path] for path in dataset["path"] if path in corrections}
-        kept = [i for i, path in enumerate(dataset["path"]) if ours.get(path) != []]
+        ours = {path: corrections[path] for path in dataset["path"][:] if path in corrections}
+        kept = [i for i, path in enumerate(dataset["path"][:]) if ours.get(path) != []]
         if len(kept) < len(dataset):
             dataset = dataset.select(kept)
         relabelled = {path: labels for path, labels in ours.items() if labels}

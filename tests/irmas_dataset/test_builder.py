@@ -150,6 +150,21 @@ def test_a_single_damaged_file_with_nan_is_named(irmas, load, caplog):
     assert f"{path} (holds samples that are no finite numbers) is damaged and is left out." in caplog.text
 
 
+def test_a_link_to_nowhere_is_named(irmas, load, caplog):
+    link = irmas / "IRMAS-TrainingData/voi/[voi][pop_roc]0005__1.wav"
+    link.symlink_to(irmas / "nowhere.wav")
+    load(irmas)
+    assert f"{link} (cannot be read as audio (No such file or directory)) is damaged and is left out." in caplog.text
+
+
+def test_the_licence_is_claimed_for_irmas_alone(irmas, tmp_path, load):
+    infos = [load(irmas)["test"].info]
+    (irmas / "SYNTHETIC").touch()
+    write_wav(tmp_path / "own/train/tuba/a.wav")
+    infos += [load(irmas)["test"].info, load(tmp_path / "own")["train"].info]
+    assert [info.license for info in infos] == ["CC BY-NC-SA 3.0", "", ""]
+
+
 def test_a_folder_of_damaged_files_alone_is_refused(tmp_path, load):
     path = tmp_path / "a/IRMAS-TrainingData/voi/[voi][pop_roc]0001__1.wav"
     path.parent.mkdir(parents=True)

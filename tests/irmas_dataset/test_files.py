@@ -174,11 +174,17 @@ def test_one_extracted_part_is_enough(tmp_path, part, clips):
     assert all(clip.name.startswith(part) for clip in listing.clips)
 
 
-def test_an_inner_folder_of_a_test_part_is_found_outside_its_part(tmp_path):
-    write_wav(tmp_path / "IRTestingData-Part2/a song-1.wav")
-    (tmp_path / "IRTestingData-Part2/a song-1.txt").write_text("pia\t\n")
-    (clip,) = list_irmas(tmp_path / "IRTestingData-Part2").clips
+@pytest.mark.parametrize("data_dir", ["x", "x/IRTestingData-Part2", "."])
+def test_an_inner_folder_of_a_test_part_is_found_outside_its_part(tmp_path, data_dir):
+    write_wav(tmp_path / "x/IRTestingData-Part2/a song-1.wav")
+    (tmp_path / "x/IRTestingData-Part2/a song-1.txt").write_text("pia\t\n")
+    (clip,) = list_irmas(tmp_path / data_dir).clips
     assert clip.name == "IRMAS-TestingData-Part2/IRTestingData-Part2/a song-1.wav"
+
+
+def test_a_folder_that_is_called_part1_by_chance_is_no_irmas(tmp_path):
+    write_wav(tmp_path / "Part1/train/tuba/a.wav")
+    assert list_irmas(tmp_path / "Part1") is None
 
 
 def test_a_folder_extracted_into_one_of_its_own_name_is_stepped_into(tmp_path):
