@@ -382,6 +382,8 @@ def test_fine_tuned_checkpoint_keeps_its_labels_by_display_name(tmp_path):
     assert model.config.pretrained_head is True
     assert model.config.problem_type == "multi_label_classification"
     assert isinstance(AutoFeatureExtractor.from_pretrained(folder), BeatsFeatureExtractor)
+    code = sorted(path.name for path in folder.glob("*.py"))
+    assert code == ["configuration_beats.py", "feature_extraction_beats.py", "modeling_beats.py"]
     with pytest.raises(UserError, match="names 2 labels"):
         converted(checkpoint | {"label_dict": {0: "/m/09x0r", 1: "/m/04rlf"}}, tmp_path)
 
