@@ -1,0 +1,348 @@
+"""`predict` on real files with a tiny AST: what it prints, writes, draws, resumes and refuses."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from commands import predict
+from commands.predict import find_audio
+from commands.result_screen import clock, shortened
+from commands.result_table import ResultTable
+from irmas_dataset.errors import UserError
+from irmas_dataset.labels import INSTRUMENT_NAMES
+from models.instrument_recognition import attach_pipeline
+from tests.models.tiny import build
+
+LABELS = list(INSTRUMENT_NAMES.values())
+COLUMNS = ["path", "duration_seconds", "instruments", *LABELS]
+REPOSITORY = Path(predict.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    """A saved tiny AST that looks at 1 s every 0.5 s and is sure of itself."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    model, extractor = build("ast")
+    with torch.no_grad():
+        model.classifier.dense.weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(1))
+    model.config.update({"window_seconds": 1.0, "hop_seconds": 0.5, "aggregation": "mean", "thresholds": [0.5] * 11})
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    attach_pipeline(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def music(tmp_path) -> Path:
+    """A folder of four readable files in two subfolders, with things that are no music between them."""
+    folder = tmp_path / "music"
+    random = np.random.default_rng(0)
+    for index, name in enumerate(["a/one.wav", "a/Zwei – música.flac", "b/one.wav", 'b/three, "four".ogg']):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rate = 22_050
+        time_seconds = np.arange(int((1.3 + 0.7 * index) * rate)) / rate
+        tone = 0.3 * np.sin(2 * np.pi * 200 * (index + 1) * time_seconds) + 0.05 * random.standard_normal(
+            len(time_seconds)
+        )
+        soundfile.write(path, np.stack([tone, tone / 2], axis=1), rate)
+    (folder / "notes.txt").write_text("not music")
+    (folder / "a" / "._one.wav").write_text("what macOS leaves")
+    return folder
+
+
+def predict_csv(run: str, output: Path, *arguments: object) -> pd.DataFrame:
+    predict.main([run, *map(str, arguments), "--output", str(output), "--device", "cpu"])
+    return pd.read_csv(output)
+
+
+def test_a_folder_is_shown_as_one_aligned_line_a_file(run, music, capsys):
+    predict.main([run, str(music)])
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert lines[0] == f"In {music}:"
+    assert lines[1].split() == ["file", "length", "instruments"]
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        "a/Zwei – música.flac", "a/one.wav", "b/one.wav", 'b/three, "four".ogg',
+    ]  # fmt: skip
+    place = lines[1].index("instruments")
+    assert all(line[place - 2 : place] == "  " and line[place] != " " for line in lines[2:])
+    assert "Traceback" not in shown.err
+
+
+def test_a_single_file_is_shown_with_bars_and_when_each_is_heard(run, music, capsys):
+    predict.main([run, str(music / "b" / "one.wav"), "--threshold", "0.5"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{music / 'b' / 'one.wav'}  (0:02)"
+    heard = [line for line in lines if line.startswith("* ") and "█" in line]
+    assert heard and all("0:0" in line for line in heard)
+    shown = [line for line in lines if line[2:].startswith(tuple(LABELS))]
+    scores = [float(line[2 + len("electric guitar") :].split()[0]) for line in shown]
+    assert len(scores) == 11 and scores == sorted(scores, reverse=True)
+    assert all(line.startswith("*") == (score >= 0.5) for line, score in zip(shown, scores, strict=True))
+
+
+def test_csv_json_and_parquet_hold_the_same_rows(run, music, tmp_path, capsys):
+    table = predict_csv(run, tmp_path / "out" / "t.csv", music)
+    predict.main([run, str(music), "--output", str(tmp_path / "t.json")])
+    predict.main([run, str(music), "--output", str(tmp_path / "t.parquet")])
+    rows = json.loads((tmp_path / "t.json").read_text())
+    parquet = pd.read_parquet(tmp_path / "t.parquet")
+    assert list(table.columns) == list(parquet.columns) == list(rows[0]) == COLUMNS
+    assert table.path.tolist() == parquet.path.tolist() == [row["path"] for row in rows]
+    assert table[LABELS].to_numpy() == pytest.approx(parquet[LABELS].to_numpy())
+    assert parquet[LABELS].to_numpy() == pytest.approx(np.array([[row[label] for label in LABELS] for row in rows]))
+    assert table.instruments.fillna("").tolist() == [";".join(row["instruments"]) for row in rows]
+    assert [list(names) for names in parquet.instruments] == [row["instruments"] for row in rows]
+    assert [row["duration_seconds"] for row in rows] == [2.0, 1.3, 2.7, 3.4]
+    for row in rows:
+        assert set(row["instruments"]) == {label for label in LABELS if row[label] >= 0.5}
+        assert row["instruments"] == sorted(row["instruments"], key=lambda label: -row[label])
+    assert capsys.readouterr().out == ""
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["t.json", "t.parquet"]
+
+
+def test_csv_and_json_can_go_to_the_screen(run, music, capsys):
+    predict.main([run, str(music), "--format", "csv"])
+    from_csv = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    predict.main([run, str(music), "--format", "json"])
+    from_json = json.loads(capsys.readouterr().out)
+    assert [row["path"] for row in from_csv] == [row["path"] for row in from_json]
+    assert [float(row["cello"]) for row in from_csv] == [row["cello"] for row in from_json]
+
+
+def test_unreadable_files_are_told_at_the_end_and_the_others_are_kept(run, music, tmp_path, capsys):
+    (music / "a" / "broken.wav").write_text("no samples here")
+    (music / "b" / "empty.wav").touch()
+    with pytest.raises(SystemExit) as stopped:
+        predict_csv(run, tmp_path / "t.csv", music)
+    assert stopped.value.code == 1
+    assert len(pd.read_csv(tmp_path / "t.csv")) == 4
+    complaint = capsys.readouterr().err
+    assert "2 of 6 files could not be read" in complaint
+    assert "broken.wav is no wav" in complaint
+    assert "empty.wav is an empty file" in complaint
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_a_stopped_run_goes_on_where_it_stopped(run, music, tmp_path, suffix, capsys):
+    whole, output = tmp_path / f"whole.{suffix}", tmp_path / f"t.{suffix}"
+    timeline = tmp_path / "timeline.csv"
+    predict.main([run, str(music), "--output", str(whole), "--timeline_table", str(tmp_path / "whole timeline.csv")])
+    predict.main([run, str(music / "a"), "--output", str(output), "--timeline_table", str(timeline)])
+    if suffix == "csv":  # the run was killed in the middle of a row, and its timeline was one file ahead
+        output.write_text(output.read_text() + '"half a')
+        timeline.write_text(timeline.read_text() + f"{music}/b/one.wav,cello,0.0,1.0,0.9\nhalf")
+    else:
+        journal = output.with_name(output.name + ".journal")
+        rows = (
+            json.loads(pd.read_parquet(output).to_json(orient="records"))
+            if suffix == "parquet"
+            else json.loads(output.read_text())
+        )
+        journal.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"path": "half a')
+        output.unlink()
+    with pytest.raises(UserError, match="add --resume"):
+        predict.main([run, str(music), "--output", str(output)])
+    predict.main([run, str(music), "--output", str(output), "--timeline_table", str(timeline), "--resume"])
+    assert "2 of 4 files are in" in capsys.readouterr().err
+    read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix]
+    pd.testing.assert_frame_equal(read(output), read(whole))
+    pd.testing.assert_frame_equal(pd.read_csv(timeline), pd.read_csv(tmp_path / "whole timeline.csv"))
+    assert not list(tmp_path.glob("*.journal")) and not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_finished_run_resumed_does_nothing(run, music, tmp_path, capsys):
+    before = predict_csv(run, tmp_path / "t.csv", music)
+    pd.testing.assert_frame_equal(predict_csv(run, tmp_path / "t.csv", music, "--resume"), before)
+    assert "4 of 4 files" in capsys.readouterr().err
+
+
+def test_a_table_of_another_model_is_not_gone_on_with(run, music, tmp_path):
+    (tmp_path / "t.csv").write_text("path,oboe\nx.wav,0.5\n")
+    with pytest.raises(UserError, match=r"t\.csv has the columns of another"):
+        predict_csv(run, tmp_path / "t.csv", music, "--resume")
+    (tmp_path / "t.json").write_text("not json")
+    with pytest.raises(UserError, match=r"t\.json is no table"):
+        predict.main([run, str(music), "--output", str(tmp_path / "t.json"), "--resume"])
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_a_table_to_go_on_with(run, music, tmp_path):
+    for index in range(300):
+        (music / f"copy {index}.wav").write_bytes((music / "a" / "one.wav").read_bytes())
+    script = "import sys; from commands.predict import main; main(sys.argv[1:])"
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        run,
+        str(music),
+        "--output",
+        str(tmp_path / "t.parquet"),
+        "--batch_size",
+        "1",
+    ]
+    process = subprocess.Popen(command, cwd=REPOSITORY)
+    journal = tmp_path / "t.parquet.journal"
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "t.parquet").exists()
+    subprocess.run([*command, "--resume"], cwd=REPOSITORY, check=True)
+    table = pd.read_parquet(tmp_path / "t.parquet")
+    assert len(table) == len(set(table.path)) == 304
+
+
+def test_the_timeline_table_agrees_with_the_scores(run, music, tmp_path):
+    for suffix in ("csv", "json", "parquet"):
+        predict.main([run, str(music), "--format", "json", "--timeline_table", str(tmp_path / f"t.{suffix}")])
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert list(table.columns) == ["path", "label", "start_seconds", "end_seconds", "score"]
+    assert (table.score >= 0.5).all() and (table.start_seconds < table.end_seconds).all()
+    pd.testing.assert_frame_equal(table, pd.read_json(tmp_path / "t.json"), check_dtype=False)
+    pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "t.parquet"), check_dtype=False)
+
+
+def test_a_picture_is_drawn_for_each_file_under_a_name_of_its_own(run, music, tmp_path):
+    predict.main([run, str(music), "--timeline", str(tmp_path / "pictures"), "--format", "json"])
+    pictures = sorted(str(path.relative_to(tmp_path / "pictures")) for path in (tmp_path / "pictures").rglob("*.png"))
+    assert pictures == ["a/Zwei – música.flac.png", "a/one.wav.png", "b/one.wav.png", 'b/three, "four".ogg.png']
+    picture = np.asarray(Image.open(tmp_path / "pictures" / "a" / "one.wav.png").convert("RGB"))
+    assert picture.shape[1] == 1320
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # not an empty page
+
+
+def test_options_of_a_call_override_the_model(run, music, tmp_path):
+    own = predict_csv(run, tmp_path / "own.csv", music)
+    shorter = predict_csv(run, tmp_path / "shorter.csv", music, "--window_seconds", "0.5", "--aggregation", "max")
+    assert not np.allclose(own[LABELS], shorter[LABELS])
+    strict = predict_csv(run, tmp_path / "strict.csv", music, "--threshold", "1.01")
+    assert strict.instruments.isna().all()
+    np.testing.assert_allclose(own[LABELS], strict[LABELS])
+
+
+def test_files_are_found_once_and_hidden_ones_not_at_all(music):
+    found = find_audio([music / "a" / "one.wav", music, music / "b"])
+    assert [str(path.relative_to(music)) for path in found] == [
+        "a/one.wav", "a/Zwei – música.flac", "b/one.wav", 'b/three, "four".ogg',
+    ]  # fmt: skip
+
+
+def test_a_name_that_is_no_valid_utf8_goes_through_everything(run, tmp_path, capsys):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    soundfile.write(os.path.join(os.fsencode(folder), b"caf\xe9.wav"), np.zeros(8_000), 8_000)
+    soundfile.write(folder / "other.wav", np.zeros(8_000), 8_000)
+    predict.main([run, str(folder), "--timeline", str(tmp_path / "pictures")])
+    assert r"caf\udce9.wav" in capsys.readouterr().out
+    for suffix in ("csv", "json", "parquet"):
+        output = tmp_path / f"t.{suffix}"
+        for resume in ([], ["--resume"]):
+            predict.main([run, str(folder), "--output", str(output), *resume])
+    assert pd.read_csv(tmp_path / "t.csv").path[0].endswith(r"caf\udce9.wav")
+    assert len(pd.read_parquet(tmp_path / "t.parquet")) == 2
+    assert len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{run}", "nowhere.wav"], "There is no file or folder nowhere.wav"),
+        (["{run}", "{empty}"], "holds no audio files"),
+        (["{empty}", "{file}"], "holds no config.json; give the folder"),
+        (["{runs}", "{file}"], "did you mean .*tiny"),
+        (["{runs}/tiney", "{file}"], "There is no folder .*tiney"),
+        (["./nowhere", "{file}"], "There is no folder ./nowhere"),
+        (["{file}", "{file}"], "is a file; give the folder of a run"),
+        (["{run}", "{file}", "--device", "tpu9"], "--device tpu9 cannot be used"),
+        (["{run}", "{file}", "--output", "x.txt"], "end it with .csv, .json or .parquet"),
+        (["{run}", "{file}", "--output", "x.csv", "--format", "table"], "--format table is for the screen"),
+        (["{run}", "{file}", "--format", "parquet"], "add --output FILE.parquet"),
+        (["{run}", "{file}", "--resume"], "--resume needs"),
+        (["{run}", "{file}", "--timeline_table", "x.txt"], "--timeline_table x.txt does not say"),
+        (["{run}", "{file}", "--output", "x.csv", "--timeline_table", "x.csv"], "the same file"),
+        (["{run}", "{file}", "--batch_size", "0"], "--batch_size 0 is too small"),
+        (["{run}", "{file}", "--window_seconds", "9"], "longer than the 1.00 s"),
+        (["{run}", "{file}", "--hop_seconds", "2"], "at most window_seconds"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(run, music, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    names = {
+        "run": run,
+        "runs": str(Path(run).parent),
+        "empty": str(tmp_path / "empty"),
+        "file": str(music / "a/one.wav"),
+    }
+    with pytest.raises(UserError, match=message) as caught:
+        predict.main([argument.format(**names) for argument in arguments])
+    assert "\n" not in str(caught.value) and str(caught.value).endswith((".", "?"))
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_a_model_without_a_trained_head_is_refused(run, music, tmp_path):
+    from transformers import ASTFeatureExtractor, ASTModel
+
+    ASTModel.from_pretrained(run).save_pretrained(tmp_path / "headless")
+    ASTFeatureExtractor.from_pretrained(run).save_pretrained(tmp_path / "headless")
+    with pytest.raises(UserError, match=r"no trained classifier.*classifier\."):
+        predict.main([str(tmp_path / "headless"), str(music)])
+
+
+def test_foreign_code_runs_only_when_asked_for(run, music, tmp_path):
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    config = {"model_type": "of_a_stranger", "auto_map": {"AutoConfig": "code.StrangeConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(
+        "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\n"
+        "from transformers import PretrainedConfig\n"
+        "class StrangeConfig(PretrainedConfig):\n    model_type = 'of_a_stranger'\n"
+    )
+    with pytest.raises(UserError, match="add --trust_remote_code"):
+        predict.main([str(folder), str(music)])
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (5.9, "0:05"), (75, "1:15"), (3_725.4, "1:02:05")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+def test_long_names_lose_their_middle():
+    assert shortened("short.wav", 12) == "short.wav"
+    assert shortened("a very long name of a song.wav", 12) == "a v…song.wav"
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_enough_ends_the_run_quietly(run, music):
+    script = "import sys; from commands.predict import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", script, run, str(music), "--batch_size", "1"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    complaint = process.stderr.read()
+    assert process.wait() == 141
+    assert "Traceback" not in complaint and "BrokenPipe" not in complaint
+
+
+def test_rows_of_a_table_are_on_disk_at_once(tmp_path):
+    table = ResultTable(tmp_path / "t.csv", ["path", "instruments"], format="csv")
+    table.append([{"path": 'a,"b"\n.wav', "instruments": ["cello", "voice"]}])
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["path", "instruments"], ['a,"b"\n.wav', "cello;voice"]]
+    table.close()
