@@ -209,7 +209,6 @@ class BeatsModel(BeatsPreTrainedModel):
         self.layers = nn.ModuleList([BeatsLayer(config) for _ in range(config.num_hidden_layers)])
         if config.deep_norm:
             self.mark_deep_norm_gains()
-        self.gradient_checkpointing = False
         self.post_init()
 
     def mark_deep_norm_gains(self) -> None:

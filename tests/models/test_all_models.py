@@ -146,7 +146,8 @@ def test_gradient_checkpointing_changes_no_gradient(fresh):
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            model.gradient_checkpointing_enable()
+            model.activation_checkpointing_enable()
+            assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
         model.zero_grad()
         torch.manual_seed(0)
         model(**inputs, labels=multi_hot(model, 3)).loss.backward()
