@@ -220,6 +220,8 @@ def test_what_operating_systems_leave_behind_is_passed_over(tmp_path):
         ".DS_Store",
         ".hidden/a.wav",
         "__MACOSX/b.wav",
+        "cel/.trash/c.wav",
+        "cel/__MACOSX/d.wav",
     ):
         path = tmp_path / "IRMAS-TrainingData" / name
         path.parent.mkdir(exist_ok=True)
