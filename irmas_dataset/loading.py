@@ -38,7 +38,7 @@ def load_irmas(
     Raises UserError for a folder or file that cannot be used; logs one warning for each kind of fault in the data.
     """
     _check_fraction("--validation_fraction", validation_fraction)
-    _check_fraction("--test_fraction", test_fraction_if_no_test)
+    _check_fraction("test_fraction_if_no_test", test_fraction_if_no_test)
     root = os.path.abspath(os.path.expanduser(data_dir))
     builder = Irmas(data_dir=root, recording_pattern=recording_pattern, cache_dir=cache_dir)
     listing = builder.config.listing

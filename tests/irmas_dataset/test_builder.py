@@ -190,7 +190,8 @@ def test_a_folder_that_is_nothing_is_refused_in_one_sentence(tmp_path, load, mak
 
 
 @pytest.mark.parametrize(
-    "option, flag", [("validation_fraction", "--validation_fraction"), ("test_fraction_if_no_test", "--test_fraction")]
+    "option, flag",
+    [("validation_fraction", "--validation_fraction"), ("test_fraction_if_no_test", "test_fraction_if_no_test")],
 )
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])
 def test_an_impossible_fraction_is_refused(irmas, load, option, flag, fraction):
