@@ -1,0 +1,32 @@
+"""`run_irmas.py download --data_dir D`: fetch IRMAS from its public record, or verify a copy."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from irmas_dataset.download import ZENODO, download
+from irmas_dataset.verify import verify
+
+
+def main(argv: list[str]) -> None:
+    """Complete IRMAS in a folder, or with `--verify` compare it with the published one (exit code 1 if it differs)."""
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py download",
+        description="Fetch IRMAS (about 12 GB once extracted) into DIR: only what is missing, resuming what broke off. "
+        "Zips that lie in DIR already are used. IRMAS is CC BY-NC-SA 3.0: not for redistribution.",
+    )
+    parser.add_argument("--data_dir", metavar="DIR", type=Path, required=True, help="the folder of IRMAS")
+    parser.add_argument(
+        "--verify", action="store_true", help="fetch nothing: compare every file with its published MD5"
+    )
+    parser.add_argument("--base_url", default=ZENODO, help=argparse.SUPPRESS)  # of a mirror
+    args = parser.parse_args(argv)
+    if not args.verify:
+        download(args.data_dir, base_url=args.base_url)
+        print(f"IRMAS is complete in {args.data_dir}.")
+        return
+    summary = verify(args.data_dir)
+    print(summary)
+    if not summary.ok:
+        print(f"Delete damaged files and run `python run_irmas.py download --data_dir {args.data_dir}`.")
+        sys.exit(1)

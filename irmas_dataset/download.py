@@ -1,0 +1,298 @@
+"""Fetch IRMAS from its public record: resumable, checked, extracted safely, and only what is missing.
+
+The transfer is `requests` with a Range header. pooch, which mirdata uses, starts every broken download again, and
+huggingface_hub's `http_get` speaks to the Hub only: its client refuses every address where HF_HUB_OFFLINE is set.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from filelock import FileLock
+from tqdm import tqdm
+
+from irmas_dataset.errors import UserError
+from irmas_dataset.files import find_irmas, published_name, walk_files
+
+logger = logging.getLogger(__name__)
+
+ZENODO = "https://zenodo.org/record/1290750/files"
+LOCK = ".irmas-download.lock"
+TRIES = 5  # in a row that bring no new byte
+FIRST_WAIT_SECONDS = 1.0  # doubles from try to try
+TIMEOUT_SECONDS = (15, 60)  # to connect, and between two pieces
+PIECE_BYTES = 1 << 20
+MAX_EXTRACTED_BYTES = 20 << 30  # of one archive; IRMAS's largest is about 4 GB
+MAX_EXTRACTED_FILES = 50_000
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One zip of the record: the folder that it holds, its checksum, and how many clips are in it."""
+
+    folder: str
+    md5: str
+    clips: int
+
+    @property
+    def zip_name(self) -> str:
+        return f"{self.folder}.zip"
+
+    @property
+    def part_name(self) -> str:
+        return f"{self.folder}.zip.part"
+
+
+ARCHIVES = (
+    Archive("IRMAS-TrainingData", "4fd9f5ed5a18d8e2687e6360b5f60afe", 6705),
+    Archive("IRMAS-TestingData-Part1", "5a2e65520dcedada565dff2050bb2a56", 807),
+    Archive("IRMAS-TestingData-Part2", "afb0c8ea92f34ee653693106be95c895", 1301),
+    Archive("IRMAS-TestingData-Part3", "9b3fb2d0c89cdc98037121c25bd5b556", 766),
+)
+
+
+def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, base_url: str = ZENODO) -> None:
+    """Complete IRMAS in `data_dir`: use what is extracted, extract the zips that are there, fetch the rest.
+
+    A broken transfer is resumed by the next call. Fetched zips are removed once extracted; one's own are kept. Several
+    processes may call this at once.
+
+    Raises:
+        UserError: the server or the disk fails, or an archive is not the published one. What was done so far is kept,
+            and nothing unfinished bears a final name.
+    """
+    data_dir = Path(data_dir)
+    if data_dir.name in {archive.folder for archive in parts}:
+        raise UserError(f"{data_dir} is one of IRMAS's folders: give the folder that holds it as --data_dir.")
+    try:
+        if all(is_complete(data_dir, archive) for archive in parts):
+            return  # before anything is written: a shared copy may be read-only
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(data_dir / LOCK):
+            missing = [archive for archive in parts if not is_complete(data_dir, archive)]
+            to_fetch = [archive for archive in missing if not (data_dir / archive.zip_name).exists()]
+            for archive in to_fetch:
+                (data_dir / archive.part_name).touch()  # tells `ensure_irmas` to go on after an interruption
+            for archive in missing:
+                path = data_dir / archive.zip_name
+                if archive in to_fetch:
+                    fetch(f"{base_url.rstrip('/')}/{archive.zip_name}?download=1", path, archive.md5)
+                elif md5_of(path) != archive.md5:
+                    raise UserError(
+                        f"{path} is not the published archive (its MD5 differs): delete it to fetch it anew."
+                    )
+                extract(path, archive, data_dir)
+                if archive in to_fetch:
+                    path.unlink()
+    except OSError as error:
+        raise UserError(f"Cannot write IRMAS into {data_dir}: {error.strerror or error}.") from error
+
+
+def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, base_url: str = ZENODO) -> None:
+    """Complete IRMAS in a folder that does not exist, is empty, or holds IRMAS's zips or an interrupted download.
+
+    Any other folder is left as it is: whoever extracted two of the four archives, or has music of their own, means it.
+
+    Raises:
+        UserError: as `download`.
+    """
+    data_dir = Path(data_dir)
+    visible = [path.name for path in data_dir.iterdir() if not path.name.startswith(".")] if data_dir.is_dir() else []
+    ours = {name for archive in parts for name in (archive.zip_name, archive.part_name)}
+    if visible and not ours & set(visible):
+        return
+    if not visible:
+        logger.warning("%s holds no music: downloading IRMAS (about 12 GB once extracted) from %s.", data_dir, base_url)
+    download(data_dir, parts=parts, base_url=base_url)
+
+
+def is_complete(data_dir: Path, archive: Archive) -> bool:
+    """Tell whether all clips of an archive are extracted, those of a test part with their annotations."""
+    folder = find_irmas(data_dir).get(archive.folder)
+    if folder is None:
+        return False
+    files = [os.path.splitext(path) for path in walk_files(folder)]
+    clips = {stem for stem, extension in files if extension == ".wav"}
+    if archive.folder.startswith("IRMAS-TestingData"):
+        clips &= {stem for stem, extension in files if extension == ".txt"}
+    return len(clips) >= archive.clips
+
+
+def fetch(url: str, path: Path, md5: str) -> None:
+    """Download `url` to `path` by way of `<path>.part`, resuming what is there and after every break.
+
+    Raises:
+        UserError: the server refuses, cannot be reached several times in a row, or sends something else.
+    """
+    part = path.with_name(path.name + ".part")
+    fruitless = 0
+    while True:
+        size = size_of(part)
+        try:
+            receive(url, part)
+            break
+        except requests.RequestException as error:
+            fruitless = 0 if size_of(part) > size else fruitless + 1
+            if fruitless == TRIES or not is_transient(error):
+                raise UserError(
+                    f"Cannot download {url}: {reason(error)}; run the same command again to go on where it stopped."
+                ) from error
+            wait_seconds = FIRST_WAIT_SECONDS * 2 ** max(0, fruitless - 1)
+            logger.warning("%s: %s; trying again in %.0f s.", path.name, reason(error), wait_seconds)
+            time.sleep(wait_seconds)
+    if md5_of(part) != md5:
+        part.unlink()
+        raise UserError(
+            f"{url} did not arrive as published (its MD5 differs) and was removed: run the same command again."
+        )
+    part.replace(path)
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def receive(url: str, part: Path) -> None:
+    """Append to `part` what it lacks of `url`, or write it anew where the server cannot resume."""
+    offset = size_of(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        if offset and response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # nothing is left to send; the checksum tells whether the file is right
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            offset = 0
+        length = int(response.headers.get("Content-Length", 0))
+        check_free_space(part.parent, length, f"download {part.stem}")
+        progress = tqdm(desc=part.stem, initial=offset, total=offset + length or None, unit="B", unit_scale=True)
+        with progress, open(part, "ab" if offset else "wb") as file:
+            for piece in response.iter_content(PIECE_BYTES):
+                file.write(piece)
+                progress.update(len(piece))
+
+
+def is_transient(error: requests.RequestException) -> bool:
+    """Tell whether it is worth trying again."""
+    if error.response is not None:
+        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+    return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
+
+
+def reason(error: requests.RequestException) -> str:
+    """Say in words what went wrong."""
+    if error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.ConnectionError | requests.Timeout):
+        return "the server cannot be reached or does not answer"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection breaks off again and again"
+    return f"the address is not valid ({error})"
+
+
+def md5_of(path: str | Path) -> str:
+    """Return the MD5 of a file's contents, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def extract(path: Path, archive: Archive, data_dir: Path) -> None:
+    """Extract an archive beside its final place, then move it there, whole, or into what is there already.
+
+    Raises:
+        UserError: the archive is broken or unsafe, or the disk too small.
+    """
+    unfinished = data_dir / f".{archive.folder}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        with zipfile.ZipFile(path) as opened:
+            members = [member for member in opened.infolist() if not member.filename.startswith("__MACOSX/")]
+            check_members(path, members)
+            check_free_space(data_dir, sum(member.file_size for member in members), f"extract {path.name}")
+            for member in tqdm(members, desc=f"Extracting {path.name}", unit="file"):
+                extract_member(opened, member, unfinished)
+        there = find_irmas(data_dir).get(archive.folder)
+        extracted = find_irmas(unfinished).get(archive.folder, unfinished)
+        if there is None:
+            extracted.rename(data_dir / archive.folder)
+        else:
+            add_missing_files(extracted, there, archive.folder)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path} is no readable zip ({error}): delete it and run the same command again.") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Raise UserError for an archive that would write outside its folder, make links, or fill the disk."""
+    for member in members:
+        name = member_name(member).replace("\\", "/")
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/"):
+            raise UserError(
+                f"{path} holds {member.filename!r}, which would be written outside its folder: not extracted."
+            )
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise UserError(f"{path} holds {member.filename!r}, which is no plain file: not extracted.")
+    total = sum(member.file_size for member in members)
+    if total > MAX_EXTRACTED_BYTES or len(members) > MAX_EXTRACTED_FILES:
+        raise UserError(
+            f"{path} would extract to {len(members)} files and {total:,} bytes, far more than IRMAS: not extracted."
+        )
+
+
+def extract_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
+    """Write one member below `folder`, under its own name; zipfile stops at the size that the archive declares."""
+    target = folder / member_name(member)
+    if member.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with opened.open(member) as source, open(target, "wb") as file:
+        shutil.copyfileobj(source, file, PIECE_BYTES)
+
+
+def member_name(member: zipfile.ZipInfo) -> str:
+    """Return a member's name: where the archive does not say UTF-8, zipfile reads code page 437, mostly in vain.
+
+    Archives from macOS and Linux hold UTF-8 without saying so; a name that is no UTF-8 stays as zipfile read it.
+    """
+    if member.flag_bits & 0x800:
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename
+
+
+def add_missing_files(extracted: Path, there: Path, folder: str) -> None:
+    """Move the files that `there` lacks, whatever an unzip tool made of the names of those that it has."""
+    present = {published_file(path, there, folder) for path in walk_files(there)}
+    for path in walk_files(extracted):
+        if published_file(path, extracted, folder) not in present:
+            target = there / os.path.relpath(path, extracted)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+
+
+def published_file(path: str, root: Path, folder: str) -> str:
+    """Return the published name of a clip or of its annotation, which bears the clip's."""
+    stem, extension = os.path.splitext(os.path.relpath(path, root).replace(os.sep, "/"))
+    return published_name(f"{folder}/{stem}.wav") + extension
+
+
+def check_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+    """Raise UserError where the disk cannot take `needed_bytes` more."""
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise UserError(
+            f"The disk of {folder} has {free_bytes / 1e9:.1f} GB free and needs {needed_bytes / 1e9:.1f} GB "
+            f"to {purpose}: free some, or give another --data_dir."
+        )

@@ -1,0 +1,101 @@
+"""Compare every file of an IRMAS on disk with the project's index of the published one."""
+
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from irmas_dataset.download import md5_of
+from irmas_dataset.errors import UserError
+from irmas_dataset.files import SYNTHETIC_MARKER, find_irmas, load_index, published_name, to_text, walk_files
+
+NAMES_SHOWN = 10
+
+
+@dataclass
+class VerifySummary:
+    """What was found: `complete` and `missing` are published paths, `damaged` and `unknown` paths on disk."""
+
+    complete: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)  # of the complete ones: no checksum was published
+    missing: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all of IRMAS is there; unknown files do no harm to that."""
+        return not self.missing and not self.damaged
+
+    def __str__(self) -> str:
+        complete = f"{len(self.complete)} complete"
+        if self.unchecked:
+            complete += f" ({len(self.unchecked)} of them without a published checksum)"
+        lines = [f"{complete}, {len(self.missing)} missing, {len(self.damaged)} damaged, {len(self.unknown)} unknown"]
+        for title in ("missing", "damaged", "unknown"):
+            names = getattr(self, title)
+            lines += [f"  {title}: {name}" for name in names[:NAMES_SHOWN]]
+            if len(names) > NAMES_SHOWN:
+                lines.append(f"  {title}: and {len(names) - NAMES_SHOWN} more")
+        return "\n".join(lines)
+
+
+def verify(data_dir: str | Path) -> VerifySummary:
+    """Hash every clip of the IRMAS in `data_dir` and look it up in the index.
+
+    A file whose name an unzip tool spoiled beyond recognition is recognised by its contents. A test clip without its
+    annotation counts as missing that annotation.
+
+    Raises:
+        UserError: the folder holds no IRMAS, or a synthetic one.
+    """
+    data_dir = Path(data_dir)
+    folders = find_irmas(data_dir)
+    if not folders:
+        raise UserError(f"{data_dir} holds no IRMAS: run `python run_irmas.py download --data_dir {data_dir}`.")
+    if any((folder / SYNTHETIC_MARKER).exists() for folder in (data_dir, *(path.parent for path in folders.values()))):
+        raise UserError(f"{data_dir} is a synthetic IRMAS, which has no published files to compare with.")
+    paths = {}
+    for outer, folder in folders.items():
+        for path in walk_files(folder):
+            if path.lower().endswith(".wav"):
+                paths[path] = published_name(f"{outer}/{os.path.relpath(path, folder).replace(os.sep, '/')}")
+    with ThreadPoolExecutor() as pool:
+        digests = list(tqdm(pool.map(md5_of, paths), total=len(paths), desc="Verifying IRMAS", unit="file"))
+    return compare(paths, dict(zip(paths, digests, strict=True)), load_index())
+
+
+def compare(names: dict[str, str], digests: dict[str, str], index: dict[str, str | None]) -> VerifySummary:
+    """Sort files by what the index says of them.
+
+    Args:
+        names: path on disk -> published path, or the path within IRMAS where no name of the index is recognised.
+        digests: path on disk -> MD5.
+        index: published path -> MD5, None where none was published.
+    """
+    summary = VerifySummary()
+    absent_of_digest = defaultdict(list)
+    for name in sorted(index.keys() - set(names.values())):
+        absent_of_digest[index[name]].append(name)
+    for path, name in names.items():
+        if name not in index:
+            absent = absent_of_digest.get(digests[path])
+            if not absent:
+                summary.unknown.append(to_text(path))
+                continue
+            name = absent.pop(0)
+        elif index[name] is None:
+            summary.unchecked.append(name)
+        elif index[name] != digests[path]:
+            summary.damaged.append(to_text(path))
+            continue
+        summary.complete.append(name)
+        annotation = os.path.splitext(path)[0] + ".txt"
+        if name.startswith("IRMAS-TestingData") and not os.path.exists(annotation):
+            summary.missing.append(os.path.splitext(name)[0] + ".txt")
+    summary.missing += [name for absent in absent_of_digest.values() for name in absent]
+    summary.missing.sort()
+    return summary
