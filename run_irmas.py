@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> None:
     run.save(recipe, trainer, results)
     run.report(recipe, trainer, results)
     run.push(recipe, trainer)
+    run.end(trainer)
 
 
 def verbs() -> list[str]:

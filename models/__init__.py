@@ -25,3 +25,6 @@ def register(name: str) -> None:
     feature_extractor.register_for_auto_class()
     model.register_for_auto_class("AutoModelForAudioClassification")
     ARCHITECTURES[name] = (config, feature_extractor, model)
+
+
+register("beats")

@@ -156,6 +156,9 @@ class IrmasTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Batches are made from raw columns: keep False."}
     )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "True where a step leaves parameters out, as layer-drop does; it costs time."}
+    )
     layer_decay: float = field(
         default=1.0, metadata={"help": "Each layer learns this much slower than the one above it (BEiT, Bao 2021)."}
     )

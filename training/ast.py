@@ -61,6 +61,17 @@ def patch_grid(config: ASTConfig) -> tuple[int, int]:
     return rows, columns
 
 
+def initialize_tokens(model: ASTForAudioClassification) -> None:
+    """Start the class tokens and position embeddings of a model without pretraining as the authors do (std .02).
+
+    transformers sets them to zero, and the first layer norm's gradient at a token of zeros is some hundred times that
+    of all others, so that clipping leaves nothing of the first steps.
+    """
+    embeddings = model.audio_spectrogram_transformer.embeddings
+    for tokens in (embeddings.cls_token, embeddings.distillation_token, embeddings.position_embeddings):
+        nn.init.trunc_normal_(tokens, std=0.02)
+
+
 def crop_to_frames(model: ASTForAudioClassification, frames: int) -> None:
     """Give a pretrained AST a shorter input, in place: keep the middle columns of its grid of position embeddings.
 

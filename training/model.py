@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
@@ -67,7 +68,10 @@ def from_scratch(
     check_fields(extractor_fields, extractor_class(), "feature_extractor_config")
     try:
         config = config_class(**fields, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
-        return model_class(config), extractor_class(**extractor_fields)
+        model = model_class(config)
+        if arguments.architecture == "ast":
+            ast.initialize_tokens(model)
+        return model, extractor_class(**extractor_fields)
     except ValueError as error:
         raise UserError(f"--model_config is not possible for {arguments.architecture}: {error}") from error
 
@@ -105,7 +109,7 @@ def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
             f"({first_sentence(error)}): connect, fetch it elsewhere with `hf download {name}`, or name a folder with "
             "--model_name_or_path."
         ) from error
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"The checkpoint {name} could not be loaded: {first_sentence(error)}") from error
     wrong = {kind: sorted(map(str, report[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(wrong.values()):

@@ -7,13 +7,13 @@ import warnings
 from pathlib import Path
 
 from datasets import DatasetDict
-from irmas_dataset.download import ensure_irmas
 from transformers import PreTrainedModel, set_seed
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from irmas_dataset import describe, load_irmas
 from irmas_dataset import prepare as prepare_split
+from irmas_dataset.download import ensure_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.synthetic import synthesize
 from models.instrument_recognition import attach_pipeline
@@ -260,3 +260,8 @@ def push(recipe: Recipe, trainer: InstrumentTrainer) -> None:
         commit_message=f"Upload {run_dir.name}",
     )
     print(f"Pushed to https://huggingface.co/{repo_id}" + (" (private)" if private else ""))
+
+
+def end(trainer: InstrumentTrainer) -> None:
+    """Close trackers and let the processes leave together."""
+    trainer.accelerator.end_training()

@@ -1,0 +1,118 @@
+"""Each augmentation does what its name says, and only that."""
+
+import pytest
+import torch
+
+from training import augmentation
+from training.arguments import AugmentationArguments
+from training.augmentation import Augmentation
+
+RATE = 16000
+
+
+@pytest.fixture
+def waveforms():
+    return 0.1 * torch.randn(64, 4000, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def labels():
+    return torch.nn.functional.one_hot(torch.arange(64) % 11, 11).float()
+
+
+def level_db(waveforms):
+    return 20 * torch.log10(augmentation.root_mean_square(waveforms)).squeeze(1)
+
+
+def test_nothing_happens_by_default(waveforms, labels):
+    nothing = Augmentation(AugmentationArguments(), RATE, window_samples=4000)
+    changed, same_labels = nothing.waveforms(waveforms, labels)
+    features = torch.randn(2, 30, 16)
+    assert changed is waveforms and same_labels is labels and nothing.features(features) is features
+
+
+def test_gain_stays_between_its_bounds(waveforms):
+    change = level_db(augmentation.gain(waveforms, -6.0, 3.0)) - level_db(waveforms)
+    assert change.min() >= -6.001 and change.max() <= 3.001 and change.std() > 1
+
+
+def test_white_noise_has_the_snr_it_was_asked_for(waveforms):
+    noise = augmentation.add_white_noise(waveforms, 1.0, 10.0, 20.0) - waveforms
+    snr = level_db(waveforms) - level_db(noise)
+    assert snr.min() > 9.5 and snr.max() < 20.5
+    assert torch.equal(augmentation.add_white_noise(waveforms, 0.0, 10.0, 20.0), waveforms)
+
+
+def test_polarity_flips_a_share_of_the_clips(waveforms):
+    flipped = augmentation.invert_polarity(waveforms, 0.5)
+    sign = flipped[:, 0] / waveforms[:, 0]
+    assert torch.equal(sign.abs(), torch.ones(64)) and 10 < (sign < 0).sum() < 54
+
+
+def test_time_shift_rolls_by_at_most_its_limit():
+    impulses = torch.zeros(64, 100)
+    impulses[:, 50] = 1
+    position = augmentation.time_shift(impulses, 10).argmax(dim=1)
+    assert position.min() >= 40 and position.max() <= 60 and len(position.unique()) > 5
+
+
+def test_a_random_window_is_a_piece_of_its_clip():
+    ramp = torch.arange(100.0).repeat(32, 1)
+    window = augmentation.random_window(ramp, 30)
+    assert window.shape == (32, 30) and torch.equal(window - window[:, :1], torch.arange(30.0).repeat(32, 1))
+    assert len(window[:, 0].unique()) > 5
+
+
+def test_mixing_unites_the_labels_of_what_it_sums(waveforms, labels):
+    mixture, united = augmentation.mix(waveforms, labels, 1.0, max_clips=3, max_gain_db=3.0)
+    counts = united.sum(dim=1)
+    assert counts.min() >= 1 and counts.max() == 3 and (counts > 1).float().mean() > 0.8
+    assert torch.all(united >= labels), "a clip keeps its own label"
+    changed = (mixture != waveforms).any(dim=1)
+    assert torch.equal(changed, counts > 1), "labels change exactly where the sound does"
+    assert torch.allclose(level_db(mixture), level_db(waveforms), atol=1e-3)
+
+
+def test_a_mixture_is_the_sum_of_its_clips():
+    tones = torch.stack([torch.sin(torch.arange(4000) * 0.01 * (i + 1)) for i in range(4)])
+    mixture, united = augmentation.mix(tones, torch.eye(4), 1.0, max_clips=2, max_gain_db=0.0)
+    for row in range(4):
+        part = torch.linalg.lstsq(tones.T, mixture[row]).solution
+        assert torch.equal((part.abs() > 1e-3).float(), united[row])
+
+
+def test_clips_of_one_class_are_never_mixed(waveforms):
+    same = torch.zeros(64, 11)
+    same[:, 3] = 1
+    mixture, united = augmentation.mix(waveforms, same, 1.0, max_clips=5, max_gain_db=3.0)
+    assert torch.equal(mixture, waveforms) and torch.equal(united, same)
+
+
+def test_silence_stays_finite(labels):
+    everything = AugmentationArguments(
+        mix_probability=1.0, noise_probability=1.0, min_gain_db=-6, max_gain_db=6, max_time_shift_seconds=0.01
+    )
+    mixture, _ = Augmentation(everything, RATE, 4000).waveforms(torch.zeros(64, 4000), labels)
+    assert torch.isfinite(mixture).all()
+
+
+@pytest.mark.parametrize(("shape", "time_axis"), [((8, 100, 32), -2), ((8, 1, 32, 100), -1)])
+def test_masks_cover_whole_frames_and_bands(shape, time_axis):
+    arguments = AugmentationArguments(
+        time_masks=1, max_time_mask_frames=40, frequency_masks=1, max_frequency_mask_bins=10
+    )
+    masked = Augmentation(arguments, RATE, 4000, time_axis).features(torch.ones(shape))
+    image = masked.reshape(8, *shape[-2:])
+    image = image if time_axis == -2 else image.transpose(1, 2)
+    frames, bins = (image == 0).all(dim=2).sum(dim=1), (image == 0).all(dim=1).sum(dim=1)
+    assert frames.max() <= 40 and bins.max() <= 10 and frames.sum() > 0 and bins.sum() > 0
+    assert torch.equal((image == 0).sum(dim=(1, 2)), frames * 32 + bins * 100 - frames * bins)
+
+
+def test_audiomentations_by_name():
+    transform = augmentation.cpu_transform([{"Gain": {"min_gain_db": 6.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
+    assert transform(torch.full((100,), 0.1).numpy()).mean() == pytest.approx(0.1995, abs=1e-3)
+    assert augmentation.cpu_transform(None, RATE) is None
+    for wrong in (["Gain"], [{"NoSuchTransform": {}}], [{"Gain": {"no_such_parameter": 1}}]):
+        with pytest.raises(ValueError, match="audiomentations"):
+            augmentation.cpu_transform(wrong, RATE)

@@ -1,0 +1,73 @@
+"""Prepared clips become batches, windows and mixtures without losing or inventing a sample."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+from training.clips import Mixtures, TrainingClips, WindowedClips, collate, multi_hot
+
+
+@pytest.fixture
+def prepared():
+    features = Features(
+        {"instruments": List(ClassLabel(names=["cel", "cla", "voi"])), "waveform": List(Value("int16"))}
+    )
+    lengths = [100, 80, 130]
+    rows = {
+        "instruments": [[0], [1], [0, 2]],
+        "waveform": [list(range(10 * i, 10 * i + n)) for i, n in enumerate(lengths)],
+    }
+    return Dataset.from_dict(rows, features=features)
+
+
+def test_labels_are_multi_hot(prepared):
+    assert multi_hot(prepared).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
+
+
+def test_training_clips_have_one_length(prepared):
+    clips = TrainingClips(prepared, clip_samples=100)
+    batch = collate([clips[i] for i in range(3)])
+    assert batch["waveforms"].shape == (3, 100) and batch["waveforms"].dtype == torch.int16
+    assert batch["waveforms"][0].tolist() == list(range(100))
+    assert batch["waveforms"][1].tolist() == [*range(10, 90), *[0] * 20], "shorter: padded with silence"
+    assert batch["waveforms"][2].tolist() == list(range(20, 120)), "longer: cut"
+    assert torch.equal(batch["labels"], torch.from_numpy(multi_hot(prepared)))
+
+
+def test_a_cpu_augmentation_sees_floats_and_gives_int16(prepared):
+    clips = TrainingClips(prepared, 100, transform=lambda samples: samples * 2)
+    assert clips[0]["waveforms"].tolist() == [2 * i for i in range(100)]
+
+
+def test_windows_cover_each_clip_to_its_end(prepared):
+    clips = [np.arange(n, dtype=np.int16) for n in (100, 30, 65)]
+    windows = WindowedClips(clips, np.eye(3, dtype=np.float32), window_samples=40, hop_samples=20)
+    assert windows.windows == [(0, 0), (0, 20), (0, 40), (0, 60), (1, 0), (2, 0), (2, 20), (2, 25)]
+    assert windows[3]["waveforms"].tolist() == list(range(60, 100))
+    assert windows[4]["waveforms"].tolist() == [*range(30), *[0] * 10]
+    assert windows[7]["labels"].tolist() == [0, 0, 1]
+
+
+def test_scores_come_back_clip_by_clip_without_the_padding_of_the_last_batch():
+    clips = [np.zeros(n, dtype=np.int16) for n in (100, 30, 65)]
+    windows = WindowedClips(clips, np.eye(3, dtype=np.float32), 40, 20, batch_size=5)
+    assert len(windows) == 10 and windows.windows[8:] == [(2, 25)] * 2
+    logits = np.array([[0.0], [1], [2], [3], [-1], [4], [5], [6], [99], [99]])
+    expected = 1 / (1 + np.exp(-np.array([[1.5], [-1], [5]])))
+    assert np.allclose(windows.scores(logits, "mean"), expected)
+    assert np.allclose(windows.scores(logits, "max"), 1 / (1 + np.exp(-np.array([[3.0], [-1], [6]]))))
+
+
+def test_a_mixture_sums_clips_at_one_level():
+    loud, soft = np.full(50, 8000, dtype=np.int16), np.full(30, -80, dtype=np.int16)
+    mixtures = Mixtures([loud, soft], [(0,), (0, 1), (1, 0)])
+    assert mixtures[0] is loud
+    assert mixtures[1].tolist() == [0] * 30 + [8000] * 20, "the partner is brought to the first clip's level"
+    assert len(mixtures[2]) == 50 and mixtures[2][40] == pytest.approx(80, abs=1)
+
+
+def test_a_loud_mixture_is_scaled_rather_than_clipped():
+    tone = (30000 * np.sin(np.arange(1000) * 0.1)).astype(np.int16)
+    mixture = Mixtures([tone, tone], [(0, 1)])[0]
+    assert np.abs(mixture).max() > 32700 and np.corrcoef(mixture, tone)[0, 1] > 0.9999

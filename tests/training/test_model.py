@@ -1,0 +1,113 @@
+"""Loading is strict, the head starts from the right rows, and what cannot be loaded is named in a sentence."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import ASTForAudioClassification
+
+from irmas_dataset.errors import UserError
+from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
+from training.arguments import ModelArguments
+from training.model import device_features, load_model, output_layer
+
+CLASSES = list(INSTRUMENT_CODES)
+AUDIOSET_IDS = {"cel": 193, "cla": 198, "flu": 196, "gac": 143, "gel": 141, "org": 155, "pia": 153, "sax": 197, "tru": 187, "vio": 191, "voi": 27}  # fmt: skip
+
+
+def arguments(**values):
+    return ModelArguments(**values)
+
+
+def test_the_head_starts_from_audiosets_rows_and_nothing_else_changes(audioset_ast):
+    released = ASTForAudioClassification.from_pretrained(audioset_ast)
+    model, extractor = load_model(arguments(model_name_or_path=str(audioset_ast)), CLASSES, 3.0)
+    rows = [AUDIOSET_IDS[code] for code in CLASSES]
+    assert torch.equal(model.classifier.dense.weight, released.classifier.dense.weight[rows])
+    assert torch.equal(model.classifier.dense.bias, released.classifier.dense.bias[rows])
+    changed = {
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.shape != released.state_dict()[name].shape or not torch.equal(tensor, released.state_dict()[name])
+    }
+    assert changed == {
+        "audio_spectrogram_transformer.embeddings.position_embeddings",
+        "classifier.dense.weight",
+        "classifier.dense.bias",
+    }
+    assert model.config.id2label == dict(enumerate(INSTRUMENT_NAMES.values()))
+    assert (model.config.max_length, extractor.max_length) == (298, 298)
+    assert model.config.problem_type == "multi_label_classification" and model.accepts_loss_kwargs is False
+
+
+def test_zero_shot_scores_are_the_checkpoints_own_for_the_instruments(audioset_ast):
+    """10.24 s are 1,022 frames, which give the same 12 x 101 patches as the checkpoint's 1,024."""
+    released = ASTForAudioClassification.from_pretrained(audioset_ast).eval()
+    model, extractor = load_model(arguments(model_name_or_path=str(audioset_ast)), CLASSES, 10.24, trained=False)
+    features = device_features(extractor)(0.1 * torch.randn(2, 163840))
+    expected = released(torch.nn.functional.pad(features, (0, 0, 0, 2))).logits[:, [AUDIOSET_IDS[c] for c in CLASSES]]
+    assert torch.allclose(model.eval()(features).logits, expected, atol=1e-5)
+
+
+def test_zero_shot_needs_every_class(audioset_ast):
+    with pytest.raises(UserError, match="kazoo"):
+        load_model(arguments(model_name_or_path=str(audioset_ast)), ["cel", "kazoo"], 3.0, trained=False)
+
+
+def test_an_unknown_class_starts_fresh_and_is_named(audioset_ast, caplog):
+    model, _ = load_model(arguments(model_name_or_path=str(audioset_ast)), ["cel", "kazoo"], 3.0)
+    assert "kazoo" in caplog.text and "cello" not in caplog.text
+    released = ASTForAudioClassification.from_pretrained(audioset_ast)
+    assert torch.equal(model.classifier.dense.weight[0], released.classifier.dense.weight[193])
+
+
+def test_a_model_of_the_same_classes_keeps_its_head(audioset_ast, tmp_path):
+    first, extractor = load_model(arguments(model_name_or_path=str(audioset_ast)), CLASSES, 3.0)
+    first.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    again, _ = load_model(arguments(model_name_or_path=str(tmp_path)), CLASSES, 3.0)
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_a_missing_weight_is_an_error_not_a_fresh_start(audioset_ast, tmp_path):
+    for path in audioset_ast.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    removed = next(name for name in weights if name.endswith("layernorm_after.weight"))
+    save_file({k: v for k, v in weights.items() if k != removed}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match="missing keys"):
+        load_model(arguments(model_name_or_path=str(tmp_path)), CLASSES, 3.0)
+
+
+def test_a_truncated_file_is_named(audioset_ast, tmp_path):
+    for path in audioset_ast.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((audioset_ast / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(UserError, match="could not be loaded"):
+        load_model(arguments(model_name_or_path=str(tmp_path)), CLASSES, 3.0)
+
+
+def test_offline_without_a_copy_the_sentence_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="hf download no-one/no-such-model") as error:
+        load_model(arguments(model_name_or_path="no-one/no-such-model"), CLASSES, 3.0)
+    assert "\n" not in str(error.value) and "--model_name_or_path" in str(error.value)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json"):
+        load_model(arguments(model_name_or_path=str(tmp_path)), CLASSES, 3.0)
+
+
+def test_a_linear_probe_trains_the_last_layer_only(audioset_ast):
+    model, _ = load_model(arguments(model_name_or_path=str(audioset_ast), freeze="backbone"), CLASSES, 3.0)
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trainable == ["classifier.dense.weight", "classifier.dense.bias"]
+    assert output_layer(model)[0] == "classifier.dense"
+
+
+def test_from_scratch_an_unknown_field_is_refused():
+    with pytest.raises(UserError, match="no field `hiden_size`"):
+        load_model(arguments(model_config={"hiden_size": 8}), CLASSES, 3.0)
+    with pytest.raises(UserError, match="--architecture"):
+        load_model(arguments(architecture="no_such_folder"), CLASSES, 3.0)

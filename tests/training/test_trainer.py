@@ -1,0 +1,219 @@
+"""The Trainer: the same gradients however a batch is split, the same run when resumed, rates by depth, averaging."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, set_seed
+
+from training.arguments import AugmentationArguments, IrmasTrainingArguments
+from training.augmentation import Augmentation
+from training.clips import collate
+from training.model import device_features
+from training.trainer import EpochSampler, InstrumentTrainer, interpolate, parameter_groups
+
+ROOT = Path(__file__).parents[2]
+
+
+class Noise(torch.utils.data.Dataset):
+    """Sixteen random clips of half a second with one of three labels."""
+
+    def __init__(self):
+        generator = np.random.default_rng(0)
+        self.waveforms = (3000 * generator.standard_normal((16, 8000))).astype(np.int16)
+        self.labels = torch.nn.functional.one_hot(torch.arange(16) % 3, 3).float()
+        self.balanced = False
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        return {"waveforms": self.waveforms[index], "labels": self.labels[index]}
+
+
+def build(output_dir, augmented=False, dropout=0.0, **values) -> InstrumentTrainer:
+    set_seed(0)
+    config = ASTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_length=48, num_labels=3,
+        hidden_dropout_prob=dropout, problem_type="multi_label_classification",
+    )  # fmt: skip
+    model = ASTForAudioClassification(config)
+    model.accepts_loss_kwargs = False
+    extractor = ASTFeatureExtractor(max_length=48)
+    augmentation = AugmentationArguments(mix_probability=0.5, min_gain_db=-6, time_masks=1, max_time_mask_frames=8)
+    defaults = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "logging_steps": 1,
+                "metric_for_best_model": None}  # fmt: skip
+    arguments = IrmasTrainingArguments(
+        output_dir=str(output_dir), use_cpu=True, learning_rate=1e-3, disable_tqdm=True, **{**defaults, **values}
+    )
+    return InstrumentTrainer(
+        model=model, args=arguments, train_dataset=Noise(), eval_dataset=Noise(), data_collator=collate,
+        processing_class=extractor, features=device_features(extractor),
+        augmentation=Augmentation(augmentation if augmented else AugmentationArguments(), 16000, 8000),
+    )  # fmt: skip
+
+
+def first_logs(trainer) -> list[dict]:
+    return [{k: row[k] for k in ("loss", "grad_norm")} for row in trainer.state.log_history if "grad_norm" in row]
+
+
+def test_loss_and_gradient_do_not_depend_on_how_a_batch_is_split(tmp_path):
+    whole = build(tmp_path / "whole", per_device_train_batch_size=8, max_steps=2)
+    whole.train()
+    accumulated = build(
+        tmp_path / "accumulated", per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=2
+    )
+    accumulated.train()
+    for one, other in zip(first_logs(whole), first_logs(accumulated), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """torchrun starts two real processes over gloo; accelerate's own launcher would start one on a CPU."""
+    whole = build(tmp_path / "whole", per_device_train_batch_size=8, max_steps=2)
+    whole.train()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, str(tmp_path)], check=True, env=environment, capture_output=True, timeout=300)
+    logs = json.loads((tmp_path / "logs.json").read_text())
+    assert logs["processes"] == 2
+    for one, other in zip(first_logs(whole), logs["steps"], strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def train_in_one_of_two_processes(folder: str) -> None:
+    trainer = build(folder, per_device_train_batch_size=4, max_steps=2, ddp_backend="gloo")
+    trainer.train()
+    if trainer.is_world_process_zero():
+        logs = {"processes": trainer.args.world_size, "steps": first_logs(trainer)}
+        Path(folder, "logs.json").write_text(json.dumps(logs))
+    trainer.accelerator.end_training()
+
+
+@pytest.mark.parametrize("averaging", ["none", "ema"])
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path, averaging):
+    options = {
+        "augmented": True, "dropout": 0.1, "per_device_train_batch_size": 4, "num_train_epochs": 3,
+        "save_strategy": "steps", "save_steps": 5, "save_total_limit": 9, "weight_averaging": averaging, "averaging_decay": 0.7,
+    }  # fmt: skip
+    unbroken = build(tmp_path / "run", **options)
+    unbroken.train()
+    resumed = build(tmp_path / "run", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-5"))
+    assert resumed.state.global_step == 12
+    for name, tensor in unbroken.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_the_best_checkpoint_is_really_loaded(tmp_path):
+    """transformers saves AST under older names, which the Trainer's own loading leaves out without an error."""
+    trainer = build(
+        tmp_path, per_device_train_batch_size=8, num_train_epochs=3, eval_strategy="epoch", save_strategy="epoch",
+        load_best_model_at_end=True, metric_for_best_model="eval_loss", save_total_limit=3,
+    )  # fmt: skip
+    scores = iter([0.1, 0.9, 0.9])  # the first epoch is made the best
+    evaluate = trainer.evaluate
+    trainer.evaluate = lambda *a, **k: evaluate(*a, **k) | {"eval_loss": next(scores)}
+    trainer.train()
+    assert trainer.state.best_global_step == 2
+    best = ASTForAudioClassification.from_pretrained(tmp_path / "checkpoint-2").state_dict()
+    last = ASTForAudioClassification.from_pretrained(tmp_path / "checkpoint-6").state_dict()
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, best[name]), name
+    assert not torch.equal(best["classifier.dense.weight"], last["classifier.dense.weight"])
+
+
+def test_the_average_follows_its_definition(tmp_path):
+    trainer = build(
+        tmp_path, per_device_train_batch_size=8, max_steps=3, weight_averaging="ema", averaging_decay=0.5,
+        save_strategy="steps", save_steps=1, save_total_limit=None,
+    )  # fmt: skip
+    trainer.train()
+    steps = [
+        ASTForAudioClassification.from_pretrained(tmp_path / f"checkpoint-{i}").classifier.dense.weight
+        for i in (1, 2, 3)
+    ]
+    expected = 0.5 * (0.5 * steps[0] + 0.5 * steps[1]) + 0.5 * steps[2]
+    assert torch.allclose(trainer.model.classifier.dense.weight, expected, atol=1e-6)
+
+
+def test_evaluation_leaves_the_trained_weights_in_place(tmp_path):
+    options = {"per_device_train_batch_size": 8, "max_steps": 4, "weight_averaging": "ema"}
+    quiet, watched = (
+        build(tmp_path / "a", **options),
+        build(tmp_path / "b", eval_strategy="steps", eval_steps=1, **options),
+    )
+    quiet.train()
+    watched.train()
+    assert torch.equal(quiet.model.classifier.dense.weight, watched.model.classifier.dense.weight)
+
+
+def test_lower_layers_learn_slower_and_norms_and_biases_do_not_decay(tmp_path):
+    trainer = build(tmp_path, weight_decay=0.1, layer_decay=0.5)
+    trainer.create_optimizer()
+    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    groups = {names[id(p)]: group for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert len(groups) == len(names)
+    base = "audio_spectrogram_transformer"
+    rates = {
+        f"{base}.embeddings.patch_embeddings.projection.weight": 1e-3 / 8,
+        f"{base}.layers.0.mlp.fc1.weight": 1e-3 / 4,
+        f"{base}.layers.1.mlp.fc1.bias": 1e-3 / 2,
+        f"{base}.layernorm.weight": 1e-3,
+        "classifier.dense.weight": 1e-3,
+    }
+    for name, rate in rates.items():
+        assert groups[name]["lr"] == pytest.approx(rate), name
+    for name, group in groups.items():
+        decays = name.endswith("weight") and "layernorm" not in name
+        assert group["weight_decay"] == (0.1 if decays else 0) or "embeddings." in name, name
+    assert groups[f"{base}.layers.0.mlp.fc1.bias"]["weight_decay"] == 0
+
+
+def test_parameters_that_are_frozen_are_in_no_group():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    groups = parameter_groups(model, {"1.weight"}, 1.0, 0.1, layer_decay=0.5)
+    assert sum(len(group["params"]) for group in groups) == 2 and all(group["lr"] == 1.0 for group in groups)
+
+
+def test_one_cycle_rises_and_falls(tmp_path):
+    trainer = build(tmp_path, per_device_train_batch_size=2, num_train_epochs=2, one_cycle=True, warmup_steps=0.25)
+    trainer.train()
+    rates = [row["learning_rate"] for row in trainer.state.log_history if "learning_rate" in row]
+    peak = int(np.argmax(rates))
+    assert rates[peak] == pytest.approx(1e-3, rel=0.05) and 2 <= peak <= 6
+    assert rates[0] < 2e-4 and rates[-1] < 1e-4
+
+
+def test_an_epoch_is_a_permutation_cut_to_whole_batches():
+    sampler = EpochSampler(torch.eye(3).repeat(7, 1), seed=1, multiple_of=4)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert len(first) == len(sampler) == 20 and len(set(first)) == 20 and list(sampler) != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+    assert len(EpochSampler(torch.eye(3), 1, multiple_of=8)) == 3, "a set smaller than a batch is used whole"
+
+
+def test_balanced_sampling_draws_every_class_equally():
+    labels = torch.eye(2)[torch.tensor([0] * 900 + [1] * 100)]
+    drawn = labels[list(EpochSampler(labels, seed=0, multiple_of=10, balanced=True))].mean(dim=0)
+    assert drawn[1] == pytest.approx(0.5, abs=0.06)
+
+
+def test_interpolation_lies_between_the_initial_and_the_trained_weights():
+    model = torch.nn.Linear(2, 2)
+    initial = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    trained = model.weight.detach().clone()
+    interpolate(model, initial, 0.25)
+    assert torch.allclose(model.weight, 0.75 * trained)
+
+
+if __name__ == "__main__":
+    train_in_one_of_two_processes(sys.argv[1])
