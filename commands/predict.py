@@ -8,11 +8,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from commands import result_screen
-from commands.recogniser import load_recogniser
-from commands.result_table import FORMATS, ResultTable
-from commands.timeline_figure import draw_timeline
+from commands import _result_screen as screens
+from commands._recogniser import load_recogniser
+from commands._result_table import FORMATS, ResultTable
+from commands._timeline_figure import draw_timeline
 from irmas_dataset.errors import UserError
+from irmas_dataset.files import to_text
 from models.instrument_recognition import AGGREGATIONS, InstrumentRecognitionPipeline
 
 READ_BY_SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> None:
     )
     thresholds = recognise.resolve_thresholds(args.threshold)
     results, timelines = open_tables(args, recognise.labels)
-    todo = [file for file in files if results is None or printable(file) not in results.paths]
+    todo = [file for file in files if results is None or to_text(file) not in results.paths]
     if len(todo) < len(files):
         print(f"{len(files) - len(todo)} of {len(files)} files are in {args.output} already.", file=sys.stderr)
     screen = None if results else open_screen(args.format, todo, recognise.labels)
@@ -113,17 +114,12 @@ def format_of(file: Path, flag: str) -> str:
     return suffix
 
 
-def printable(path: Path) -> str:
-    """Return the path as text that any file and terminal takes: bytes of a name that are no UTF-8 are escaped."""
-    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def find_audio(paths: list[Path]) -> list[Path]:
     """Return the files named, and those in the folders named that end as audio does; hidden ones are left out."""
     found = []
     for path in paths:
         if not os.path.exists(path):
-            raise UserError(f"There is no file or folder {printable(path)}.")
+            raise UserError(f"There is no file or folder {to_text(path)}.")
         if not path.is_dir():
             found.append(path)
             continue
@@ -136,7 +132,7 @@ def find_audio(paths: list[Path]) -> list[Path]:
         ]
         if not inside:
             raise UserError(
-                f"{printable(path)} holds no audio files (wav, flac, mp3, ogg, ...); give a folder that does."
+                f"{to_text(path)} holds no audio files (wav, flac, mp3, ogg, ...); give a folder that does."
             )
         found += inside
     return list(dict.fromkeys(found))
@@ -160,10 +156,10 @@ def open_tables(args: argparse.Namespace, labels: list[str]) -> tuple[ResultTabl
 def open_screen(format: str, files: list[Path], labels: list[str]):
     """Return what prints the results in this format; a single file gets more room than many."""
     if format == "csv":
-        return result_screen.Csv(["path", "duration_seconds", "instruments", *labels])
+        return screens.Csv(["path", "duration_seconds", "instruments", *labels])
     if format == "json":
-        return result_screen.Json()
-    return result_screen.Bars() if len(files) == 1 else result_screen.Lines([printable(file) for file in files])
+        return screens.Json()
+    return screens.Bars() if len(files) == 1 else screens.Lines([to_text(file) for file in files])
 
 
 def recognised(recognise: InstrumentRecognitionPipeline, files: list[Path]) -> Iterator[tuple[Path, dict]]:
@@ -178,7 +174,7 @@ def result_row(file: Path, result: dict, labels: list[str], thresholds: list[flo
     scores = {entry["label"]: entry["score"] for entry in result["instruments"]}
     needed = dict(zip(labels, thresholds, strict=True))
     return {
-        "path": printable(file),
+        "path": to_text(file),
         "duration_seconds": round(result["duration_seconds"], 3),
         "instruments": [label for label, score in scores.items() if score >= needed[label]],
         **{label: round(scores[label], 6) for label in labels},
@@ -188,7 +184,7 @@ def result_row(file: Path, result: dict, labels: list[str], thresholds: list[flo
 def timeline_row(file: Path, segment: dict) -> dict:
     """Return one row of the table of timelines."""
     return {
-        "path": printable(file),
+        "path": to_text(file),
         "label": segment["label"],
         "start_seconds": round(segment["start_seconds"], 3),
         "end_seconds": round(segment["end_seconds"], 3),

@@ -7,7 +7,7 @@ import sys
 
 from tqdm import tqdm
 
-from commands.result_table import csv_line
+from commands._result_table import csv_line
 
 NAME_WIDTH = 44
 BAR_WIDTH = 24

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from commands.result_screen import clock, shortened
+from commands._result_screen import clock, shortened
 from models.instrument_recognition import read_blocks
 
 COLOURS = (
