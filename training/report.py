@@ -60,7 +60,9 @@ def read_predictions(run_dir: Path, classes: list[str]) -> tuple[np.ndarray, np.
     """Return multi-hot labels and scores, both (clips, classes), of a run's predictions.parquet, or raise UserError."""
     path = Path(run_dir) / "predictions.parquet"
     if not path.is_file():
-        raise UserError(f"{path} is missing: evaluate the run again with `python run_irmas.py evaluate {run_dir}`.")
+        raise UserError(
+            f"{path} is missing: evaluate again with `python run_irmas.py evaluate {run_dir} --data_dir ...`."
+        )
     table = pd.read_parquet(path)
     labels = np.array([[code in clip for code in classes] for clip in table["instruments"]], dtype=int)
     return labels, table[list(classes)].to_numpy(dtype=float)
@@ -85,13 +87,15 @@ def draw_per_class_f1(results: dict) -> Figure:
     figure = Figure(figsize=(9, 1.9 + 0.46 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for position, (_, entry) in enumerate(rows):
-        lo, hi = entry["f1_ci95"]
-        axes.barh(position, entry["f1"], height=0.66, color=LIGHT_BLUE)
-        axes.plot([lo, hi], [position, position], color=BLUE, linewidth=2.4, solid_capstyle="butt")
-        axes.plot(entry["f1"], position, "|", color=BLUE, markersize=18, markeredgewidth=2.4)
-        axes.plot(entry["precision"], position + 0.19, "D", color=ORANGE, markersize=6, markeredgecolor="white")
-        axes.plot(entry["recall"], position - 0.19, "o", color=INK, markersize=6.5, markeredgecolor="white")
         axes.text(1.02, position, _support(entry), va="center", fontsize=11, color=QUIET)
+        if entry["support"] == 0:
+            continue
+        axes.barh(position, entry["f1"], height=0.66, color=LIGHT_BLUE)
+        axes.plot(entry["f1_ci95"], [position, position], color=BLUE, linewidth=2.4, solid_capstyle="butt")
+        axes.plot(entry["f1"], position, "|", color=BLUE, markersize=18, markeredgewidth=2.4)
+        marks = {"markersize": 6.5, "markeredgecolor": "white", "clip_on": False}
+        axes.plot(entry["precision"], position + 0.19, "D", color=ORANGE, **marks)
+        axes.plot(entry["recall"], position - 0.19, "o", color=INK, **marks)
     axes.set_yticks(range(len(rows)), [readable_name(code) for code, _ in rows])
     axes.set(xlim=(0, 1), ylim=(-0.6, len(rows) - 0.4))
     _tidy(axes, grid="x")
@@ -116,7 +120,7 @@ def draw_precision_recall(results: dict, labels: np.ndarray, scores: np.ndarray)
     codes = results["dataset"]["classes"]
     columns = min(4, len(codes))
     rows = -(-len(codes) // columns)
-    figure = Figure(figsize=(2.55 * columns + 0.4, 2.35 * rows + 1.3), layout="constrained")
+    figure = Figure(figsize=(max(7.5, 2.55 * columns + 0.4), 2.35 * rows + 1.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for position, axes in enumerate(grid.flat):
         if position >= len(codes):
@@ -124,7 +128,7 @@ def draw_precision_recall(results: dict, labels: np.ndarray, scores: np.ndarray)
             continue
         entry = results["test"][regime]["per_class"][codes[position]]
         _precision_recall_panel(axes, labels[:, position], scores[:, position], entry)
-        axes.set_title(readable_name(codes[position]), fontsize=12, color=INK, loc="left")
+        axes.set_title(_shortened(readable_name(codes[position])), fontsize=12, color=INK, loc="left")
         average_precision = results["test"]["per_class_ap"][codes[position]]
         axes.set_title(
             f"AP {average_precision:.2f}" if entry["support"] else "no clip", fontsize=10.5, color=QUIET, loc="right"
@@ -177,7 +181,7 @@ def draw_confusions(results: dict, labels: np.ndarray, scores: np.ndarray) -> Fi
     labels, predicted = labels.astype(bool), scores >= thresholds
     rates, _ = confusion_rates(labels, predicted)
     missed = (labels & ~predicted).sum(axis=0)
-    figure = Figure(figsize=(3.4 + 0.6 * len(codes), 3.1 + 0.5 * len(codes)), layout="constrained")
+    figure = Figure(figsize=(3.4 + 0.6 * max(8, len(codes)), 3.1 + 0.5 * max(6, len(codes))), layout="constrained")
     axes = figure.add_subplot()
     highest = max(0.5, np.nanmax(rates, initial=0))
     axes.imshow(rates, cmap="Blues", vmin=0, vmax=highest, aspect="auto")
@@ -254,6 +258,11 @@ def _logged(history: list[dict], name: str) -> tuple[list[float], list[float]]:
 def _support(entry: dict) -> str:
     clips, songs = entry["support"], entry["songs"]
     return f"{clips:,} clip{'s' * (clips != 1)}, {songs:,} song{'s' * (songs != 1)}"
+
+
+def _shortened(name: str) -> str:
+    """Return a name that fits above a small panel, its end kept since numbers often stand there."""
+    return name if len(name) <= 16 else f"{name[:8]}…{name[-7:]}"
 
 
 def _panel_title() -> dict:
