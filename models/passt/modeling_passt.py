@@ -102,7 +102,7 @@ def kept_patches(rows: int, columns: int, config: PasstConfig, device: torch.dev
 
 def random_subset(size: int, count: int, device: torch.device) -> torch.Tensor:
     """Return `count` different indices below `size`, ascending."""
-    return torch.randperm(size, device=device)[:count].sort().values
+    return torch.rand(size, device=device).argsort()[:count].sort().values
 
 
 class PasstAttention(nn.Module):
