@@ -19,7 +19,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.files import find_irmas, published_name, walk_files
+from irmas_dataset.files import TEST_FOLDERS, TRAINING_FOLDER, find_irmas, published_name, walk_files
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ LOCK = ".irmas-download.lock"
 TRIES = 5  # in a row that bring no new byte
 FIRST_WAIT_SECONDS = 1.0  # doubles from try to try
 TIMEOUT_SECONDS = (15, 60)  # to connect, and between two pieces
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 14  # what is lost when a connection breaks
 MAX_EXTRACTED_BYTES = 20 << 30  # of one archive; IRMAS's largest is about 4 GB
 MAX_EXTRACTED_FILES = 50_000
 
@@ -68,8 +68,8 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
         UserError: the server or the disk fails, or an archive is not the published one. What was done so far is kept,
             and nothing unfinished bears a final name.
     """
-    data_dir = Path(data_dir)
-    if data_dir.name in {archive.folder for archive in parts}:
+    data_dir = Path(os.path.abspath(data_dir))
+    if data_dir in find_irmas(data_dir).values():
         raise UserError(f"{data_dir} is one of IRMAS's folders: give the folder that holds it as --data_dir.")
     try:
         if all(is_complete(data_dir, archive) for archive in parts):
@@ -192,7 +192,7 @@ def reason(error: requests.RequestException) -> str:
     if isinstance(error, requests.ConnectionError | requests.Timeout):
         return "the server cannot be reached or does not answer"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection breaks off again and again"
+        return "the connection broke off"
     return f"the address is not valid ({error})"
 
 
@@ -219,7 +219,7 @@ def extract(path: Path, archive: Archive, data_dir: Path) -> None:
             for member in tqdm(members, desc=f"Extracting {path.name}", unit="file"):
                 extract_member(opened, member, unfinished)
         there = find_irmas(data_dir).get(archive.folder)
-        extracted = find_irmas(unfinished).get(archive.folder, unfinished)
+        extracted = unfinished / archive.folder if (unfinished / archive.folder).is_dir() else unfinished
         if there is None:
             extracted.rename(data_dir / archive.folder)
         else:
@@ -256,7 +256,7 @@ def extract_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Pat
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with opened.open(member) as source, open(target, "wb") as file:
-        shutil.copyfileobj(source, file, PIECE_BYTES)
+        shutil.copyfileobj(source, file)
 
 
 def member_name(member: zipfile.ZipInfo) -> str:
@@ -274,18 +274,21 @@ def member_name(member: zipfile.ZipInfo) -> str:
 
 def add_missing_files(extracted: Path, there: Path, folder: str) -> None:
     """Move the files that `there` lacks, whatever an unzip tool made of the names of those that it has."""
-    present = {published_file(path, there, folder) for path in walk_files(there)}
+    present = {published_file(path, folder) for path in walk_files(there)}
     for path in walk_files(extracted):
-        if published_file(path, extracted, folder) not in present:
-            target = there / os.path.relpath(path, extracted)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+        if published_file(path, folder) not in present:
+            inner = there / Path(path).parent.name  # the class, or the inner folder of a test part
+            if folder != TRAINING_FOLDER and not inner.is_dir():
+                inner = there
+            inner.mkdir(exist_ok=True)
+            os.replace(path, inner / os.path.basename(path))
 
 
-def published_file(path: str, root: Path, folder: str) -> str:
-    """Return the published name of a clip or of its annotation, which bears the clip's."""
-    stem, extension = os.path.splitext(os.path.relpath(path, root).replace(os.sep, "/"))
-    return published_name(f"{folder}/{stem}.wav") + extension
+def published_file(path: str, folder: str) -> str:
+    """Return the published path of a clip, or of its annotation, that lies somewhere in one of IRMAS's folders."""
+    inner = dict(TEST_FOLDERS.values()).get(folder) or Path(path).parent.name
+    stem, extension = os.path.splitext(os.path.basename(path))
+    return published_name(f"{folder}/{inner}/{stem}.wav").removesuffix(".wav") + extension
 
 
 def check_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:

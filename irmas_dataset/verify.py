@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from irmas_dataset.download import md5_of
+from irmas_dataset.download import md5_of, published_file
 from irmas_dataset.errors import UserError
-from irmas_dataset.files import SYNTHETIC_MARKER, find_irmas, load_index, published_name, to_text, walk_files
+from irmas_dataset.files import SYNTHETIC_MARKER, find_irmas, load_index, to_text, walk_files
 
 NAMES_SHOWN = 10
 
@@ -62,7 +62,7 @@ def verify(data_dir: str | Path) -> VerifySummary:
     for outer, folder in folders.items():
         for path in walk_files(folder):
             if path.lower().endswith(".wav"):
-                paths[path] = published_name(f"{outer}/{os.path.relpath(path, folder).replace(os.sep, '/')}")
+                paths[path] = published_file(path, outer)
     with ThreadPoolExecutor() as pool:
         digests = list(tqdm(pool.map(md5_of, paths), total=len(paths), desc="Verifying IRMAS", unit="file"))
     return compare(paths, dict(zip(paths, digests, strict=True)), load_index())
