@@ -14,9 +14,17 @@ import pytest
 import soundfile
 import soxr
 import torch
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, pipeline
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    pipeline,
+)
 
 import models.instrument_recognition as module
+from models import ARCHITECTURES
 from models.instrument_recognition import (
     AGGREGATIONS,
     InstrumentRecognitionPipeline,
@@ -30,9 +38,11 @@ from models.instrument_recognition import (
     resample_blocks,
     window_starts,
 )
+from tests.models.tiny import SECONDS, TINY, build
 
 LABELS = ["cello", "piano", "voice"]
 RATE = 16_000
+EVERY_MODEL = sorted(set(TINY) & set(ARCHITECTURES))
 
 
 @pytest.fixture(scope="module")
@@ -520,34 +530,65 @@ def test_both_pipelines_work_from_the_folder_inside_the_repository(folder):
 STRANGER = """
 import json, sys
 from transformers import pipeline
-folder, clip = sys.argv[1:]
 sys.modules["soxr"] = None  # a stranger may not have it
-plain = pipeline("audio-classification", model=folder, device="cpu")
-recognise = pipeline("instrument-recognition", model=folder, trust_remote_code=True, device="cpu")
-result = recognise(clip, all_labels=True, return_timeline=True)
-result["module"] = type(recognise).__module__
-result["models"] = any(name == "models" or name.startswith("models.") for name in sys.modules)
-print(json.dumps(result))
+root, clip, *names = sys.argv[1:]
+results = {}
+for name in names:
+    folder = f"{root}/{name}"
+    recognise = pipeline("instrument-recognition", model=folder, trust_remote_code=True, device="cpu")
+    assert type(recognise).__module__.startswith("transformers_modules."), type(recognise)
+    results[name] = recognise(clip, all_labels=True, return_timeline=True)
+plain = pipeline("audio-classification", model=f"{root}/ast", device="cpu")  # no remote code
+assert not any(name == "models" or name.startswith("models.") for name in sys.modules)
+print(json.dumps(results))
 """
 
 
-def test_a_stranger_elsewhere_can_use_the_folder(folder, recognise, tmp_path):
+@pytest.fixture(scope="module")
+def every_model(tmp_path_factory) -> Path:
+    """A folder with every architecture of the project, tiny and random, each saved with its pipeline."""
+    root = tmp_path_factory.mktemp("every model")
+    for name in EVERY_MODEL:
+        model, extractor = build(name)
+        model.config.update({"window_seconds": SECONDS, "hop_seconds": SECONDS / 2, "aggregation": "mean"})
+        model.save_pretrained(root / name)
+        extractor.save_pretrained(root / name)
+        attach_pipeline(root / name)
+    return root
+
+
+def test_strangers_and_we_get_the_same_from_every_model(every_model, tmp_path):
     clip = tmp_path / "clip.wav"
     soundfile.write(clip, music(2.2, 44_100, 2), 44_100)
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [sys.executable, "-c", STRANGER, str(folder), str(clip)]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", STRANGER, str(every_model), str(clip), *EVERY_MODEL]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["module"].startswith("transformers_modules.")
-    assert not result["models"]
-    assert scores(result["instruments"]) == pytest.approx(scores(recognise(str(clip), all_labels=True)), abs=0.01)
-    assert result["duration_seconds"] == pytest.approx(2.2, abs=1e-3)
+    for name, theirs in json.loads(done.stdout.splitlines()[-1]).items():
+        recogniser = InstrumentRecognitionPipeline(
+            model=AutoModelForAudioClassification.from_pretrained(every_model / name),
+            feature_extractor=AutoFeatureExtractor.from_pretrained(every_model / name),
+            device="cpu",
+        )
+        ours = recogniser(str(clip), all_labels=True)
+        assert len(ours) == 11
+        assert {entry["label"]: entry["score"] for entry in theirs["instruments"]} == pytest.approx(
+            {entry["label"]: entry["score"] for entry in ours}, abs=0.02
+        ), name
+        assert theirs["duration_seconds"] == pytest.approx(2.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", EVERY_MODEL)
+def test_batches_of_windows_score_as_single_windows_in_every_model(every_model, name):
+    recogniser = InstrumentRecognitionPipeline(
+        model=AutoModelForAudioClassification.from_pretrained(every_model / name),
+        feature_extractor=AutoFeatureExtractor.from_pretrained(every_model / name),
+        device="cpu",
+    )
+    clip = {"array": music(3.1, 22_050), "sampling_rate": 22_050}
+    together = recogniser(clip, all_labels=True, batch_size=8)
+    one_by_one = recogniser(clip, all_labels=True, batch_size=1)
+    assert [entry["score"] for entry in together] == pytest.approx([entry["score"] for entry in one_by_one], abs=1e-4)
 
 
 def test_attaching_twice_changes_nothing_and_a_folder_without_a_model_is_refused(folder, tmp_path):
