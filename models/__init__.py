@@ -27,4 +27,5 @@ def register(name: str) -> None:
     ARCHITECTURES[name] = (config, feature_extractor, model)
 
 
-register("beats")
+for _name in ("beats", "mobilenet", "passt"):
+    register(_name)
