@@ -64,7 +64,7 @@ class CnnFeatureExtractor(SequenceFeatureExtractor):
                 pad_mode="constant",
                 return_complex=True,
             )
-            power = torch.view_as_real(spectrum.transpose(1, 2)).square().sum(dim=-1)
+            power = (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
             power = power[:, : max(1, waveforms.shape[-1] // self.hop_length)]
             filters = _mel_filters(self.sampling_rate, self.fft_length, self.num_mel_bins, waveforms.device)
             return (power @ filters).add(self.log_offset).log()
