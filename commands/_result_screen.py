@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from commands._result_table import csv_line
+from commands._text import clock, shortened
 
 NAME_WIDTH = 44
 BAR_WIDTH = 24
@@ -25,26 +26,12 @@ def say(line: str) -> None:
         raise SystemExit(141) from None
 
 
-def clock(seconds: float) -> str:
-    """Return 3725.4 as 1:02:05 and 5.4 as 0:05."""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def shortened(name: str, width: int) -> str:
-    """Return the name in `width` characters at most, its middle left out."""
-    if len(name) <= width:
-        return name
-    end = 2 * width // 3
-    return name[: width - end - 1] + "…" + name[-end:]
-
-
 class Lines:
     """One line a file, for people: its name, its length, and the instruments with their scores."""
 
     def __init__(self, paths: list[str]):
-        self.folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
+        one_kind = len({os.path.splitdrive(path)[0] + os.sep * os.path.isabs(path) for path in paths}) == 1
+        self.folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if one_kind else ""
         self.name_width = min(NAME_WIDTH, max([4, *(len(self.name_of(path)) for path in paths)]))
         if self.folder:
             say(f"In {self.folder}:")

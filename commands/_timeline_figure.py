@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from commands._result_screen import clock, shortened
+from commands._text import clock, shortened
 from models.instrument_recognition import read_blocks
 
 COLOURS = (
@@ -35,8 +35,8 @@ CLOCK_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7
 INK, PALE, TRACK = "#2b2f36", "#8b919b", "#f0f1f3"
 
 
-def draw_timeline(file: Path, result: dict, thresholds: list[float], picture: Path) -> None:
-    """Write a PNG of one file's result, as the pipeline gives it with `return_timeline` and `return_activity`.
+def draw_timeline(file: str | Path, result: dict, thresholds: list[float]) -> Figure:
+    """Return the picture of one file's result, as the pipeline gives it with `all_labels` and `return_activity`.
 
     Raises ValueError where the audio cannot be read.
     """
@@ -49,6 +49,11 @@ def draw_timeline(file: Path, result: dict, thresholds: list[float], picture: Pa
     rows.set_title(LEGEND if result["timeline"] else NOTHING_HEARD, loc="right", color=PALE, fontsize=9)
     draw_rows(rows, labels, result, dict(zip(scores, thresholds, strict=True)))
     draw_waveform(waveform, file, result["duration_seconds"])
+    return figure
+
+
+def save_picture(figure: Figure, picture: Path) -> None:
+    """Write the figure as a PNG, in a folder that is made where it is missing."""
     picture.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in a script that the font lacks
@@ -99,7 +104,7 @@ def draw_rows(axes: Axes, labels: list[str], result: dict, thresholds: dict[str,
     axes.spines[:].set_visible(False)
 
 
-def draw_waveform(axes: Axes, file: Path, duration_seconds: float) -> None:
+def draw_waveform(axes: Axes, file: str | Path, duration_seconds: float) -> None:
     """Draw the loudest and the lowest sample of each stretch of the file, and the time axis."""
     lowest, highest = envelope(file, duration_seconds)
     edges = np.linspace(0, duration_seconds, len(lowest) + 1)
@@ -118,7 +123,7 @@ def draw_waveform(axes: Axes, file: Path, duration_seconds: float) -> None:
     )
 
 
-def envelope(file: Path, duration_seconds: float) -> tuple[np.ndarray, np.ndarray]:
+def envelope(file: str | Path, duration_seconds: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and highest sample (columns,) of equal stretches of a file, read block by block."""
     rate, blocks = read_blocks(file)
     stretch = max(1, round(duration_seconds * rate / COLUMNS))

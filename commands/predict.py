@@ -11,7 +11,7 @@ from tqdm import tqdm
 from commands import _result_screen as screens
 from commands._recogniser import load_recogniser
 from commands._result_table import FORMATS, ResultTable
-from commands._timeline_figure import draw_timeline
+from commands._timeline_figure import draw_timeline, save_picture
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
 from models.instrument_recognition import AGGREGATIONS, InstrumentRecognitionPipeline
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
                 continue
             row = result_row(file, result, recognise.labels, thresholds)
             if args.timeline:
-                draw_timeline(file, result, thresholds, picture_of(file, files, args.timeline))
+                save_picture(draw_timeline(file, result, thresholds), picture_of(file, files, args.timeline))
             if timelines:
                 timelines.append([timeline_row(file, segment) for segment in result["timeline"]])
             if results:

@@ -566,8 +566,9 @@ def _ffmpeg_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
             process.kill()  # where the reader stopped early; after its end it does nothing
         if code != 0:
             messages.seek(0)
-            last = (messages.read().decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
-            raise ValueError(f"{path} cannot be read as audio; ffmpeg says: {last}")
+            first = (messages.read().decode(errors="replace").strip().splitlines() or ["no reason given"])[0]
+            said = first.rpartition("] ")[2]  # without the part of ffmpeg that says it
+            raise ValueError(f"{path} cannot be read as audio; ffmpeg says: {said}")
 
 
 def attach_pipeline(folder: str | os.PathLike) -> None:

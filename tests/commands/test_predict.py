@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 
 from commands import predict
-from commands._result_screen import clock, shortened
 from commands._result_table import ResultTable
+from commands._text import clock, shortened
 from commands.predict import find_audio
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES

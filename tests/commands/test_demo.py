@@ -1,0 +1,154 @@
+"""`demo`: the examples, the exported Space in an empty environment, and the real page where Gradio is installed."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from huggingface_hub import SpaceCard
+
+from commands import demo
+from commands.demo import export_space, with_flat_imports, write_examples
+from irmas_dataset.errors import UserError
+from models.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
+from tests.models.tiny import build
+
+HAS_GRADIO = importlib.util.find_spec("gradio") is not None
+needs_gradio = pytest.mark.skipif(not HAS_GRADIO, reason=f"gradio=={demo.GRADIO} is optional and not installed")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> str:
+    """A saved tiny AST that looks at 1 s every 0.5 s, with what else lies in a run's folder."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    model, extractor = build("ast")
+    model.config.update({"window_seconds": 1.0, "hop_seconds": 0.5, "aggregation": "mean", "thresholds": [0.4] * 11})
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    attach_pipeline(folder)
+    (folder / "predictions.parquet").touch()
+    (folder / "trainer_state.json").touch()
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def space(run, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("spaces") / "space"
+    demo.main([run, "--export_space", str(folder)])
+    return folder
+
+
+def test_examples_are_short_clips_that_change_half_way_and_are_the_same_every_time(tmp_path):
+    first, second = write_examples(tmp_path / "first"), write_examples(tmp_path / "second")
+    assert [path.name for path in first] == [path.name for path in second]
+    assert first[0].name == "piano, then piano and violin.wav"
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+        clip, rate = soundfile.read(one)
+        assert len(clip) == 10 * rate
+        assert 0.01 < np.abs(clip).max() <= 1
+
+
+def test_an_exported_space_holds_the_page_the_model_and_nothing_else_of_the_run(space):
+    files = sorted(path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file())
+    assert [file for file in files if not file.startswith("examples/")] == [
+        "README.md", "app.py", "demo_page.py", "instrument_recognition.py", "model/config.json",
+        "model/instrument_recognition.py", "model/model.safetensors", "model/preprocessor_config.json",
+        "requirements.txt", "text.py", "timeline_figure.py",
+    ]  # fmt: skip
+    assert len(list((space / "examples").glob("*.wav"))) == 3
+
+
+def test_the_spaces_card_and_requirements_are_what_the_hub_reads(space):
+    card = SpaceCard.load(space / "README.md").data.to_dict()
+    assert (card["sdk"], card["sdk_version"], card["app_file"]) == ("gradio", demo.GRADIO, "app.py")
+    assert len(card["short_description"]) <= 60
+    pins = (space / "requirements.txt").read_text().splitlines()
+    assert {pin.partition("==")[0] for pin in pins} == set(demo.SPACE_PACKAGES)
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins)
+
+
+def test_a_space_of_a_model_on_the_hub_names_it_instead_of_copying_it(tmp_path):
+    export_space("someone/a-model", tmp_path / "space")
+    assert SpaceCard.load(tmp_path / "space" / "README.md").data.to_dict()["models"] == ["someone/a-model"]
+    assert "MODEL = 'someone/a-model'" in (tmp_path / "space" / "app.py").read_text()
+    assert not (tmp_path / "space" / "model").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(run, tmp_path):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        demo.main([run, "--export_space", str(tmp_path)])
+    with pytest.raises(UserError, match="There is no folder"):
+        demo.main([str(tmp_path / "nothing"), "--export_space", str(tmp_path / "space")])
+
+
+def test_imports_are_flattened_and_others_left():
+    code = "from commands._text import clock\nfrom models.beats import x\nfrom transformers.models import y\n"
+    assert with_flat_imports(code) == "from text import clock\nfrom beats import x\nfrom transformers.models import y\n"
+
+
+VISITOR = """
+import sys
+from pathlib import Path
+from transformers import pipeline
+from timeline_figure import draw_timeline, save_picture
+recognise = pipeline("instrument-recognition", model="model", trust_remote_code=True, device="cpu")
+example = sorted(Path("examples").glob("*.wav"))[0]
+result = recognise(str(example), all_labels=True, return_activity=True)
+save_picture(draw_timeline(example, result, recognise.resolve_thresholds()), Path(sys.argv[1]))
+assert not any(name.split(".")[0] in ("commands", "models", "irmas_dataset") for name in sys.modules)
+"""
+
+
+def test_the_spaces_modules_work_without_this_repository(space, tmp_path):
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", VISITOR, str(tmp_path / "picture.png")]
+    done = subprocess.run(command, cwd=space, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(HAS_GRADIO, reason="gradio is installed")
+def test_a_missing_gradio_is_asked_for_in_one_sentence(run):
+    with pytest.raises(UserError, match=rf"pip install gradio=={re.escape(demo.GRADIO)}"):
+        demo.main([run])
+
+
+@needs_gradio
+def test_scores_are_shown_with_markup_escaped():
+    from commands._demo_page import scores_as_html
+
+    result = {"instruments": [{"label": "a<b>", "score": 0.9}, {"label": "cello", "score": 0.1}]}
+    shown = scores_as_html(result, ["cello", "a<b>"], [0.5, 0.5])
+    assert "a&lt;b&gt;" in shown and "<b>" not in shown
+    assert shown.count("unheard") == 3  # name, bar and score of the one below its threshold
+
+
+@needs_gradio
+def test_the_real_page_recognises_a_file_and_refuses_another(run, tmp_path):
+    from gradio_client import Client, handle_file
+    from gradio_client.exceptions import AppError
+
+    from commands._demo_page import build_page
+    from commands._recogniser import load_recogniser
+
+    recognise = load_recogniser(run, device="cpu")
+    assert isinstance(recognise, InstrumentRecognitionPipeline)
+    examples = write_examples(tmp_path / "examples")
+    page = build_page(recognise, "tiny", examples)
+    _, address, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(address, verbose=False)
+        picture, scores = client.predict(handle_file(str(examples[0])), api_name="/recognise")
+        assert picture["plot"].startswith("data:image/png;base64,")
+        assert scores.count('class="bar"') == 11
+        (tmp_path / "notes.wav").write_text("no samples")
+        with pytest.raises(AppError, match=r"notes\.wav"):
+            client.predict(handle_file(str(tmp_path / "notes.wav")), api_name="/recognise")
+    finally:
+        page.close()
