@@ -1,0 +1,114 @@
+"""A run folder as `compare` and `ensemble` read it: results.json and the scores behind it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from irmas_dataset.errors import UserError
+from irmas_metric.figures import ranking_figures
+from training.report import headline_regime, read_results
+
+TEST_FILE = "predictions.parquet"
+VALIDATION_FILE = "validation_predictions.parquet"
+
+
+@dataclass(frozen=True)
+class ScoredClips:
+    """The clips of one predictions file, in alphabetical order of `clips`; labels and scores are (clips, classes)."""
+
+    clips: list[str]
+    songs: list[str | None]
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, a name that no other run of the table has, results.json, and its test scores."""
+
+    folder: Path
+    name: str
+    results: dict
+    test: ScoredClips
+
+    @property
+    def classes(self) -> list[str]:
+        return self.results["dataset"]["classes"]
+
+    @property
+    def regime(self) -> str:
+        """The threshold regime that stands for the run: tuned, or fixed where nothing could be tuned."""
+        return headline_regime(self.results["test"])
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """The headline regime's thresholds (classes,)."""
+        per_class = self.results["test"][self.regime]["per_class"]
+        return np.array([per_class[code]["threshold"] for code in self.classes])
+
+
+def read_runs(folders: list[Path]) -> list[Run]:
+    """Read run folders that were measured on one test set.
+
+    Raises:
+        UserError: a folder that is no finished run, scores that are not those of its results, a different test set.
+    """
+    runs = [read_run(folder, name) for folder, name in zip(folders, distinct_names(folders), strict=True)]
+    for run in runs[1:]:
+        if run.classes != runs[0].classes or not same_clips(run.test, runs[0].test):
+            raise UserError(
+                f"{run.folder} and {runs[0].folder} were measured on different test sets ({summary(run)}; "
+                f"{summary(runs[0])}): compare runs of one test set only."
+            )
+    return runs
+
+
+def read_run(folder: Path, name: str) -> Run:
+    """Read one run folder; see `read_runs`."""
+    results = read_results(folder)
+    test = read_scored_clips(folder / TEST_FILE, results["dataset"]["classes"])
+    measured = ranking_figures(test.labels, test.scores)
+    if abs(measured["lrap"] - results["test"]["lrap"]) > 1e-6 or abs(measured["map"] - results["test"]["map"]) > 1e-6:
+        raise UserError(
+            f"{folder / TEST_FILE} does not give the figures of {folder / 'results.json'}: one of them is of another "
+            f"run; train or evaluate {folder} again."
+        )
+    return Run(folder, name, results, test)
+
+
+def read_scored_clips(path: Path, classes: list[str]) -> ScoredClips:
+    """Read a predictions file; UserError where it is missing or lacks a column."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: train the run again with run_irmas.py, which writes it.")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no readable parquet file: train the run again.") from error
+    missing = [column for column in ("clip", "song", "instruments", *classes) if column not in table]
+    if missing:
+        raise UserError(f"{path} has no column `{missing[0]}`: it was written by something else; train the run again.")
+    table = table.sort_values("clip", kind="stable")
+    labels = np.array([[code in clip for code in classes] for clip in table["instruments"]], dtype=int)
+    songs = [song or None for song in table["song"]]
+    return ScoredClips(list(table["clip"]), songs, labels, table[list(classes)].to_numpy(dtype=float))
+
+
+def same_clips(one: ScoredClips, other: ScoredClips) -> bool:
+    """Return whether two files hold the same clips with the same labels."""
+    return one.clips == other.clips and bool(np.array_equal(one.labels, other.labels))
+
+
+def summary(run: Run) -> str:
+    """Return the test set in a few words."""
+    return f"{run.results['dataset']['name']}, {len(run.test.clips):,} clips"
+
+
+def distinct_names(folders: list[Path]) -> list[str]:
+    """Name each run after its folder, or by its whole path where two folders are called alike."""
+    names = [folder.resolve().name for folder in folders]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        twice = next(folder for folder in folders if [f.resolve() for f in folders].count(folder.resolve()) > 1)
+        raise UserError(f"{twice} is named twice: name every run once.")
+    return [str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
