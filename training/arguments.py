@@ -42,6 +42,16 @@ class ModelArguments:
     patchout_time: int = field(default=0, metadata={"help": "Random patch columns (time) dropped in training."})
     patchout_frequency: int = field(default=0, metadata={"help": "Random patch rows (frequency) dropped in training."})
     patchout_tokens: int = field(default=0, metadata={"help": "Random tokens dropped in training, after the above."})
+    layerdrop: float | None = field(
+        default=None, metadata={"help": "BEATs: share of whole layers skipped in training. Default: the checkpoint's."}
+    )
+    drop_path_rate: float | None = field(
+        default=None,
+        metadata={"help": "PaSST: stochastic depth of the last layer in training. Default: the checkpoint's."},
+    )
+    head_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout before the output layer in training. Default: the checkpoint's."}
+    )
     initial_weight: float = field(
         default=0.0,
         metadata={
@@ -179,6 +189,7 @@ class IrmasTrainingArguments(TrainingArguments):
             self.bf16 = not self.fp16 and (torch.cuda.is_bf16_supported() if cuda else cpu_multiplies_bf16())
         if self.torch_compile is None:
             self.torch_compile = cuda
+        self.dataloader_pin_memory = self.dataloader_pin_memory and cuda
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         super().__post_init__()
@@ -336,8 +347,21 @@ def check(recipe: Recipe) -> None:
         raise UserError(
             "--patchout_time, --patchout_frequency and --patchout_tokens count patches: none may be negative."
         )
+    for name in ("layerdrop", "drop_path_rate", "head_dropout"):
+        value = getattr(model, name)
+        if value is not None and not 0 <= value < 1:
+            raise UserError(f"--{name} is a probability: it must be at least 0 and less than 1, not {value}.")
+    dropping = ("patchout_time", "patchout_frequency", "patchout_tokens", "layerdrop", "drop_path_rate")
+    useless = [name for name in dropping if getattr(model, name)]
+    if model.freeze == "backbone" and useless:
+        raise UserError(f"--freeze backbone leaves nothing that --{useless[0]} could act on: remove one of the two.")
     if not 0 <= model.initial_weight <= 1:
         raise UserError(f"--initial_weight must lie between 0 and 1, not {model.initial_weight}.")
+    if model.initial_weight and (model.model_name_or_path is None or model.head_initialization == "random"):
+        raise UserError(
+            "--initial_weight keeps some of the model as it was before training, but that one has a random head: name a "
+            "pretrained checkpoint with --head_initialization labels, or set --initial_weight 0."
+        )
     if not 0 < training.layer_decay <= 1:
         raise UserError(f"--layer_decay must lie above 0 and at most at 1, not {training.layer_decay}.")
     if training.weight_averaging != "none" and training.fsdp:

@@ -122,3 +122,12 @@ def add_patchout(model: ASTForAudioClassification, columns: int, rows: int, toke
         return torch.cat([embeddings[:, :2], embeddings[:, 2 + patches[kept]]], dim=1)
 
     model.audio_spectrogram_transformer.embeddings.register_forward_hook(drop)
+
+
+def add_head_dropout(model: ASTForAudioClassification, probability: float) -> None:
+    """Drop inputs of the output layer in training: transformers' AST has no such dropout, and weights keep their names."""
+
+    def drop(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (nn.functional.dropout(inputs[0], probability, module.training), *inputs[1:])
+
+    model.classifier.dense.register_forward_pre_hook(drop)

@@ -6,7 +6,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
@@ -17,7 +23,15 @@ from training.arguments import ModelArguments
 
 logger = logging.getLogger(__name__)
 
+AST_TYPE = "audio-spectrogram-transformer"
+CONVERTIBLE = ("beats", "mobilenet", "passt")  # released as bare weights, which `convert` turns into a folder
 PATCHOUT_FIELDS = ("patchout_time", "patchout_frequency", "patchout_tokens")
+REGULARIZATION = {
+    "layerdrop": ("layerdrop",),
+    "drop_path_rate": ("drop_path_rate",),
+    "head_dropout": ("head_dropout", "classifier_dropout"),
+}
+"""Field of a recipe -> what the architectures' configurations call it."""
 
 
 def load_model(
@@ -46,6 +60,9 @@ def load_model(
     fit_window(model, extractor, window_seconds)
     start_head(model, labels, arguments.head_initialization)
     apply_patchout(model, arguments)
+    if arguments.head_dropout and model.config.model_type == AST_TYPE:
+        ast.add_head_dropout(model, arguments.head_dropout)
+    try_window(model, extractor, window_seconds)
     if arguments.freeze == "backbone":
         freeze_backbone(model)
     model.config.problem_type = "multi_label_classification"
@@ -68,6 +85,7 @@ def from_scratch(
     check_fields(extractor_fields, extractor_class(), "feature_extractor_config")
     try:
         config = config_class(**fields, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+        set_regularization(config, arguments)
         model = model_class(config)
         if arguments.architecture == "ast":
             ast.initialize_tokens(model)
@@ -100,10 +118,13 @@ def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
             setattr(config, field, value)
         for field, value in (arguments.feature_extractor_config or {}).items():
             setattr(extractor, field, value)
+        set_regularization(config, arguments)
         model, report = AutoModelForAudioClassification.from_pretrained(
             name, config=config, output_loading_info=True, dtype=torch.float32, **options
         )
     except OSError as error:
+        if looks_local(name):
+            raise UserError(missing_folder(name)) from error
         raise UserError(
             f"The checkpoint {name} is neither a folder here nor in the Hub's local cache, and could not be fetched "
             f"({first_sentence(error)}): connect, fetch it elsewhere with `hf download {name}`, or name a folder with "
@@ -118,6 +139,23 @@ def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
     return model, extractor
 
 
+def looks_local(name: str) -> bool:
+    """Return whether a checkpoint's name is meant as a folder here, not as a Hub id (`owner/name`)."""
+    return name.startswith((".", "/", "~", "checkpoints/")) or name.count("/") > 1
+
+
+def missing_folder(name: str) -> str:
+    """Return the sentence about a folder that is not there; weights of a port have to be converted first."""
+    ports = [port for port in CONVERTIBLE if port in Path(name).name]
+    if not ports:
+        return f"There is no folder {name}: --model_name_or_path takes a Hub id or a folder with a saved model."
+    return (
+        f"There is no checkpoint {name}: download the authors' weights (the address stands in recipes/{ports[0]}/*.yaml) and "
+        f"convert them with `python run_irmas.py convert {ports[0]} DOWNLOADED_FILE {name}`, or name another folder with "
+        "--model_name_or_path."
+    )
+
+
 def first_sentence(error: Exception) -> str:
     """Return the first line of an error, without its final stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -126,7 +164,7 @@ def first_sentence(error: Exception) -> str:
 
 def fit_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, window_seconds: float) -> None:
     """Make model and feature extractor take exactly the window. Only AST has a fixed length; the others take any."""
-    if model.config.model_type != "audio-spectrogram-transformer":
+    if model.config.model_type != AST_TYPE:
         return
     frames = ast.frames_in(window_seconds, extractor.sampling_rate)
     if frames != model.config.max_length:
@@ -180,13 +218,46 @@ def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
     counts = {name: getattr(arguments, name) for name in PATCHOUT_FIELDS}
     if not any(counts.values()):
         return
-    if model.config.model_type == "audio-spectrogram-transformer":
+    if model.config.model_type == AST_TYPE:
         ast.add_patchout(model, *counts.values())
     elif all(hasattr(model.config, name) for name in PATCHOUT_FIELDS):
         for name, count in counts.items():
             setattr(model.config, name, count)
     else:
         raise UserError(f"{model.config.model_type} has no patches to drop: remove patchout_* from the recipe.")
+
+
+def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> None:
+    """Write the recipe's layerdrop, drop_path_rate and head_dropout into a configuration, under the model's own names.
+
+    Raises:
+        UserError: the architecture has no such thing.
+    """
+    for field, names in REGULARIZATION.items():
+        value = getattr(arguments, field)
+        known = [name for name in names if hasattr(config, name)]
+        if value is not None and known:
+            setattr(config, known[0], value)
+        elif value is not None and not (field == "head_dropout" and config.model_type == AST_TYPE):
+            raise UserError(f"{config.model_type} has no {field}: remove --{field} from the recipe.")
+
+
+def try_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, window_seconds: float) -> None:
+    """Run one silent window through the model, so that what it cannot take is refused before any work.
+
+    Raises:
+        UserError: the window is too long or too short, or patchout leaves nothing of it.
+    """
+    silence = torch.zeros(1, round(window_seconds * extractor.sampling_rate))
+    drops_patches = any(getattr(model.config, name, 0) for name in PATCHOUT_FIELDS)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model.train(drops_patches)(device_features(extractor)(silence))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{model.config.model_type} cannot take windows of {window_seconds:g} s: {first_sentence(error)} "
+            "(--window_seconds, --patchout_*)."
+        ) from error
 
 
 def freeze_backbone(model: PreTrainedModel) -> None:

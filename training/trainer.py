@@ -30,12 +30,15 @@ class InstrumentTrainer(Trainer):
         self.augmentation = augmentation
         self.average: AveragedModel | None = None
         self._step_and_batch = (-1, 0)
+        self.frozen = frozen_modules(self.model)
         if self.args.weight_averaging == "ema":
             self.add_callback(WeightAveraging(self))
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         """Turn a batch of waveforms into features on the device, augmented in training."""
         inputs = super()._prepare_inputs(inputs)
+        for module in self.frozen:  # the Trainer has just called model.train()
+            module.eval()
         waveforms = inputs["waveforms"].float() / 2**15
         labels = inputs["labels"]
         if not self.model.training or self.augmentation is None:
@@ -233,6 +236,22 @@ def parameter_groups(
         }
         groups.setdefault((depth, decays), group)["params"].append(parameters[name])
     return list(groups.values())
+
+
+def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the largest submodules whose parameters are all frozen.
+
+    They stay in evaluation mode: a linear probe's features are the checkpoint's own, without dropout, and the batch
+    statistics of a frozen backbone do not drift.
+    """
+    frozen = []
+    for child in model.children():
+        trainable = [parameter.requires_grad for parameter in child.parameters()]
+        if any(trainable):
+            frozen += frozen_modules(child)
+        elif trainable:
+            frozen.append(child)
+    return frozen
 
 
 def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initial_weight: float) -> None:
