@@ -8,7 +8,7 @@ quickstart: $(VENV)/.installed  ## train, measure and report a small model on sy
 	$(BIN)/python run_irmas.py recipes/quickstart.yaml
 
 test: $(VENV)/.installed-tests  ## the fast test suite: no network, no GPU
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not slow and not gpu"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 slow-test: $(VENV)/.installed-tests  ## everything, the long tests too
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest

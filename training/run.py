@@ -15,7 +15,7 @@ from irmas_dataset import describe, load_irmas
 from irmas_dataset import prepare as prepare_split
 from irmas_dataset.download import ensure_irmas
 from irmas_dataset.errors import UserError
-from irmas_dataset.synthetic import synthesize
+from irmas_dataset.synthetic import FORMAT_VERSION, synthesize
 from models.instrument_recognition import attach_pipeline
 from training import evaluation, run_folder
 from training.arguments import Recipe
@@ -49,6 +49,7 @@ def begin(recipe: Recipe) -> Path | None:
 
 def quiet_libraries(recipe: Recipe) -> None:
     """Let one process speak, and only of what a user can act on."""
+    transformers_logging.disable_progress_bar()  # of loading and writing weights; the Trainer's own bar stays
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     if recipe.training.process_index > 0:
@@ -85,10 +86,12 @@ def load_data(recipe: Recipe) -> DatasetDict:
 
 
 def data_folder(recipe: Recipe) -> Path:
-    """Return where the recipe's music is; synthetic music is kept by its size and seed."""
+    """Return where the recipe's music is; synthetic music is kept by its version, size and seed."""
     data = recipe.data
     if data.data_dir == "synthetic":
-        return Path(f"data/synthetic-{data.synthetic_train}-{data.synthetic_test}-seed{data.synthetic_seed}")
+        return Path(
+            f"data/synthetic-v{FORMAT_VERSION}-{data.synthetic_train}-{data.synthetic_test}-seed{data.synthetic_seed}"
+        )
     return Path(data.data_dir)
 
 
@@ -199,7 +202,7 @@ def remember_protocol(model: PreTrainedModel, data, thresholds) -> None:
     protocol = evaluation.protocol(data)
     for name in ("window_seconds", "hop_seconds", "aggregation"):
         setattr(model.config, name, protocol[name])
-    model.config.thresholds = [round(float(threshold), 6) for threshold in thresholds]
+    model.config.thresholds = [float(threshold) for threshold in thresholds]
 
 
 def save(recipe: Recipe, trainer: InstrumentTrainer, results: dict) -> None:

@@ -1,0 +1,94 @@
+"""`evaluate`: measure a trained model on a data folder's test set, by the protocol stored with the model."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from commands._recogniser import check_model_name
+from irmas_dataset import describe
+from irmas_dataset.errors import UserError
+from training import evaluation, run
+from training.arguments import Recipe, parse_recipe
+from training.report import draw_figures, results_table
+
+
+def main(argv: list[str]) -> None:
+    """Run `evaluate MODEL [--data_dir D]`: print the figures that the run itself had, and write them if asked to."""
+    parser = argparse.ArgumentParser(prog="run_irmas.py evaluate", description=__doc__)
+    parser.add_argument("model", help="a run folder or the id of a model of this project on the Hub")
+    parser.add_argument("--data_dir", help="IRMAS, `synthetic`, or a folder of one's own (default: the run's)")
+    parser.add_argument("--output_dir", type=Path, help="write results.json, predictions.parquet and figures here")
+    parser.add_argument("--batch_size", type=int, default=32, help="windows at a time (default: 32)")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run model code that comes from the Hub")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe = evaluation_recipe(arguments, scratch)
+        results, data, scores = evaluate(recipe)
+    if arguments.output_dir:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        folder = run.data_folder(recipe)
+        evaluation.write_predictions(arguments.output_dir / "predictions.parquet", data["test"], scores, folder)
+        evaluation.write_json(arguments.output_dir / "results.json", results)
+        draw_figures(arguments.output_dir)
+    print(results_table(results))
+
+
+def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> Recipe:
+    """Return the recipe that the model was trained by, with nothing left to train.
+
+    Raises:
+        UserError: no such model, or one that this project did not make.
+    """
+    check_model_name(arguments.model)
+    try:
+        local = Path(arguments.model, "recipe.yaml")
+        path = local if Path(arguments.model).is_dir() else Path(hf_hub_download(arguments.model, "recipe.yaml"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{arguments.model} could not be fetched from the Hub: check its name and the connection."
+        ) from error
+    if not path.is_file():
+        raise UserError(
+            f"{arguments.model} holds no recipe.yaml: `evaluate` takes the folder of a run of this project."
+        )
+    options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
+    options += ["--per_device_eval_batch_size", str(arguments.batch_size), "--max_steps", "-1", "--eval_strategy", "no"]
+    options += ["--save_strategy", "no", "--load_best_model_at_end", "false"]
+    options += ["--trust_remote_code"] if arguments.trust_remote_code else []
+    options += ["--data_dir", arguments.data_dir] if arguments.data_dir else []
+    recipe = parse_recipe([str(path), *options])
+    recipe.model.model_config = recipe.model.feature_extractor_config = None  # they are in the model's folder by now
+    return recipe
+
+
+def evaluate(recipe: Recipe) -> tuple[dict, dict, np.ndarray]:
+    """Return the results, the data and the scores (clips, classes) of a trained model on its test set.
+
+    Raises:
+        UserError: the model has other classes than the data, or no thresholds.
+    """
+    run.quiet_libraries(recipe)
+    data = run.load_data(recipe)
+    model, extractor = run.build_model(recipe, data)
+    thresholds = getattr(model.config, "thresholds", None)
+    if not thresholds or len(thresholds) != model.config.num_labels:
+        raise UserError(
+            f"{recipe.model.model_name_or_path} holds no thresholds for its classes: train it by a recipe first."
+        )
+    for name in ("window_seconds", "hop_seconds", "aggregation"):
+        setattr(recipe.data, name, getattr(model.config, name))
+    prepared = run.prepare(recipe, data, extractor.sampling_rate)
+    trainer = run.build_trainer(recipe, prepared, model, extractor)
+    windows = evaluation.windows_of(prepared["test"], recipe.data, extractor.sampling_rate, run.eval_batch(recipe))
+    scores = evaluation.clip_scores(trainer, windows, recipe.data.aggregation)
+    results = {
+        **evaluation.provenance(recipe),
+        "dataset": describe(data) | {"synthetic": recipe.data.data_dir == "synthetic"},
+        "protocol": evaluation.protocol(recipe.data),
+        **evaluation.evaluate_test(prepared["test"], scores, np.array(thresholds), recipe.data),
+    }
+    return results, data, scores

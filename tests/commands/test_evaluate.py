@@ -1,0 +1,41 @@
+"""`evaluate` gives a finished run's own figures again."""
+
+import json
+
+import pytest
+import yaml
+
+import run_irmas
+from irmas_dataset.errors import UserError
+from tests.test_run import TINY
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of two steps."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+        run_irmas.main(["tiny.yaml"])
+        yield folder
+
+
+def test_the_figures_are_the_runs_own(finished, capsys):
+    run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "again"])
+    first, again = (json.loads((finished / f"{name}/results.json").read_text()) for name in ("runs/tiny", "again"))
+    for regime in ("fixed", "oracle"):
+        assert again["test"][regime] == first["test"][regime]
+    assert again["test"]["lrap"] == first["test"]["lrap"]
+    for figure in ("micro_f1", "macro_f1", "samples_f1", "exact_match", "hamming", "ci95"):
+        assert again["test"]["tuned"][figure] == first["test"]["tuned"][figure]
+    assert (finished / "again/figures/per_class_f1.png").is_file()
+    assert "tuned thresholds" in capsys.readouterr().out
+
+
+def test_what_is_no_run_is_refused(finished, tmp_path):
+    with pytest.raises(UserError, match="no folder"):
+        run_irmas.main(["evaluate", "runs/absent"])
+    with pytest.raises(UserError, match=r"config\.json"):
+        run_irmas.main(["evaluate", str(tmp_path)])

@@ -1,0 +1,16 @@
+"""Every test runs offline, with a datasets cache of its own that goes away with the test session."""
+
+import os
+import tempfile
+
+# Before any test imports datasets or huggingface_hub, which read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="irmas-test-cache-"))
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_unconfigure(config):
+    import shutil
+
+    if os.path.basename(os.environ["HF_DATASETS_CACHE"]).startswith("irmas-test-cache-"):
+        shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)

@@ -1,0 +1,96 @@
+"""Every recipe is found, is a recipe, and trains two steps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+from models.audioset import audioset_labels
+from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
+from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
+from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from training import run
+from training.arguments import parse_recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml") if "accelerate" not in path.parts
+)
+NETWORKS = [name for name in RECIPES if "system" not in yaml.safe_load((ROOT / name).read_text())]
+
+
+def narrow_checkpoint(architecture: str, folder: Path) -> str:
+    """Save a narrow, random model of an AudioSet checkpoint's form: 527 labels, the released patch grid."""
+    names = dict(enumerate(name for _, name in audioset_labels()))
+    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    blocks = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    model, extractor = {
+        "ast": lambda: (ASTForAudioClassification(ASTConfig(**blocks, **labels)), ASTFeatureExtractor()),
+        "beats": lambda: (
+            BeatsForAudioClassification(BeatsConfig(**blocks, **labels, position_groups=4, patch_embedding_size=8)),
+            BeatsFeatureExtractor(),
+        ),
+        "passt": lambda: (PasstForAudioClassification(PasstConfig(**blocks, **labels)), PasstFeatureExtractor()),
+        "mobilenet": lambda: (
+            MobileNetAudioForAudioClassification(MobileNetAudioConfig(width_mult=0.1, **labels)),
+            MobileNetAudioFeatureExtractor(),
+        ),
+    }[architecture]()
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return str(folder)
+
+
+def test_there_are_as_many_recipes_as_the_readme_says():
+    told = (ROOT / "README.md").read_text()
+    for name in RECIPES:
+        assert name in told, f"README.md does not mention {name}"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_recipe_parses_against_the_real_fields(name):
+    recipe = parse_recipe([str(ROOT / name), "--use_cpu"])
+    values = yaml.safe_load((ROOT / name).read_text())
+    for key, value in values.items():
+        part = next(p for p in (recipe.model, recipe.data, recipe.augmentation, recipe.training) if hasattr(p, key))
+        assert getattr(part, key) == value, key
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A working folder that all recipes share, so that each sampling rate is prepared once."""
+    folder = tmp_path_factory.mktemp("recipes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_recipe_trains_two_steps(name, workplace):
+    options = {
+        "data_dir": "synthetic", "synthetic_train": 44, "synthetic_test": 6, "output_dir": f"runs/{Path(name).stem}",
+        "max_steps": 2, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "eval_strategy": "no",
+        "save_strategy": "no", "load_best_model_at_end": False, "dataloader_num_workers": 0, "use_cpu": True,
+        "torch_compile": False, "bf16": False, "disable_tqdm": True, "overwrite_output_dir": True,
+    }  # fmt: skip
+    values = yaml.safe_load((ROOT / name).read_text())
+    if "model_name_or_path" in values:
+        architecture = name.split("/")[1]
+        options["model_name_or_path"] = narrow_checkpoint(architecture, workplace / architecture)
+    recipe = parse_recipe([str(ROOT / name), *(f"--{key}={value}" for key, value in options.items())])
+    data = run.load_data(recipe)
+    model, extractor = run.build_model(recipe, data)
+    prepared = run.prepare(recipe, data, extractor.sampling_rate)
+    trainer = run.build_trainer(recipe, prepared, model, extractor)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    run.train(recipe, trainer, checkpoint=None)
+    trained = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
+    if values.get("num_train_epochs") == 0:
+        assert not trained
+        return
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert trainer.state.global_step == 2 and all(0 < loss < 20 for loss in losses)
+    assert any("weight" in key for key in trained)

@@ -1,0 +1,161 @@
+"""The main job as a user starts it: real subprocesses, two training steps, and a stranger who loads the result."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+TINY = {
+    "data_dir": "synthetic", "synthetic_train": 44, "synthetic_test": 12, "architecture": "ast", "window_seconds": 3.0,
+    "model_config": {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+        "frequency_stride": 16, "time_stride": 16,
+    },
+    "max_steps": 2, "per_device_train_batch_size": 4, "mix_probability": 0.5, "time_masks": 1, "max_time_mask_frames": 20,
+    "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "bootstrap_resamples": 50, "logging_steps": 1,
+    "use_cpu": True,
+}  # fmt: skip
+
+
+def start(command: list[str], folder: Path, **environment) -> subprocess.CompletedProcess:
+    """Run a command in `folder`, with its caches there too; return what it said."""
+    settings = {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "HF_DATASETS_CACHE": str(folder / "cache"),
+        **environment,
+    }
+    return subprocess.run(command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with a recipe."""
+    path = tmp_path_factory.mktemp("run")
+    (path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(folder):
+    """The folder after `python run_irmas.py tiny.yaml`, and what that printed."""
+    done = start([sys.executable, str(ROOT / "run_irmas.py"), "tiny.yaml"], folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs/tiny", done.stdout
+
+
+def test_the_run_folder_holds_what_the_design_promises(finished):
+    run, _ = finished
+    names = {path.name for path in run.iterdir()}
+    assert names >= {
+        "config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "predictions.parquet",
+        "results.json", "figures", "README.md", "trainer_state.json", "instrument_recognition.py",
+    }  # fmt: skip
+    assert "training_args.bin" not in names, "no pickle in what goes to the Hub"
+    assert len(list((run / "figures").glob("*.png"))) >= 4
+
+
+def test_the_results_say_what_they_depend_on_and_the_card_repeats_them(finished):
+    run, _ = finished
+    results = json.loads((run / "results.json").read_text())
+    assert results["recipe"]["synthetic_train"] == 44 and results["seed"] == 42
+    assert results["versions"]["transformers"] and results["train"]["parameters"] > 1000
+    assert results["dataset"]["clips"]["test"] == 12 and results["dataset"]["synthetic"]
+    for regime in ("fixed", "tuned", "oracle"):
+        assert 0 <= results["test"][regime]["micro_f1"] <= 1 and len(results["test"][regime]["per_class"]) == 11
+    assert f"{results['test']['tuned']['micro_f1']:.3f}".lstrip("0") in (run / "README.md").read_text()
+
+
+def test_predictions_name_each_test_clip(finished):
+    run, _ = finished
+    frame = pd.read_parquet(run / "predictions.parquet")
+    results = json.loads((run / "results.json").read_text())
+    assert list(frame.columns) == ["clip", "song", "instruments", *results["dataset"]["classes"]]
+    assert len(frame) == 12 and frame["clip"].str.startswith("IRMAS-TestingData-Part").all()
+    assert frame[results["dataset"]["classes"]].apply(lambda scores: scores.between(0, 1)).all(axis=None)
+
+
+def test_the_configuration_remembers_the_protocol(finished):
+    run, _ = finished
+    config = json.loads((run / "config.json").read_text())
+    assert (config["window_seconds"], config["hop_seconds"], config["aggregation"]) == (3.0, 1.5, "mean")
+    thresholds = json.loads((run / "results.json").read_text())["test"]["tuned"]["per_class"].values()
+    assert config["thresholds"] == pytest.approx([entry["threshold"] for entry in thresholds], abs=1e-5)
+    assert config["id2label"]["0"] == "cello" and config["problem_type"] == "multi_label_classification"
+
+
+def test_the_last_lines_can_be_pasted(finished, folder, tmp_path):
+    """The printed pipeline call works as it stands, without remote code, without the repository on the path."""
+    run, printed = finished
+    assert "micro-F1" in printed and "constant answer" in printed and "runs/tiny" in printed
+    line = next(line for line in printed.splitlines() if "pipeline('audio-classification'" in line)
+    done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=120,
+                          env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": ""})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "'label'" in done.stdout and "'score'" in done.stdout
+
+
+def test_an_interrupted_run_goes_on_and_a_finished_one_is_made_again(finished, folder):
+    run, _ = finished
+    before = json.loads((run / "results.json").read_text())
+    (run / "README.md").unlink()  # the card is the last that a run writes
+    again = start([sys.executable, str(ROOT / "run_irmas.py"), "tiny.yaml"], folder)
+    assert again.returncode == 0 and "Going on from" in again.stderr
+    after = json.loads((run / "results.json").read_text())
+    assert after["test"] == before["test"] and after["train"]["resumed"]
+
+
+def test_another_recipe_does_not_touch_an_unfinished_run(finished, folder):
+    run, _ = finished
+    card = (run / "README.md").read_text()
+    (run / "README.md").unlink()
+    refused = start([sys.executable, str(ROOT / "run_irmas.py"), "tiny.yaml", "--seed", "7"], folder)
+    (run / "README.md").write_text(card)
+    assert refused.returncode == 2 and "--output_dir" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1 and (run / "checkpoint-2").is_dir()
+
+
+def test_two_processes_make_one_run(folder, finished):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "run_irmas.py")]
+    done = start([sys.executable, *command, "tiny.yaml", "--output_dir", "runs/two"], folder)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((folder / "runs/two/results.json").read_text())
+    assert results["train"]["processes"] == 2
+    assert len(pd.read_parquet(folder / "runs/two/predictions.parquet")) == 12
+    assert done.stdout.count("The run folder is") == 1
+
+
+def test_accelerate_launch_runs_it(folder, finished):
+    configuration = str(ROOT / "recipes/accelerate/cpu.yaml")
+    command = [
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        configuration,
+        str(ROOT / "run_irmas.py"),
+        "tiny.yaml",
+    ]
+    done = start([sys.executable, *command, "--output_dir", "runs/accelerate"], folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "runs/accelerate/README.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["absent.yaml"], ["absent.yaml"]),
+        (["tiny.yaml", "--data_dir", "nowhere", "--max_stps", "1"], ["max_stps", "max_steps"]),
+        (["tiny.yaml", "--architecture", "wavenet"], ["wavenet"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(folder, arguments, words):
+    done = start([sys.executable, str(ROOT / "run_irmas.py"), *arguments], folder)
+    assert done.returncode == 2
+    assert all(word in done.stderr for word in words) and "Traceback" not in done.stderr
