@@ -20,22 +20,17 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.files import SYNTHETIC_MARKER, TEST_FOLDERS, TRAINING_FOLDER
 from irmas_dataset.labels import GENRES, INSTRUMENT_CODES
 
-FORMAT_VERSION = 1
-MARKER = "SYNTHETIC"
-UNFINISHED_MARKER = "SYNTHETIC.unfinished"
-LOCK = "SYNTHETIC.lock"
+FORMAT_VERSION = 2  # raise it with every change that one can hear
+UNFINISHED_MARKER = f"{SYNTHETIC_MARKER}.unfinished"
+LOCK = f"{SYNTHETIC_MARKER}.lock"
 
 SAMPLE_RATE = 44_100
 TRAIN_SAMPLES = 132_299  # as in IRMAS: 2.99998 s
 EXCERPTS_PER_RECORDING = 3
 CLIPS_PER_SONG = 6
-TEST_FOLDERS = (
-    "IRMAS-TestingData-Part1/Part1",
-    "IRMAS-TestingData-Part2/IRTestingData-Part2",
-    "IRMAS-TestingData-Part3/Part3",
-)
 LABEL_COUNT_PROBABILITIES = (0.43, 0.445, 0.125)  # one, two, three labels: IRMAS's own proportions
 NAME_FORMS = ("plain", "plain", "tagged", "plain", "unknown drums", "tagged", "plain", "plain")
 SONG_NAMES = (
@@ -49,7 +44,8 @@ SONG_NAMES = (
 )
 
 SEMITONES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
-TABLE_SIZE = 2048
+DRUM_PROBABILITIES = ((0.7, 0.1, 0.3, 0.1), (0.05, 0.1, 0.8, 0.1), (0.9, 0.5, 0.9, 0.5))  # kick, snare, hat on eighths
+TABLE_SIZE = 2048  # samples of one period
 
 
 @dataclass(frozen=True)
@@ -210,8 +206,7 @@ def draw_style(ensemble: tuple[str, ...], drums: bool, rng: np.random.Generator)
         leads={sound: draw_part(sound, (-1.5, 1.5), rng) for sound in ensemble},
         accompaniment=tuple(part for part in neutral if rng.random() < 0.5),
         drums_db=rng.uniform(-16, -5) if drums else None,
-        drum_pattern=rng.random((3, 16))
-        < np.tile([[0.7, 0.1, 0.3, 0.1], [0.05, 0.1, 0.8, 0.1], [0.9, 0.5, 0.9, 0.5]], 4),
+        drum_pattern=rng.random((3, 16)) < np.tile(DRUM_PROBABILITIES, 4),
         room_db=rng.uniform(-30, -10),
         room_seconds=rng.uniform(0.03, 0.3),
         tilt_db=rng.uniform(-0.8, 0.8),
@@ -246,19 +241,14 @@ def wave_tables(part: Part, fundamental_hz: float, vowel: int) -> np.ndarray:
 
 def play_note(
     part: Part, chord_hz: list[float], seconds: float, last_hz: float, num_samples: int, rng: np.random.Generator
-):
-    """Play a tone or a chord.
-
-    Returns:
-        Its waveform and its envelope, float32, `num_samples` or less.
-    """
+) -> tuple[np.ndarray, np.ndarray]:
+    """Play a tone or a chord; returns its waveform and its envelope, float32, both `num_samples` long or less."""
     timbre = part.timbre
     length = min(num_samples, int((seconds + 4 * timbre.release_seconds) * SAMPLE_RATE))
     time = np.arange(length, dtype=np.float32) / np.float32(SAMPLE_RATE)
 
-    envelope = (1 - np.exp(-time / np.float32(timbre.attack_seconds))) * np.exp(
-        -time / np.float32(timbre.decay_seconds)
-    )
+    envelope = 1 - np.exp(-time / np.float32(timbre.attack_seconds))
+    envelope *= np.exp(-time / np.float32(timbre.decay_seconds))
     release = int(seconds * SAMPLE_RATE)
     envelope[release:] *= np.exp(-time[: max(0, length - release)] / np.float32(timbre.release_seconds))
     wobble = np.sin(np.float32(2 * np.pi * timbre.vibrato_hz) * time + np.float32(rng.uniform(0, 2 * np.pi)))
@@ -314,7 +304,7 @@ def play_part(part: Part, style: Style, num_samples: int, rng: np.random.Generat
         degree = int(np.clip(degree + rng.integers(-3, 4), 0, len(register) - 1))
         start += seconds * (1 if rng.random() < 0.88 else 2)  # sometimes a rest
 
-    if timbre.noise_db > -60:
+    if timbre.noise_db > Timbre.noise_db:
         waveform += 10 ** (timbre.noise_db / 20) * envelope * coloured_noise(timbre.noise_hz, num_samples, rng)
     if timbre.drive:
         waveform = np.tanh(np.float32(timbre.drive) * waveform)
@@ -412,10 +402,10 @@ def training_excerpt(index: int, seed: int) -> Excerpt:
     elif form == "unknown drums":
         tag = "[---]"
     name = f"{prefix}[{code}]{tag}[{genre}]{recording + 1:04d}__{number}.wav"
-    return Excerpt(f"IRMAS-TrainingData/{code}/{name}", (code,), (code,), drums, recording_seed, number)
+    return Excerpt(f"{TRAINING_FOLDER}/{code}/{name}", (code,), (code,), drums, recording_seed, number)
 
 
-def test_clip(index: int, seed: int) -> Excerpt:
+def song_clip(index: int, seed: int) -> Excerpt:
     """Return the test clip of that index: songs of three instruments, of which one to three lead in a clip."""
     song, number = divmod(index, CLIPS_PER_SONG)
     # Instruments are dealt to the songs like cards, so that four songs have heard all eleven.
@@ -427,8 +417,9 @@ def test_clip(index: int, seed: int) -> Excerpt:
     count = int(np.random.default_rng((*song_seed, 1, number)).choice((1, 2, 3), p=LABEL_COUNT_PROBABILITIES))
     turn = number % len(ensemble)
     labels = tuple(sorted((ensemble[turn:] + ensemble[:turn])[:count]))
+    folder = "/".join(TEST_FOLDERS[song % 3 + 1])
     name = f"{SONG_NAMES[song % len(SONG_NAMES)]} {song + 1}-{number + 1}.wav"
-    return Excerpt(f"{TEST_FOLDERS[song % 3]}/{name}", labels, ensemble, drums, song_seed, number + 1)
+    return Excerpt(f"{folder}/{name}", labels, ensemble, drums, song_seed, number + 1)
 
 
 def dealt_instrument(card: int, seed: int) -> str:
@@ -444,7 +435,7 @@ def write_excerpt(folder: Path, excerpt: Excerpt) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((*excerpt.seed, 2, excerpt.number))
     num_samples = TRAIN_SAMPLES
-    if not excerpt.path.startswith("IRMAS-TrainingData"):
+    if not excerpt.path.startswith(TRAINING_FOLDER):
         num_samples = SAMPLE_RATE // 10 * int(50 + 150 * rng.beta(1, 5))  # 5 to 20 s, mostly short
         path.with_suffix(".txt").write_text("".join(f"{label}\t\n" for label in excerpt.labels))
     style = draw_style(excerpt.ensemble, excerpt.drums, np.random.default_rng((*excerpt.seed, 3)))
@@ -467,33 +458,34 @@ def synthesize(folder: Path, *, train: int, test: int, seed: int = 0) -> None:
         raise UserError(
             f"--train {train} --test {test} --seed {seed}: give counts of at least 1 and a seed of at least 0."
         )
-    marker = {"format": FORMAT_VERSION, "train": train, "test": test, "seed": seed}
+    marker = json.dumps({"format": FORMAT_VERSION, "train": train, "test": test, "seed": seed})
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
             if not begin(folder, marker):
                 return
-            excerpts = [training_excerpt(i, seed) for i in range(train)] + [test_clip(i, seed) for i in range(test)]
+            excerpts = [training_excerpt(i, seed) for i in range(train)] + [song_clip(i, seed) for i in range(test)]
             workers = min(os.cpu_count() or 1, 1 + len(excerpts) // 8)
             write = partial(write_excerpt, folder)
             with ProcessPoolExecutor(workers) as pool:
                 written = pool.map(write, excerpts, chunksize=4)
                 list(tqdm(written, total=len(excerpts), desc="Synthesising IRMAS", unit="file"))
-            (folder / UNFINISHED_MARKER).replace(folder / MARKER)
+            (folder / UNFINISHED_MARKER).replace(folder / SYNTHETIC_MARKER)
     except OSError as error:
         raise UserError(f"Cannot write a synthetic IRMAS into {folder}: {error.strerror or error}.") from error
 
 
-def begin(folder: Path, marker: dict) -> bool:
+def begin(folder: Path, marker: str) -> bool:
     """Return whether there is something to write in `folder`, and mark it as ours."""
-    for name in (MARKER, UNFINISHED_MARKER):
+    for name in (SYNTHETIC_MARKER, UNFINISHED_MARKER):
         if (folder / name).exists():
-            if json.loads((folder / name).read_text()) != marker:
+            found = (folder / name).read_text()
+            if found != marker:
                 raise UserError(
-                    f"{folder} holds a synthetic IRMAS made with other arguments ({(folder / name).read_text()}); name another folder."
+                    f"{folder} holds a synthetic IRMAS made otherwise ({found} and not {marker}): delete it or name another."
                 )
             return name == UNFINISHED_MARKER
     if any(entry.name != LOCK for entry in folder.iterdir()):
         raise UserError(f"{folder} holds other files; name a new or empty folder for the synthetic IRMAS.")
-    (folder / UNFINISHED_MARKER).write_text(json.dumps(marker))
+    (folder / UNFINISHED_MARKER).write_text(marker)
     return True
