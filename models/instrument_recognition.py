@@ -103,8 +103,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             raise ValueError(f"{TASK} needs a multi-label model, but this one was trained to choose a single label.")
         self.labels = [config.id2label[index] for index in range(config.num_labels)]
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> list[dict] | list[list[dict]] | dict | list[dict]:
-        """Return the instruments of one input, or a list of such results for a list of inputs.
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Return the instruments of one input, [{"label", "score"}] best first; of a list of inputs a list of those.
 
         An input is a path, the bytes of a file, a one-dimensional array, or a dictionary with `array` (or `raw`) and
         `sampling_rate`, or with `path` or `bytes`. An array may be (samples,), (samples, channels) or

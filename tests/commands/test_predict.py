@@ -94,6 +94,13 @@ def test_a_single_file_is_shown_with_bars_and_when_each_is_heard(run, music, cap
     assert all(line.startswith("*") == (score >= 0.5) for line, score in zip(shown, scores, strict=True))
 
 
+def test_files_named_from_here_and_from_the_root_share_a_table(run, music, monkeypatch, capsys):
+    monkeypatch.chdir(music)
+    predict.main([run, "a/one.wav", str(music / "b" / "one.wav")])
+    names = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names[:2] == ["file", "a/one.wav"] and names[2].endswith("b/one.wav")
+
+
 def test_csv_json_and_parquet_hold_the_same_rows(run, music, tmp_path, capsys):
     table = predict_csv(run, tmp_path / "out" / "t.csv", music)
     predict.main([run, str(music), "--output", str(tmp_path / "t.json")])

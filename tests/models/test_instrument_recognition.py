@@ -520,6 +520,27 @@ def test_an_extractor_with_extract_is_called_batched(recognise):
     assert Extractor.calls == [(3, RATE)]
 
 
+def test_a_model_in_half_precision_scores_nearly_the_same(recognise, folder):
+    half = ASTForAudioClassification.from_pretrained(folder, dtype=torch.bfloat16)
+    made = InstrumentRecognitionPipeline(model=half, feature_extractor=recognise.feature_extractor, device="cpu")
+    clip = {"array": music(2), "sampling_rate": RATE}
+    assert scores(made(clip, all_labels=True)) == pytest.approx(scores(recognise(clip, all_labels=True)), abs=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_scores_as_the_cpu_does_for_every_model(every_model):
+    clip = {"array": music(3.1, 22_050), "sampling_rate": 22_050}
+    for name in EVERY_MODEL:
+        by_device = []
+        for device in ("cpu", "cuda"):
+            model = AutoModelForAudioClassification.from_pretrained(every_model / name)
+            extractor = AutoFeatureExtractor.from_pretrained(every_model / name)
+            made = InstrumentRecognitionPipeline(model=model, feature_extractor=extractor, device=device)
+            by_device.append({entry["label"]: entry["score"] for entry in made(clip, all_labels=True)})
+        assert by_device[0] == pytest.approx(by_device[1], abs=5e-3), name
+
+
 def test_both_pipelines_work_from_the_folder_inside_the_repository(folder):
     custom = pipeline("instrument-recognition", model=str(folder), trust_remote_code=True, device="cpu")
     assert len(custom(music(1.5), sampling_rate=RATE, all_labels=True)) == 3
