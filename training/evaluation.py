@@ -21,7 +21,7 @@ from irmas_metric.protocol import test_results
 from irmas_metric.trivial import trivial_figures
 from training.arguments import DataArguments, Recipe
 from training.clips import Mixtures, WindowedClips, multi_hot
-from training.thresholds import tune_thresholds, validation_mixtures
+from training.thresholds import validation_mixtures
 
 FIXED_THRESHOLD = 0.5
 
@@ -70,24 +70,32 @@ def clip_scores(trainer: Trainer, windows: WindowedClips, aggregation: str) -> n
     return windows.scores(trainer.predict(windows).predictions, aggregation)
 
 
-def tuned_thresholds(trainer: Trainer, windows: WindowedClips, aggregation: str) -> np.ndarray:
-    """Return one threshold a class that maximises F1 on the validation mixtures."""
-    return tune_thresholds(windows.labels, clip_scores(trainer, windows, aggregation))
+def write_scores(path: Path, clips, songs, labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> None:
+    """Write a predictions file: one row a clip with its song, instruments and one score column a class."""
+    instruments = [[classes[column] for column in np.flatnonzero(row)] for row in labels]
+    frame = pd.DataFrame({"clip": list(clips), "song": list(songs), "instruments": instruments})
+    frame = pd.concat([frame, pd.DataFrame(scores.astype(np.float64), columns=classes)], axis=1)
+    frame.to_parquet(path, index=False)
 
 
-def write_predictions(path: Path, test: Dataset, scores: np.ndarray, data_dir: Path) -> pd.DataFrame:
-    """Write predictions.parquet: one row a test clip with its song, instruments and one score column a class."""
-    names = test.features["instruments"].feature.names
-    frame = pd.DataFrame(
-        {
-            "clip": [os.path.relpath(clip, data_dir) for clip in test["path"]],
-            "song": test["song"],
-            "instruments": [[names[i] for i in classes] for classes in test["instruments"]],
-        }
-    )
-    frame = pd.concat([frame, pd.DataFrame(scores.astype(np.float64), columns=names)], axis=1)
-    frame.to_parquet(path)
-    return frame
+def clip_names(dataset: Dataset, data_dir: Path) -> list[str]:
+    """Return each clip's path inside the data folder."""
+    return [os.path.relpath(path, data_dir) for path in dataset["path"]]
+
+
+def write_predictions(path: Path, test: Dataset, scores: np.ndarray, data_dir: Path) -> None:
+    """Write predictions.parquet: the test clips' scores."""
+    classes = test.features["instruments"].feature.names
+    write_scores(path, clip_names(test, data_dir), test["song"], multi_hot(test), scores, classes)
+
+
+def write_validation_predictions(
+    path: Path, validation: Dataset, windows: WindowedClips, scores: np.ndarray, data_dir: Path
+) -> None:
+    """Write the validation mixtures' scores, from which an ensemble learns; a mixture is named by its clips."""
+    clips, classes = clip_names(validation, data_dir), validation.features["instruments"].feature.names
+    names = [" + ".join(clips[i] for i in members) for members in windows.clips.members]
+    write_scores(path, names, names, windows.labels, scores, classes)
 
 
 def evaluate_test(

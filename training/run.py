@@ -24,6 +24,7 @@ from training.clips import TrainingClips, collate, multi_hot
 from training.model import device_features, load_model
 from training.model_card import write_model_card
 from training.report import draw_figures, results_table
+from training.thresholds import tune_thresholds
 from training.trainer import InstrumentTrainer, interpolate
 
 EXCERPT_SECONDS = 3.0  # IRMAS's training excerpts; longer training clips of one's own are cut into such pieces
@@ -180,13 +181,20 @@ def evaluate(
 ) -> dict:
     """Tune thresholds on validation mixtures, score the test clips, write predictions.parquet, return the results."""
     settings, rate = recipe.data, trainer.processing_class.sampling_rate
-    thresholds = evaluation.tuned_thresholds(trainer, trainer.eval_dataset, settings.aggregation)
+    mixtures = trainer.eval_dataset
+    validation_scores = evaluation.clip_scores(trainer, mixtures, settings.aggregation)
+    thresholds = tune_thresholds(mixtures.labels, validation_scores)
     test = evaluation.windows_of(prepared["test"], settings, rate, eval_batch(recipe))
+    start = time.perf_counter()
     scores = evaluation.clip_scores(trainer, test, settings.aggregation)
+    training["inference_clips_per_second"] = round(len(scores) / (time.perf_counter() - start), 3)
     remember_protocol(trainer.model, settings, thresholds)
     if trainer.is_world_process_zero():
-        run_dir = Path(recipe.training.output_dir)
-        evaluation.write_predictions(run_dir / "predictions.parquet", prepared["test"], scores, data_folder(recipe))
+        run_dir, folder = Path(recipe.training.output_dir), data_folder(recipe)
+        evaluation.write_predictions(run_dir / "predictions.parquet", prepared["test"], scores, folder)
+        evaluation.write_validation_predictions(
+            run_dir / "validation_predictions.parquet", prepared["validation"], mixtures, validation_scores, folder
+        )
     counts = multi_hot(data["train"]).sum(axis=0)
     return {
         **evaluation.provenance(recipe),

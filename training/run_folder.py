@@ -63,7 +63,14 @@ def same_recipe(path: Path, recipe: Recipe) -> bool:
 def clear(run_dir: Path, keep_checkpoints: bool) -> None:
     """Make the folder if need be; take away what says that a run is finished and, unless they are to be used, checkpoints."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    for name in ("README.md", "results.json", "predictions.parquet", "model.safetensors", "trainer_state.json"):
+    for name in (
+        "README.md",
+        "results.json",
+        "predictions.parquet",
+        "validation_predictions.parquet",
+        "model.safetensors",
+        "trainer_state.json",
+    ):
         (run_dir / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir / "figures", ignore_errors=True)
     if not keep_checkpoints:
