@@ -13,9 +13,15 @@ def main(argv: list[str]) -> None:
         description="Write a synthetic IRMAS: the real layout, names and labels, played by synthesised instruments.",
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder; then give it as --data_dir")
-    parser.add_argument("--train", type=int, default=660, help="training excerpts of 3 s (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=220, help="test clips of 5 to 20 s (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files (default: %(default)s)")
+    parser.add_argument(
+        "--train", metavar="N", type=int, default=660, help="training excerpts of 3 s (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--test", metavar="N", type=int, default=220, help="test clips of 5 to 20 s (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", metavar="S", type=int, default=0, help="the same seed gives the same files (default: %(default)s)"
+    )
     args = parser.parse_args(argv)
     synthesize(args.folder, train=args.train, test=args.test, seed=args.seed)
     print(f"Wrote {args.train} training excerpts and {args.test} test clips into {args.folder}.")

@@ -19,7 +19,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.files import TEST_FOLDERS, TRAINING_FOLDER, find_irmas, published_name, walk_files
+from irmas_dataset.files import SYNTHETIC_MARKER, TEST_FOLDERS, TRAINING_FOLDER, find_irmas, published_name, walk_files
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,8 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
     data_dir = Path(os.path.abspath(data_dir))
     if data_dir in find_irmas(data_dir).values():
         raise UserError(f"{data_dir} is one of IRMAS's folders: give the folder that holds it as --data_dir.")
+    if (data_dir / SYNTHETIC_MARKER).exists():
+        raise UserError(f"{data_dir} is a synthetic IRMAS: name another folder for the real one.")
     try:
         if all(is_complete(data_dir, archive) for archive in parts):
             return  # before anything is written: a shared copy may be read-only
@@ -148,9 +150,9 @@ def fetch(url: str, path: Path, md5: str) -> None:
             logger.warning("%s: %s; trying again in %.0f s.", path.name, reason(error), wait_seconds)
             time.sleep(wait_seconds)
     if md5_of(part) != md5:
-        part.unlink()
+        part.write_bytes(b"")
         raise UserError(
-            f"{url} did not arrive as published (its MD5 differs) and was removed: run the same command again."
+            f"{url} did not arrive as published (its MD5 differs) and was discarded: run the same command again."
         )
     part.replace(path)
 

@@ -15,7 +15,7 @@ import pytest
 from irmas_dataset import download as module
 from irmas_dataset.download import ARCHIVES, download, ensure_irmas, is_complete
 from irmas_dataset.errors import UserError
-from irmas_dataset.files import load_index
+from irmas_dataset.files import SYNTHETIC_MARKER, load_index
 from tests.irmas_dataset.record_server import CLIPS, PARTS, ZIPS, archive_of, contents_of, irmas_zip, serve, zip_bytes
 
 TRAINING, TEST = PARTS
@@ -100,20 +100,21 @@ def test_whole_part_file_is_used(record, tmp_path):
     assert_whole(tmp_path, (TRAINING,))
 
 
-def test_damaged_part_file_is_removed_and_the_next_call_succeeds(record, tmp_path):
+def test_damaged_part_file_is_discarded_and_the_next_call_succeeds(record, tmp_path):
     (tmp_path / TRAINING.part_name).write_bytes(b"something else")
     with pytest.raises(UserError, match="MD5 differs"):
         download(tmp_path, parts=(TRAINING,), base_url=record.url)
-    assert files_below(tmp_path) == set()
-    download(tmp_path, parts=(TRAINING,), base_url=record.url)
+    assert (tmp_path / TRAINING.part_name).stat().st_size == 0
+    ensure_irmas(tmp_path, parts=(TRAINING,), base_url=record.url)
     assert_whole(tmp_path, (TRAINING,))
 
 
-def test_wrong_contents_are_refused_and_removed(record, tmp_path):
+def test_wrong_contents_are_refused_and_discarded(record, tmp_path):
     record.files[TRAINING.zip_name] = zip_bytes({"IRMAS-TrainingData/cel/a.wav": b"other"})
     with pytest.raises(UserError, match=f"{TRAINING.zip_name}.* MD5 differs"):
         download(tmp_path, parts=(TRAINING,), base_url=record.url)
-    assert files_below(tmp_path) == set()
+    assert files_below(tmp_path) == {TRAINING.part_name}
+    assert (tmp_path / TRAINING.part_name).stat().st_size == 0
 
 
 @pytest.mark.parametrize("extra_length, sentence", [(1000, "broke off"), (-1000, "MD5 differs")])
@@ -381,6 +382,15 @@ def test_two_processes_at_once_download_once(record, tmp_path):
         assert process.returncode == 0, errors
     assert_whole(tmp_path)
     assert record.requests == [(part.zip_name, 0) for part in PARTS]
+
+
+def test_synthetic_music_is_not_mixed_with_real(record, tmp_path):
+    (tmp_path / SYNTHETIC_MARKER).write_text("{}")
+    (tmp_path / "IRMAS-TrainingData").mkdir()
+    with pytest.raises(UserError, match="synthetic"):
+        download(tmp_path, parts=PARTS, base_url=record.url)
+    ensure_irmas(tmp_path, parts=PARTS, base_url=record.url)
+    assert record.requests == []
 
 
 def test_folder_of_a_part_is_refused_as_data_dir(tmp_path):

@@ -3,6 +3,9 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +133,16 @@ def test_interrupted_folder_is_completed(tmp_path):
     assert digests(folder) == complete
     assert (folder / SYNTHETIC_MARKER).exists() and not (folder / UNFINISHED_MARKER).exists()
     assert not list(folder.rglob("*.part"))
+
+
+def test_two_processes_at_once_make_one_folder(tmp_path):
+    root = Path(__file__).parents[2]
+    code = f"from irmas_dataset.synthetic import synthesize; synthesize({str(tmp_path / 'data')!r}, train=3, test=1)"
+    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE) for _ in range(2)]
+    errors = [process.communicate(timeout=100)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert sum("Synthesising" in text for text in errors) == 1
+    assert len(digests(tmp_path / "data")) == 5
 
 
 def test_other_contents_and_bad_counts_are_refused(tmp_path, folder):
