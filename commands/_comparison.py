@@ -77,7 +77,7 @@ def run_row(run: Run, first: Run, resamples: int) -> Row:
         intervals={name: tuple((decisions["ci95"] | test["ci95"])[name]) for name in FIGURES},
         differences=differences,
         parameters=train.get("parameters") or None,
-        training_seconds=train.get("seconds") if train.get("epochs") else None,
+        training_seconds=train.get("seconds") if train.get("epochs", 1) else None,  # only networks count epochs
         inference_clips_per_second=train.get("inference_clips_per_second"),
         protocol=protocol_in_words(run),
     )

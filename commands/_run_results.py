@@ -1,6 +1,6 @@
 """A run folder as `compare` and `ensemble` read it: results.json and the scores behind it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,22 @@ VALIDATION_FILE = "validation_predictions.parquet"
 
 @dataclass(frozen=True)
 class ScoredClips:
-    """The clips of one predictions file, in alphabetical order of `clips`; labels and scores are (clips, classes)."""
+    """The clips of one predictions file, in its order; labels and scores are (clips, classes)."""
 
     clips: list[str]
     songs: list[str | None]
     labels: np.ndarray
     scores: np.ndarray
+
+    def in_order_of(self, other: "ScoredClips") -> "ScoredClips | None":
+        """Return the same clips in the other's order, or None where the clips or their labels are not the same."""
+        row_of = {clip: row for row, clip in enumerate(self.clips)}
+        if len(row_of) != len(other.clips) or row_of.keys() != set(other.clips):
+            return None
+        rows = [row_of[clip] for clip in other.clips]
+        if not np.array_equal(self.labels[rows], other.labels):
+            return None
+        return ScoredClips(other.clips, [self.songs[row] for row in rows], self.labels[rows], self.scores[rows])
 
 
 @dataclass(frozen=True)
@@ -50,19 +60,22 @@ class Run:
 
 
 def read_runs(folders: list[Path]) -> list[Run]:
-    """Read run folders that were measured on one test set.
+    """Read run folders that were measured on one test set; their test clips stand in the first run's order.
 
     Raises:
         UserError: a folder that is no finished run, scores that are not those of its results, a different test set.
     """
     runs = [read_run(folder, name) for folder, name in zip(folders, distinct_names(folders), strict=True)]
+    aligned = runs[:1]
     for run in runs[1:]:
-        if run.classes != runs[0].classes or not same_clips(run.test, runs[0].test):
+        test = run.test.in_order_of(runs[0].test) if run.classes == runs[0].classes else None
+        if test is None:
             raise UserError(
                 f"{run.folder} and {runs[0].folder} were measured on different test sets ({summary(run)}; "
-                f"{summary(runs[0])}): compare runs of one test set only."
+                f"{summary(runs[0])}): name runs of one test set only."
             )
-    return runs
+        aligned.append(replace(run, test=test))
+    return aligned
 
 
 def read_run(folder: Path, name: str) -> Run:
@@ -89,15 +102,9 @@ def read_scored_clips(path: Path, classes: list[str]) -> ScoredClips:
     missing = [column for column in ("clip", "song", "instruments", *classes) if column not in table]
     if missing:
         raise UserError(f"{path} has no column `{missing[0]}`: it was written by something else; train the run again.")
-    table = table.sort_values("clip", kind="stable")
     labels = np.array([[code in clip for code in classes] for clip in table["instruments"]], dtype=int)
     songs = [song or None for song in table["song"]]
     return ScoredClips(list(table["clip"]), songs, labels, table[list(classes)].to_numpy(dtype=float))
-
-
-def same_clips(one: ScoredClips, other: ScoredClips) -> bool:
-    """Return whether two files hold the same clips with the same labels."""
-    return one.clips == other.clips and bool(np.array_equal(one.labels, other.labels))
 
 
 def summary(run: Run) -> str:

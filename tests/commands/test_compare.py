@@ -78,11 +78,11 @@ def test_differences_are_paired_and_say_whether_songs_explain_them(runs):
     )
     thresholds = [entry["threshold"] for entry in read_results(runs[0])["test"]["tuned"]["per_class"].values()]
     songs = pd.read_parquet(runs[0] / "predictions.parquet")["song"]
-    # In the files' own order: the command sorts the clips, which changes no figure but may change the draws of songs.
     paired = paired_song_bootstrap(labels, scores_b, thresholds, scores_a, thresholds, songs, resamples=40)
     for name in ("micro_f1", "macro_f1", "lrap", "map"):
         assert better.differences[name]["difference"] == pytest.approx(paired[name]["difference"])
         assert better.differences[name]["difference"] == pytest.approx(better.figures[name] - first.figures[name])
+        assert better.differences[name]["ci95"] == pytest.approx(paired[name]["ci95"])
         assert better.differences[name]["ci95"][0] > 0
     low, high = alike.differences["micro_f1"]["ci95"]
     assert low <= 0 <= high

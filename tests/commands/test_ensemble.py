@@ -1,0 +1,211 @@
+"""`ensemble`: the fusion methods against their definitions, and the run folder that `compare` reads."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, log_loss
+
+from commands import ensemble
+from commands._comparison import compare_runs
+from commands._fusion import METHODS, fit_weights, fuse, logits, votes
+from irmas_dataset.errors import UserError
+from irmas_metric.protocol import test_results
+from tests.training.example_run import FREQUENCIES, make_run, random_test_set
+from training.report import read_predictions, read_results
+from training.thresholds import tune_thresholds
+
+
+def noisy(labels: np.ndarray, noise: float, seed: int) -> np.ndarray:
+    """Return scores that hear the labels through noise."""
+    values = 3 * labels - 2 + noise * np.random.default_rng(seed).normal(size=labels.shape)
+    return 1 / (1 + np.exp(-values))
+
+
+def mean_average_precision(labels, scores) -> float:
+    return float(np.mean([average_precision_score(labels[:, c], scores[:, c]) for c in range(labels.shape[1])]))
+
+
+@pytest.fixture(scope="module")
+def heard():
+    """Labels and scores of validation and test clips as three runs hear them: a good, a middling, and a deaf one."""
+    generator = np.random.default_rng(0)
+    sides = {}
+    for side, clips in (("validation", 300), ("test", 400)):
+        labels, _ = random_test_set(generator, clips, FREQUENCIES)
+        scores = [noisy(labels, 1.5, 1 + clips), noisy(labels, 2.0, 2 + clips), generator.random(labels.shape)]
+        sides[side] = labels, np.stack(scores)
+    return sides
+
+
+def test_mean_is_the_mean(heard):
+    (labels, validation), (_, test) = heard["validation"], heard["test"]
+    fusion = fuse("mean", test, validation, labels, np.full((3, 11), 0.5))
+    np.testing.assert_allclose(fusion.test, (test[0] + test[1] + test[2]) / 3)
+    np.testing.assert_allclose(fusion.validation[5], validation[:, 5].mean(axis=0))
+
+
+def test_votes_rank_by_votes_then_by_mean_and_half_is_the_majority():
+    scores = np.array([[[0.9, 0.3, 0.1]], [[0.2, 0.35, 0.1]], [[0.4, 0.1, 0.1]]])  # (3 runs, 1 clip, 3 classes)
+    thresholds = np.array([[0.5, 0.3, 0.5], [0.5, 0.3, 0.5], [0.5, 0.3, 0.05]])
+    np.testing.assert_allclose(votes(scores, thresholds)[0], [(1 + 0.5) / 4, (2 + 0.25) / 4, (1 + 0.1) / 4])
+    random, cuts = np.random.default_rng(0).random((5, 50, 4)), np.full((5, 4), 0.5)
+    majority = (random >= 0.5).sum(axis=0) >= 3
+    np.testing.assert_array_equal(votes(random, cuts) >= 0.5, majority)
+    pair = votes(random[:2], cuts[:2])
+    tied = (random[:2] >= 0.5).sum(axis=0) == 1
+    np.testing.assert_array_equal((pair >= 0.5)[tied], (random[:2].mean(axis=0) >= 0.5)[tied])
+
+
+def test_weights_are_the_best_on_the_simplex(heard):
+    labels, scores = heard["validation"]
+    weights = fit_weights(scores, labels)
+    assert weights.sum() == pytest.approx(1)
+    assert (weights >= 0).all()
+    assert weights[2] < 0.05 < weights[1] < weights[0]
+
+    def loss(candidate):
+        return log_loss(labels.ravel(), np.tensordot(candidate, scores, axes=1).ravel())
+
+    best = loss(weights)
+    for candidate in np.random.default_rng(1).dirichlet(np.ones(3), size=50):
+        assert loss(candidate) >= best - 1e-6
+
+
+def test_fitted_methods_ignore_the_deaf_run(heard):
+    (labels, validation), (test_labels, test) = heard["validation"], heard["test"]
+    reached = {
+        method: mean_average_precision(test_labels, fuse(method, test, validation, labels, np.full((3, 11), 0.5)).test)
+        for method in METHODS
+    }
+    best_alone = max(mean_average_precision(test_labels, scores) for scores in test)
+    assert reached["weights"] > best_alone
+    assert reached["stacking"] > best_alone
+    assert reached["weights"] > reached["mean"]
+
+
+def test_stacking_learns_what_no_mean_can():
+    """The second run calls every class by its neighbour's name: only a regression over all classes sees through it."""
+    generator = np.random.default_rng(0)
+    labels = (generator.random((400, 5)) < 0.4).astype(int)
+    scores = np.stack([generator.random(labels.shape), np.roll(noisy(labels, 1.0, 3), 1, axis=1)])
+    fusion = fuse("stacking", scores[:, 200:], scores[:, :200], labels[:200], np.full((2, 5), 0.5))
+    assert mean_average_precision(labels[200:], fusion.test) > 0.9
+    assert mean_average_precision(labels[200:], scores[:, 200:].mean(axis=0)) < 0.7
+    assert ((fusion.validation > 0) & (fusion.validation < 1)).all()
+
+
+def test_stacked_validation_scores_are_out_of_fold():
+    """On labels that nothing can tell, learnt scores would look good and out-of-fold ones do not."""
+    generator = np.random.default_rng(0)
+    labels, scores = (generator.random((60, 4)) < 0.5).astype(int), generator.random((6, 60, 4))
+    fusion = fuse("stacking", scores, scores, labels, np.full((6, 4), 0.5))
+    assert mean_average_precision(labels, fusion.validation) < 0.7
+
+
+def test_a_class_without_validation_clips_keeps_the_mean(heard):
+    (labels, validation), (_, test) = heard["validation"], heard["test"]
+    labels = labels.copy()
+    labels[:, 3] = 0
+    fusion = fuse("stacking", test, validation, labels, np.full((3, 11), 0.5))
+    np.testing.assert_allclose(fusion.test[:, 3], test[:, :, 3].mean(axis=0))
+
+
+def test_logits_stand_run_by_run():
+    scores = np.random.default_rng(0).uniform(0.1, 0.9, (2, 3, 4))
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits(scores)[1])), [*scores[0, 1], *scores[1, 1]])
+    assert np.isfinite(logits(np.array([[[0.0, 1.0]]]))).all()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> list[Path]:
+    """Two run folders with scores of test clips and of validation mixtures; the second one's rows stand otherwise."""
+    folder = tmp_path_factory.mktemp("runs")
+    first = make_run(folder / "first")
+    codes = read_results(first)["dataset"]["classes"]
+    labels, _ = random_test_set(np.random.default_rng(5), 120, FREQUENCIES)
+    mixtures = pd.DataFrame(
+        {
+            "clip": [f"a{row}.wav + b{row}.wav" for row in range(120)],
+            "song": None,
+            "instruments": [[code for code, on in zip(codes, row, strict=True) if on] for row in labels],
+        }
+    )
+    mixtures[codes] = noisy(labels, 1.5, 6)
+    mixtures.to_parquet(first / "validation_predictions.parquet", index=False)
+    second = folder / "second"
+    shutil.copytree(first, second)
+    test = pd.read_parquet(first / "predictions.parquet")
+    test_labels, _ = read_predictions(first, codes)
+    test[codes] = noisy(test_labels, 2.0, 7)
+    results = read_results(first)
+    results["test"] = test_results(test_labels, test[codes], test["song"], codes, np.full(11, 0.4), resamples=40)
+    results["train"]["inference_clips_per_second"] = 50.0
+    (second / "results.json").write_text(json.dumps(results))
+    test.sample(frac=1, random_state=0).to_parquet(second / "predictions.parquet", index=False)
+    mixtures[codes] = noisy(labels, 2.0, 8)
+    mixtures.sample(frac=1, random_state=1).to_parquet(second / "validation_predictions.parquet", index=False)
+    return [first, second]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_run_folder_is_whole_and_compares(runs, tmp_path, method, capsys):
+    folder = tmp_path / method
+    ensemble.main([*map(str, runs), "--output_dir", str(folder), "--method", method])
+    assert "tuned thresholds" in capsys.readouterr().out
+    results = read_results(folder)
+    _, scores = read_predictions(folder, results["dataset"]["classes"])
+    validation = pd.read_parquet(folder / "validation_predictions.parquet")
+    validation_labels = np.array(
+        [[code in clip for code in results["dataset"]["classes"]] for clip in validation["instruments"]]
+    )
+    thresholds = tune_thresholds(validation_labels, validation[results["dataset"]["classes"]])
+    tuned = results["test"]["tuned"]
+    np.testing.assert_allclose([entry["threshold"] for entry in tuned["per_class"].values()], thresholds)
+    _, fused = compare_runs([runs[0], folder]).of_kind("run")
+    assert fused.figures["micro_f1"] == tuned["micro_f1"]
+    assert fused.parameters == 2 * 86_192_651
+    card = (folder / "README.md").read_text()
+    assert "ensemble of 2 runs" in card
+    assert "pipeline(" not in card
+    assert f"--method {method}" in card
+    assert len(list((folder / "figures").glob("*.png"))) == 3
+    if method == "mean":
+        one, other = [read_predictions(run, results["dataset"]["classes"])[1] for run in runs]
+        order = {clip: row for row, clip in enumerate(pd.read_parquet(runs[1] / "predictions.parquet")["clip"])}
+        clips = pd.read_parquet(folder / "predictions.parquet")["clip"]
+        np.testing.assert_allclose(scores, (one + other[[order[clip] for clip in clips]]) / 2)
+    if method == "weights":
+        assert sum(results["recipe"]["weights"].values()) == pytest.approx(1, abs=1e-5)
+        assert list(results["recipe"]["weights"]) == ["first", "second"]
+
+
+def test_without_validation_scores_only_unfitted_methods_go_on(runs, tmp_path, caplog):
+    bare = tmp_path / "bare"
+    shutil.copytree(runs[1], bare)
+    (bare / "validation_predictions.parquet").unlink()
+    with pytest.raises(UserError, match="is fitted on validation scores"):
+        ensemble.main([str(runs[0]), str(bare), "--output_dir", str(tmp_path / "out"), "--method", "stacking"])
+    ensemble.main([str(runs[0]), str(bare), "--output_dir", str(tmp_path / "out")])
+    assert "no thresholds can be tuned" in caplog.text
+    assert "tuned" not in read_results(tmp_path / "out")["test"]
+    assert not (tmp_path / "out" / "validation_predictions.parquet").exists()
+
+
+def test_user_errors_are_one_sentence(runs, tmp_path):
+    out = ["--output_dir", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="at least two runs"):
+        ensemble.main([str(runs[0]), *out])
+    with pytest.raises(UserError, match="holds a run of its own"):
+        ensemble.main([*map(str, runs), "--output_dir", str(runs[0])])
+    other = tmp_path / "other"
+    shutil.copytree(runs[1], other)
+    mixtures = pd.read_parquet(other / "validation_predictions.parquet")
+    mixtures["clip"] = mixtures["clip"] + "x"
+    mixtures.to_parquet(other / "validation_predictions.parquet")
+    with pytest.raises(UserError, match="validated on different mixtures"):
+        ensemble.main([str(runs[0]), str(other), *out])
+    assert not (tmp_path / "out").exists()
