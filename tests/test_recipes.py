@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from models.audioset import audioset_labels
@@ -94,3 +95,10 @@ def test_a_recipe_trains_two_steps(name, workplace):
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert trainer.state.global_step == 2 and all(0 < loss < 20 for loss in losses)
     assert any("weight" in key for key in trained)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes/accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_accelerate_configuration_is_one(path):
+    configuration = load_config_from_file(str(path))
+    assert configuration.num_processes >= 1
+    assert configuration.mixed_precision in (None, "no"), "precision is the recipe's"

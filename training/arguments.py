@@ -101,13 +101,6 @@ class DataArguments:
     aggregation: Literal["mean", "max", "mean_probability", "s1", "s2"] = field(
         default="mean", metadata={"help": "How the windows of a clip become its scores (s1, s2: Han 2017)."}
     )
-    threshold_split: Literal["validation", "test_half"] = field(
-        default="validation",
-        metadata={
-            "help": "Where tuned thresholds come from: validation mixtures, or (Gomez 2018) the other song-disjoint "
-            "half of the test set."
-        },
-    )
     bootstrap_resamples: int = field(default=1000, metadata={"help": "Song resamples behind every interval."})
 
 
