@@ -4,8 +4,6 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from huggingface_hub import ModelCard
 
 from irmas_metric.protocol import test_results
@@ -29,19 +27,6 @@ def measure(labels, scores, songs, classes, thresholds, training_counts=None, re
         "trivial": trivial_figures(labels, classes, training_counts),
         "test": test_results(labels, scores, songs, classes, thresholds, FIXED_THRESHOLD, resamples=resamples),
     }
-
-
-def write_scores(path: Path, clips, songs, labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> None:
-    """Write a predictions file: one row a clip with its song, instruments and one score column a class."""
-    frame = pd.DataFrame(
-        {
-            "clip": clips,
-            "song": songs,
-            "instruments": [[classes[column] for column in np.flatnonzero(row)] for row in labels],
-        }
-    )
-    frame = pd.concat([frame, pd.DataFrame(np.asarray(scores, dtype=np.float64), columns=classes)], axis=1)
-    frame.to_parquet(path, index=False)
 
 
 def finish(run_dir: Path, results: dict, how_made: str, library: str) -> None:

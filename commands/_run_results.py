@@ -1,5 +1,6 @@
 """A run folder as `compare` and `ensemble` read it: results.json and the scores behind it."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,13 +26,24 @@ class ScoredClips:
 
     def in_order_of(self, other: "ScoredClips") -> "ScoredClips | None":
         """Return the same clips in the other's order, or None where the clips or their labels are not the same."""
-        row_of = {clip: row for row, clip in enumerate(self.clips)}
-        if len(row_of) != len(other.clips) or row_of.keys() != set(other.clips):
+        row_of = {clip: row for row, clip in enumerate(numbered(self.clips))}
+        order = numbered(other.clips)
+        if row_of.keys() != set(order):
             return None
-        rows = [row_of[clip] for clip in other.clips]
+        rows = [row_of[clip] for clip in order]
         if not np.array_equal(self.labels[rows], other.labels):
             return None
         return ScoredClips(other.clips, [self.songs[row] for row in rows], self.labels[rows], self.scores[rows])
+
+
+def numbered(clips: list[str]) -> list[tuple[str, int]]:
+    """Return each clip with how often it stood before: a validation mixture can occur twice."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for clip in clips:
+        keys.append((clip, seen[clip]))
+        seen[clip] += 1
+    return keys
 
 
 @dataclass(frozen=True)

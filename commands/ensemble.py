@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.system_run import finish, measure, provenance, write_scores
+from baselines.system_run import finish, measure, provenance
 from commands._fusion import FITTED, METHODS, Fusion, fuse
 from commands._run_results import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
 from irmas_dataset.errors import UserError
+from training.evaluation import write_scores
 from training.model_card import markdown_table
 from training.report import results_table
 from training.thresholds import tune_thresholds
@@ -19,7 +20,7 @@ METHODS_IN_WORDS = {
     "weights": "a weighted mean of the runs' scores; the weights, one a run, have the smallest cross-entropy on the "
     "validation mixtures",
     "voting": "the number of runs that name the class by their own thresholds, ties ranked by the mean score",
-    "stacking": "a logistic regression a class on the log-odds that all runs give to all classes, fitted on the "
+    "stacking": "the answer of a logistic regression, one a class, on the log-odds that all runs give to all classes, fitted on the "
     "validation mixtures",
 }
 
