@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from training.thresholds import tune_thresholds, validation_mixtures
+from training.thresholds import POOLED_POSITIVES, best_single_threshold, tune_thresholds, validation_mixtures
 
 
 def example(num_clips=80, num_classes=4, seed=0):
@@ -18,20 +18,46 @@ def example(num_clips=80, num_classes=4, seed=0):
     return labels, scores
 
 
+def smoothed_f1(labels, scores, column, threshold):
+    """The definition, one threshold at a time: the class's counts and POOLED_POSITIVES clips' share of all counts."""
+    share = POOLED_POSITIVES / labels.sum()
+    predicted = scores >= threshold
+    hits = (labels * predicted)[:, column].sum() + share * (labels * predicted).sum()
+    claims = predicted[:, column].sum() + share * predicted.sum()
+    return 2 * hits / (labels[:, column].sum() + POOLED_POSITIVES + claims)
+
+
 def test_no_threshold_of_any_class_is_better():
     labels, scores = example()
     thresholds = tune_thresholds(labels, scores)
     for column in range(labels.shape[1]):
+        tuned = smoothed_f1(labels, scores, column, thresholds[column])
+        best = max(smoothed_f1(labels, scores, column, threshold) for threshold in [0.0, *np.unique(scores)])
+        assert tuned == pytest.approx(best)
+
+
+def test_a_class_of_many_clips_gets_its_own_best_threshold():
+    labels, scores = example(num_clips=4000)
+    thresholds = tune_thresholds(labels, scores)
+    for column in range(labels.shape[1]):
         tuned = f1_score(labels[:, column], scores[:, column] >= thresholds[column])
-        candidates = [0.0, *np.unique(scores[:, column])]
-        assert tuned == pytest.approx(max(f1_score(labels[:, column], scores[:, column] >= t) for t in candidates))
+        candidates = np.linspace(0.02, 0.98, 97)
+        assert tuned > max(f1_score(labels[:, column], scores[:, column] >= t) for t in candidates) - 0.005
     assert np.ptp(thresholds) > 0.3
+
+
+def test_a_class_of_few_clips_leans_on_the_others():
+    labels, scores = example(num_clips=4000)
+    few = np.concatenate([np.flatnonzero(labels[:, 0])[:2], np.flatnonzero(labels[:, 0] == 0)])
+    lone, pooled = tune_thresholds(labels[few], scores[few])[0], best_single_threshold(labels[few], scores[few])
+    own = tune_thresholds(labels, scores)[0]
+    assert abs(lone - pooled) < abs(own - pooled)
 
 
 def test_a_threshold_lies_midway_between_two_scores():
     labels = np.array([[1, 0], [1, 1], [0, 1], [0, 0]])
-    scores = np.array([[0.9, 0.3], [0.7, 0.5], [0.4, 0.6], [0.1, 0.1]])
-    assert tune_thresholds(labels, scores) == pytest.approx([0.55, 0.4])
+    scores = np.array([[0.9, 0.3], [0.7, 0.6], [0.3, 0.6], [0.1, 0.1]])
+    assert tune_thresholds(labels, scores) == pytest.approx([0.45, 0.45])
 
 
 def test_a_class_without_positives_takes_the_threshold_of_all():
