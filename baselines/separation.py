@@ -1,0 +1,84 @@
+"""Parts of the music, for networks that hear only one of them (Gomez 2018): waveform in, waveform out.
+
+Harmonic and percussive come from median-filtering the spectrogram (Fitzgerald 2010), with librosa's parameters. Solo and
+accompaniment come from the melody's pitch (pYIN, Mauch and Dixon 2014) and a mask around its harmonics.
+
+Each function takes a waveform float32 (samples,) and its rate and returns one of the same length; all are plain functions
+of a module, so `irmas_dataset.prepare(transform=...)` can send them to other processes and cache what they return.
+"""
+
+from collections.abc import Callable
+
+import librosa
+import numpy as np
+
+FFT_SIZE, HOP = 2048, 512
+LOWEST_HZ, HIGHEST_HZ = 65.4, 2093.0  # C2 to C7, the range of IRMAS's melody instruments
+MASK_WIDTH_HZ = (
+    30.0  # half the width of a partial's mask: the main lobe of a Hann window of 2048 samples at 22 kHz, about
+)
+VIBRATO = 0.015  # and this share of the partial's frequency: a quarter tone either way
+
+
+def harmonic(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Return what is smooth along time: held notes."""
+    return librosa.effects.harmonic(waveform).astype(np.float32)
+
+
+def percussive(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Return what is smooth along frequency: drums, attacks."""
+    return librosa.effects.percussive(waveform).astype(np.float32)
+
+
+def solo(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Return the partials of the most salient pitch of each moment; silence where no pitch is heard."""
+    spectrum, mask = solo_mask(waveform, sampling_rate)
+    return from_spectrum(spectrum * mask, len(waveform))
+
+
+def accompaniment(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Return what `solo` leaves: the two sum to the waveform."""
+    spectrum, mask = solo_mask(waveform, sampling_rate)
+    return from_spectrum(spectrum * (1 - mask), len(waveform))
+
+
+SEPARATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "harmonic": harmonic,
+    "percussive": percussive,
+    "solo": solo,
+    "accompaniment": accompaniment,
+}
+
+
+def solo_mask(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the spectrum and the share of the melody in it, both (bins, frames)."""
+    spectrum = librosa.stft(waveform, n_fft=FFT_SIZE, hop_length=HOP)
+    if not waveform.any():
+        return spectrum, np.zeros(spectrum.shape, dtype=np.float32)
+    pitches, _, _ = librosa.pyin(
+        waveform, fmin=LOWEST_HZ, fmax=min(HIGHEST_HZ, 0.45 * sampling_rate), sr=sampling_rate,
+        frame_length=FFT_SIZE, hop_length=HOP,
+    )  # fmt: skip
+    bins_hz = librosa.fft_frequencies(sr=sampling_rate, n_fft=FFT_SIZE)
+    return spectrum, harmonic_mask(pitches[: spectrum.shape[1]], bins_hz)
+
+
+def harmonic_mask(pitches_hz: np.ndarray, bins_hz: np.ndarray) -> np.ndarray:
+    """Return a mask in [0, 1], (bins, frames): a raised cosine around every whole multiple of a frame's pitch.
+
+    pitches_hz: (frames,), NaN where no pitch is heard: nothing of such a frame belongs to the melody.
+    bins_hz: (bins,) the frequencies of the spectrum's bins.
+    """
+    voiced = np.isfinite(pitches_hz)
+    pitch = np.where(voiced, pitches_hz, 1.0)[None, :]
+    number = np.maximum(np.rint(bins_hz[:, None] / pitch), 1)  # of the nearest partial
+    distance = np.abs(bins_hz[:, None] - number * pitch)
+    # A partial may not claim more than the way to its neighbour, or a low melody would take everything.
+    width = np.minimum(MASK_WIDTH_HZ + VIBRATO * number * pitch, pitch / 2)
+    mask = np.where(distance < width, 0.5 + 0.5 * np.cos(np.pi * distance / width), 0.0)
+    return (mask * voiced).astype(np.float32)
+
+
+def from_spectrum(spectrum: np.ndarray, samples: int) -> np.ndarray:
+    """Return the waveform (samples,) float32 of a spectrum."""
+    return librosa.istft(spectrum, hop_length=HOP, n_fft=FFT_SIZE, length=samples).astype(np.float32)
