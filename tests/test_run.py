@@ -56,7 +56,7 @@ def test_the_run_folder_holds_what_the_design_promises(finished):
     names = {path.name for path in run.iterdir()}
     assert names >= {
         "config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "predictions.parquet",
-        "results.json", "figures", "README.md", "trainer_state.json", "instrument_recognition.py",
+        "validation_predictions.parquet", "results.json", "figures", "README.md", "trainer_state.json", "instrument_recognition.py",
     }  # fmt: skip
     assert "training_args.bin" not in names, "no pickle in what goes to the Hub"
     assert len(list((run / "figures").glob("*.png"))) >= 4
@@ -91,9 +91,9 @@ def test_the_configuration_remembers_the_protocol(finished):
     assert config["id2label"]["0"] == "cello" and config["problem_type"] == "multi_label_classification"
 
 
-def test_the_last_lines_can_be_pasted(finished, folder, tmp_path):
+def test_the_last_lines_can_be_pasted(finished, folder):
     """The printed pipeline call works as it stands, without remote code, without the repository on the path."""
-    run, printed = finished
+    _, printed = finished
     assert "micro-F1" in printed and "constant answer" in printed and "runs/tiny" in printed
     line = next(line for line in printed.splitlines() if "pipeline('audio-classification'" in line)
     done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=120,
