@@ -1,0 +1,233 @@
+"""The ports in the real Trainer, through run_irmas.py: two steps each, and the fields that make their recipes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+import run_irmas
+from irmas_dataset.errors import UserError
+from models.audioset import audioset_labels
+from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
+from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
+from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from training import run
+from training.arguments import ModelArguments, parse_recipe
+from training.model import load_model
+from training.trainer import frozen_modules, parameter_groups
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ["cel", "flu", "voi"]
+NARROW = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SHORT = [
+    "--max_steps=2", "--per_device_train_batch_size=4", "--eval_strategy=no", "--save_strategy=no",
+    "--load_best_model_at_end=False", "--dataloader_num_workers=0", "--use_cpu", "--bf16=False", "--disable_tqdm=True",
+    "--bootstrap_resamples=20", "--window_seconds=1", "--logging_steps=1", "--preparation_processes=1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Folders like converted ones, narrow and random: 527 AudioSet labels."""
+    names = dict(enumerate(name for _, name in audioset_labels()))
+    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    torch.manual_seed(0)
+    built = {
+        "beats": (
+            BeatsForAudioClassification(BeatsConfig(**NARROW, **labels, position_groups=4, patch_embedding_size=8)),
+            BeatsFeatureExtractor(),
+        ),
+        "passt": (PasstForAudioClassification(PasstConfig(**NARROW, **labels)), PasstFeatureExtractor()),
+        "mobilenet": (
+            MobileNetAudioForAudioClassification(MobileNetAudioConfig(width_mult=0.1, **labels)),
+            MobileNetAudioFeatureExtractor(),
+        ),
+    }
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name, (model, extractor) in built.items():
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        model.save_pretrained(folder / name)
+        extractor.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    """A folder of one's own: three classes of tones, eight clips of a second each to train on and two to test on."""
+    folder, generator = tmp_path_factory.mktemp("music"), np.random.default_rng(0)
+    time = np.arange(16000) / 16000
+    for number, name in enumerate(CLASSES):
+        for split, count in (("train", 8), ("test", 2)):
+            (folder / split / name).mkdir(parents=True)
+            for clip in range(count):
+                tone = np.sin(2 * np.pi * 300 * (number + 1) * time) + 0.1 * generator.normal(size=time.size)
+                soundfile.write(folder / split / name / f"{clip}.wav", 0.3 * tone, 16000)
+    return folder
+
+
+def recipe_of(name, checkpoint, music, output_dir, *fields):
+    given = [f"--model_name_or_path={checkpoint}", f"--data_dir={music}", f"--output_dir={output_dir}"]
+    return parse_recipe([str(ROOT / "recipes" / f"{name}.yaml"), *given, *SHORT, *fields])
+
+
+def trainer_of(recipe):
+    data = run.load_data(recipe)
+    model, extractor = run.build_model(recipe, data)
+    return run.build_trainer(recipe, run.prepare(recipe, data, extractor.sampling_rate), model, extractor)
+
+
+# Patchout is lowered to what a window of one second holds.
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("beats/finetune", []), ("passt/finetune", ["--patchout_time=3"]), ("mobilenet/finetune", [])],
+)
+def test_a_port_trains_through_the_command(name, fields, checkpoints, music, tmp_path):
+    checkpoint = checkpoints / name.split("/")[0]
+    given = [f"--model_name_or_path={checkpoint}", f"--data_dir={music}", f"--output_dir={tmp_path}"]
+    run_irmas.main([str(ROOT / "recipes" / f"{name}.yaml"), *given, *SHORT, *fields])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["dataset"]["clips"]["test"] == 6 and results["train"]["epochs"] > 0
+    before, after = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path))
+    assert before.keys() == after.keys()
+    matrices = [key for key in before if before[key].ndim > 1 and not key.startswith("classifier")]
+    still = [key for key in matrices if torch.equal(before[key], after[key])]
+    assert not still, "these weights did not move"
+
+
+@pytest.mark.parametrize("name", ["beats/linear_probe", "mobilenet/linear_probe"])
+def test_a_linear_probe_moves_the_output_layer_only(name, checkpoints, music, tmp_path):
+    trainer = trainer_of(recipe_of(name, checkpoints / name.split("/")[0], music, tmp_path))
+    before = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
+    trainer.train()
+    moved = {key for key, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert moved == {"classifier.weight", "classifier.bias"}, "batch statistics count too"
+
+
+def test_the_dropout_before_the_output_layer_stays_on_in_a_linear_probe(checkpoints):
+    model, _ = load_model(ModelArguments(str(checkpoints / "mobilenet"), freeze="backbone"), CLASSES, 1.0)
+    model.train()
+    for module in frozen_modules(model):
+        module.eval()
+    assert model.head_dropout.training and model.classifier.training and not model.mobilenet.stem[1].training
+
+
+@pytest.mark.parametrize("architecture", ["beats", "passt", "mobilenet"])
+def test_lower_layers_learn_more_slowly(architecture, checkpoints):
+    model, _ = load_model(ModelArguments(str(checkpoints / architecture)), CLASSES, 1.0)
+    groups = parameter_groups(model, set(), learning_rate=1.0, weight_decay=0.0, layer_decay=0.5)
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates = {name_of[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
+    assert rates.keys() == dict(model.named_parameters()).keys()
+    layers = len(getattr(model, architecture).layers)
+    for name, rate in rates.items():
+        layer = [int(part) for part in name.split(".layers.")[-1].split(".")[:1] if ".layers." in name]
+        after = name.startswith(("classifier", "projection", "head_", "passt.norm", "mobilenet.last"))
+        depth = layer[0] + 1 if layer else layers + 1 if after else 0
+        assert rate == 0.5 ** (layers + 1 - depth), name
+
+
+@pytest.mark.parametrize(
+    ("architecture", "field", "key"),
+    [
+        ("beats", "layerdrop", "layerdrop"),
+        ("beats", "head_dropout", "classifier_dropout"),
+        ("passt", "drop_path_rate", "drop_path_rate"),
+        ("passt", "head_dropout", "head_dropout"),
+        ("mobilenet", "head_dropout", "head_dropout"),
+    ],
+)
+def test_regularisation_reaches_the_network(architecture, field, key, checkpoints):
+    """With half of everything dropped the passes in training differ; evaluation does not change at all."""
+    checkpoint = str(checkpoints / architecture)
+
+    def outputs(value: float):
+        model, extractor = load_model(ModelArguments(checkpoint, **{field: value}), CLASSES, 1.0)
+        assert getattr(model.config, key) == value
+        features = extractor.extract(0.1 * torch.randn(4, extractor.sampling_rate, generator=torch.manual_seed(1)))
+        model.train()
+        for module in model.modules():  # batch statistics are no regularisation
+            module.training &= not isinstance(module, torch.nn.BatchNorm2d)
+        with torch.no_grad():
+            in_training = [model(features).logits for _ in range(8)]
+            return torch.stack(in_training), model.eval()(features).logits
+
+    torch.manual_seed(0)
+    (with_field, evaluated), (without, unchanged) = outputs(0.5), outputs(0.0)
+    assert torch.equal(evaluated, unchanged)
+    assert with_field.std(dim=0).max() > 1e-3 > without.std(dim=0).max()  # PaSST shifts its time encoding besides
+
+
+def test_what_a_model_does_not_have_is_refused(checkpoints):
+    for architecture, field in (("mobilenet", "layerdrop"), ("beats", "drop_path_rate")):
+        with pytest.raises(UserError, match=f"no {field}"):
+            load_model(ModelArguments(str(checkpoints / architecture), **{field: 0.1}), CLASSES, 1.0)
+    with pytest.raises(UserError, match="no patches to drop"):
+        load_model(ModelArguments(str(checkpoints / "mobilenet"), patchout_time=1), CLASSES, 1.0)
+
+
+@pytest.mark.parametrize("fields", [{"patchout_time": 9}, {"patchout_frequency": 12}, {"patchout_tokens": 12 * 9}])
+def test_patchout_of_everything_is_refused_before_training(fields, checkpoints):
+    """One second at stride 10 is 9 columns and 12 rows."""
+    with pytest.raises(UserError, match="leave nothing"):
+        load_model(ModelArguments(str(checkpoints / "passt"), **fields), CLASSES, 1.0)
+    almost = {name: value - 1 for name, value in fields.items()}
+    load_model(ModelArguments(str(checkpoints / "passt"), **almost), CLASSES, 1.0)
+
+
+def test_a_window_beyond_the_position_encodings_is_refused(checkpoints):
+    with pytest.raises(UserError, match="window_seconds"):
+        load_model(ModelArguments(str(checkpoints / "beats")), CLASSES, 0.02)
+
+
+def test_patchout_shortens_the_sequence_in_training_only(checkpoints):
+    model, extractor = load_model(ModelArguments(str(checkpoints / "passt"), patchout_time=4), CLASSES, 1.0)
+    features = extractor.extract(torch.zeros(1, 32000))
+    assert model.passt.train()(features).last_hidden_state.shape[1] == 2 + 12 * 5
+    assert model.passt.eval()(features).last_hidden_state.shape[1] == 2 + 12 * 9
+
+
+def test_initial_weight_goes_back_towards_the_zero_shot_model(checkpoints, music, tmp_path):
+    def trained(weight):
+        recipe = recipe_of(
+            "mobilenet/finetune", checkpoints / "mobilenet", music, tmp_path, f"--initial_weight={weight}"
+        )
+        run.begin(recipe)
+        trainer = trainer_of(recipe)
+        initial = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
+        run.train(recipe, trainer, checkpoint=None)
+        return initial, trainer.model.state_dict()
+
+    initial, tuned = trained(0)
+    _, between = trained(0.75)
+    assert not torch.allclose(initial["classifier.weight"], tuned["classifier.weight"])
+    for key, tensor in between.items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, 0.75 * initial[key] + 0.25 * tuned[key], atol=1e-5), key
+
+
+def test_contradictions_are_refused_in_one_sentence(checkpoints, music, tmp_path):
+    for fields, word in (
+        (["--freeze=backbone", "--layerdrop=0.1"], "layerdrop"),
+        (["--head_initialization=random", "--initial_weight=0.5"], "random head"),
+        (["--head_dropout=1"], "head_dropout"),
+    ):
+        with pytest.raises(UserError, match=word) as error:
+            recipe_of("beats/finetune", checkpoints / "beats", music, tmp_path, *fields)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["beats/finetune", "passt/finetune", "passt/finetune_stride16", "mobilenet/zero_shot"])
+def test_a_checkpoint_that_is_not_converted_yet_is_explained(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = parse_recipe([str(ROOT / "recipes" / f"{name}.yaml"), "--use_cpu"])
+    architecture, folder = name.split("/")[0], recipe.model.model_name_or_path
+    with pytest.raises(UserError) as error:
+        load_model(recipe.model, CLASSES, 3.0)
+    told = str(error.value)
+    assert f"python run_irmas.py convert {architecture} DOWNLOADED_FILE {folder}" in told and "\n" not in told
+    assert "download" in told and f"recipes/{architecture}/" in told
