@@ -1,0 +1,138 @@
+"""The table that the whole audit works on: one row a clip, with what its file says and what its samples tell."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets.fingerprint import Hasher
+
+from irmas_dataset.audio import reason, resample, usable_cores
+from irmas_dataset.audit.fingerprint import RATE, fingerprint
+from irmas_dataset.audit.levels import SILENT_PEAK_DB, measure_levels
+from irmas_dataset.audit.timbre import timbre
+from irmas_dataset.builder import Irmas
+from irmas_dataset.errors import UserError
+from irmas_dataset.files import from_text, to_text
+from irmas_dataset.loading import load_irmas
+
+AUDIT_VERSION = 1
+"""Counted up whenever a measurement changes, so that caches made earlier are not read."""
+
+SPLITS = ("train", "validation", "test", "left out", "damaged")
+CLIPPED_SAMPLES = 10  # fewer are no fault that anybody hears
+UPSAMPLED_SHARE = 0.65  # of half the sampling rate: music cut off below was sampled at a lower rate; codecs cut higher
+
+_LEVELS = ("peak_db", "rms_db", "clipped_samples", "silent_share", "same_channels", "bandwidth_hz", "bandwidth_edge_db")
+
+
+@dataclass
+class Clips:
+    """All clips of a folder: `table` (one row a clip), `fingerprints` and `timbres` in its order, and the classes.
+
+    The table's columns: path (relative to `root`), split (one of SPLITS), instruments (tuple of codes), recording,
+    song, genre, drums, duration, md5, problem, sampling_rate, channels, those of `measure_levels`, and the verdicts
+    silent, clipped, mono, upsampled (bool).
+    """
+
+    name: str
+    root: Path
+    classes: list[str]
+    table: pd.DataFrame
+    fingerprints: list[np.ndarray]
+    timbres: np.ndarray
+
+    def file(self, row: int) -> str:
+        """Return where the clip of a row lies."""
+        return str(self.root / from_text(self.table["path"][row]))
+
+
+def read_clips(
+    data_dir: str | Path,
+    *,
+    validation_fraction: float = 0.15,
+    seed: int = 0,
+    recording_pattern: str | None = None,
+    cache_dir: str | Path | None = None,
+    num_proc: int | None = None,
+) -> Clips:
+    """Read and measure every clip of a data folder; what did not change since an earlier audit is not read again.
+
+    The splits are those that a run with this `validation_fraction` and `seed` trains on.
+    Raises UserError for a folder that cannot be used.
+    """
+    options = {"recording_pattern": recording_pattern, "cache_dir": cache_dir}
+    splits = load_irmas(data_dir, validation_fraction=validation_fraction, seed=seed, **options)
+    split_of = {path: name for name, split in splits.items() for path in split["path"][:]}
+    root = Path(os.path.abspath(os.path.expanduser(data_dir)))
+    rows = concatenate_datasets(list(Irmas(data_dir=str(root), **options).as_dataset().values()))
+    measured = measure(rows, num_proc).with_format("numpy")
+
+    table = rows.to_pandas()
+    for name in ("sampling_rate", "channels", *_LEVELS):
+        table[name] = measured[name][:]
+    classes = rows.features["instruments"].feature.names
+    table["instruments"] = [tuple(classes[i] for i in labels) for labels in table["instruments"]]
+    readable = table["problem"].isna()
+    table["split"] = [split_of.get(path, "left out") for path in table["path"]]
+    table.loc[~readable, "split"] = "damaged"
+    table["path"] = [to_text(os.path.relpath(from_text(path), root)).replace(os.sep, "/") for path in table["path"]]
+    table["silent"] = readable & (table["peak_db"] < SILENT_PEAK_DB)
+    table["clipped"] = readable & (table["clipped_samples"] >= CLIPPED_SAMPLES)
+    table["mono"] = readable & ~table["silent"] & ((table["channels"] == 1) | (table["same_channels"] == 1))
+    cut_off = (table["bandwidth_edge_db"] > 0) & (table["bandwidth_hz"] < UPSAMPLED_SHARE * table["sampling_rate"] / 2)
+    table["upsampled"] = readable & ~table["silent"] & cut_off
+    fingerprints = [np.asarray(hashes, dtype=np.uint32) for hashes in measured["fingerprint"][:]]
+    timbres = np.stack(list(measured["timbre"][:])).astype(np.float32)
+    return Clips(splits["test"].info.description, root, classes, table, fingerprints, timbres)
+
+
+def measure(rows: Dataset, num_proc: int | None = None) -> Dataset:
+    """Return one row of measurements a clip; `datasets` caches them under the rows' own fingerprint."""
+    features = Features(
+        {name: Value("float32") for name in _LEVELS}
+        | {"sampling_rate": Value("int32"), "channels": Value("int32")}
+        | {"fingerprint": List(Value("uint32")), "timbre": List(Value("float32"))}
+    )
+    if num_proc is None:
+        num_proc = min(usable_cores(), max(1, len(rows) // 32))
+    return rows.select_columns(["path", "problem"]).map(
+        _measure_row,
+        remove_columns=["path", "problem"],
+        features=features,
+        num_proc=num_proc if num_proc > 1 else None,
+        new_fingerprint=Hasher.hash([rows._fingerprint, "audit", AUDIT_VERSION]),
+        desc="Measuring clips",
+    )
+
+
+def _measure_row(row: dict) -> dict:
+    if row["problem"]:
+        frames, sampling_rate = np.zeros((1, 1), dtype=np.float32), 1
+        return {
+            **{name: 0.0 for name in _LEVELS},
+            "sampling_rate": 0,
+            "channels": 0,
+            "fingerprint": fingerprint(frames[:, 0]),
+            "timbre": timbre(np.zeros(RATE, dtype=np.float32), RATE),
+        }
+    frames, sampling_rate = read_frames(row["path"])
+    waveform = frames.mean(axis=1)
+    return {
+        **measure_levels(frames, sampling_rate),
+        "sampling_rate": sampling_rate,
+        "channels": frames.shape[1],
+        "fingerprint": fingerprint(resample(waveform, sampling_rate, RATE)),
+        "timbre": timbre(waveform, sampling_rate),
+    }
+
+
+def read_frames(path: str) -> tuple[np.ndarray, int]:
+    """Return a file's audio (samples, channels), float32, and its sampling rate; UserError if it cannot be read."""
+    try:
+        return soundfile.read(os.fsencode(from_text(path)), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise UserError(f"{path} {reason(error)}: replace or remove it, and audit again.") from None

@@ -1,0 +1,131 @@
+"""Which labels are likely wrong, which second instrument is likely missing, and what a leaky split would have shown.
+
+Confident learning (Northcutt, Jiang and Chuang, JAIR 2021), as cleanlab implements it, on scores of classifiers that
+have not heard the clip's recording.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from tqdm import tqdm
+
+from irmas_dataset.errors import UserError
+
+FOLDS = 5
+TREES = 300
+LEAST_SECOND_SCORE = 0.5  # of what clips labelled with the instrument score on average
+LEAST_OWN_SCORE = 0.5
+
+
+def require_cleanlab() -> None:
+    """Raise UserError where cleanlab is not installed, before any work is done."""
+    try:
+        import cleanlab  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "The audit's confident learning needs cleanlab, which is small: run `pip install cleanlab==2.9.0`, "
+            "or leave that part out with --no_label_errors."
+        ) from None
+
+
+def out_of_fold_scores(
+    timbres: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, seed: int = 0
+) -> np.ndarray | None:
+    """Return scores (clips, classes) from extremely randomised trees that were not trained on the clip.
+
+    timbres: (clips, features). labels: multi-hot (clips, classes). groups: (clips,), never divided between training and
+    scoring; None divides by clip, as a leaky split does. The trees average the labels of similar clips, so that the
+    scores of single labels sum to one. Returns None where there are fewer than two groups to divide.
+    """
+    strata = labels.argmax(axis=1)
+    folds = min(FOLDS, len(np.unique(groups)) if groups is not None else len(labels))
+    if folds < 2:
+        return None
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    scores = np.zeros(labels.shape)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        parts = list(_divide(splitter, folds, seed, strata, groups))
+    how = "by clip" if groups is None else "by recording"
+    for fold, (train, held_out) in enumerate(tqdm(parts, desc=f"Scoring labels, split {how}", unit="fold")):
+        trees = ExtraTreesRegressor(TREES, min_samples_leaf=2, max_features="sqrt", n_jobs=-1, random_state=seed + fold)
+        scores[held_out] = trees.fit(timbres[train], labels[train]).predict(timbres[held_out])
+    return scores
+
+
+def _divide(splitter, folds: int, seed: int, strata: np.ndarray, groups: np.ndarray | None):
+    """Stratify by the first label as far as there are enough clips of one class for it."""
+    if np.bincount(strata).max() < folds:
+        strata = np.zeros_like(strata)
+    return splitter(folds, shuffle=True, random_state=seed).split(strata, strata, groups)
+
+
+def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """Judge every clip's labels by scores (clips, classes) in [0, 1] from a classifier that has not heard it.
+
+    labels: multi-hot (clips, classes). Where every clip has one label the scores are taken as a distribution over the
+    classes, otherwise each class is judged alone. Returns one row a clip: suspicion in [0, 1], flagged (confident
+    learning counts the label among the wrong ones), suggested (the classes that the scores speak for, joined by ;).
+    """
+    require_cleanlab()
+    from cleanlab import filter as single
+    from cleanlab import multilabel_classification as multi
+    from cleanlab import rank
+
+    if len(labels) == 0:
+        return pd.DataFrame({"suspicion": [], "flagged": [], "suggested": []})
+    classes = np.asarray(classes)
+    if (labels.sum(axis=1) == 1).all():
+        used = np.flatnonzero(labels.any(axis=0))
+        distribution = scores[:, used] + 1e-6
+        distribution /= distribution.sum(axis=1, keepdims=True)
+        given = labels[:, used].argmax(axis=1)
+        quality = rank.get_label_quality_scores(given, distribution, method="self_confidence")
+        flagged = np.zeros(len(labels), dtype=bool)
+        if len(used) > 1:
+            flagged = single.find_label_issues(given, distribution, n_jobs=1)
+        suggested = classes[used][distribution.argmax(axis=1)]
+    else:
+        given = [np.flatnonzero(row).tolist() for row in labels]
+        clipped = np.clip(scores, 1e-6, 1 - 1e-6)
+        quality = multi.get_label_quality_scores(given, clipped)
+        flagged = multi.filter.find_label_issues(given, clipped, n_jobs=1)
+        expected = np.minimum(0.5, usual_scores(scores, labels))
+        suggested = [";".join(classes[row]) for row in scores >= expected]
+    return pd.DataFrame({"suspicion": 1 - quality, "flagged": flagged, "suggested": suggested})
+
+
+def usual_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the mean score (classes,) of the clips that carry a class: confident learning's threshold; 1 if none."""
+    counts = labels.sum(axis=0)
+    return np.where(counts > 0, (scores * labels).sum(axis=0) / np.maximum(counts, 1), 1.0)
+
+
+def missing_labels(scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray) -> pd.DataFrame:
+    """Return the second instruments that clips seem to hold beside those that they name, likeliest first.
+
+    A class is missing where it scores at least half of what clips labelled with it usually do, while the named
+    instruments do so too and are not `flagged` as wrong. Columns: row, label (class id), strength (score relative to
+    the usual one).
+    """
+    relative = scores / np.maximum(usual_scores(scores, labels), 1e-6)
+    own = np.where(labels > 0, relative, np.inf).min(axis=1)
+    sound = ~flagged & (own >= LEAST_OWN_SCORE)
+    rows, missing = np.nonzero((labels == 0) & (relative >= LEAST_SECOND_SCORE) & sound[:, None])
+    found = pd.DataFrame({"row": rows, "label": missing, "strength": relative[rows, missing]})
+    return found.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
+
+
+def split_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return accuracy (how often the best-scored class is one of the clip's) and mAP over the classes that occur."""
+    right = labels[np.arange(len(labels)), scores.argmax(axis=1)]
+    used = labels.any(axis=0)
+    return {
+        "accuracy": float(right.mean()),
+        "map": float(average_precision_score(labels[:, used], scores[:, used], average="macro")),
+    }

@@ -1,0 +1,57 @@
+"""Scores that trained models gave to clips, read from the tables that `predict` and a run write."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from irmas_dataset.audit.clips import Clips
+from irmas_dataset.errors import UserError
+from irmas_dataset.labels import readable_name
+
+
+def read_predictions(files: Sequence[Path], clips: Clips) -> np.ndarray:
+    """Return the mean score (clips, classes) of every clip over all tables; NaN where none holds it.
+
+    A table (parquet or csv) has a column `clip` or `path`, and one column of scores in [0, 1] a class, named by its
+    code or in words. Paths are absolute, relative to the data folder, or at least their ends are.
+    Raises UserError for a file that is no such table or holds none of the clips.
+    """
+    sums, counts = np.zeros((len(clips.table), len(clips.classes))), np.zeros(len(clips.table))
+    rows = _rows_by_name(clips)
+    for file in files:
+        paths, scores = _read_table(file, clips.classes)
+        found = np.array([rows.get(_short(path), -1) for path in paths], dtype=int)
+        if not (found >= 0).any():
+            raise UserError(f"--predictions {file} holds no clip of {clips.root}, for example {paths[0]!r}.")
+        np.add.at(sums, found[found >= 0], scores[found >= 0])
+        np.add.at(counts, found[found >= 0], 1)
+    with np.errstate(invalid="ignore"):
+        return sums / counts[:, None]
+
+
+def _short(path: str) -> str:
+    """Return a file's name and the folder that it lies in: enough to find a clip wherever the data folder is."""
+    return "/".join(str(path).replace("\\", "/").split("/")[-2:])
+
+
+def _rows_by_name(clips: Clips) -> dict[str, int]:
+    return {_short(path): row for row, path in enumerate(clips.table["path"])}
+
+
+def _read_table(file: Path, classes: list[str]) -> tuple[list[str], np.ndarray]:
+    try:
+        table = pd.read_csv(file) if Path(file).suffix == ".csv" else pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--predictions {file} cannot be read as a parquet or csv table: {error}.") from None
+    paths = next((column for column in ("clip", "path") if column in table), None)
+    columns = [next((name for name in (code, readable_name(code)) if name in table), None) for code in classes]
+    missing = [code for code, column in zip(classes, columns, strict=True) if column is None]
+    if paths is None or missing or table.empty:
+        lacks = "a row" if table.empty else "the column clip or path" if paths is None else f"the column {missing[0]}"
+        raise UserError(f"--predictions {file} lacks {lacks}: give a predictions.parquet or a table from `predict`.")
+    scores = table[columns].to_numpy(dtype=float)
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise UserError(f"--predictions {file} holds scores outside 0 to 1.")
+    return table[paths].astype(str).tolist(), scores
