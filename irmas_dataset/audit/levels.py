@@ -12,6 +12,7 @@ CLIPPED_RUN = 3
 SAME_CHANNELS_DB = -60.0  # of what differs between two channels against what is common
 EDGE_DB = 20.0  # how far the spectrum falls at the edge that a resampler or a codec leaves
 FIRST_EDGE_HZ = 2000  # below, music itself ends so
+LAST_EDGE = 0.95  # of half the sampling rate: there every recorder's filter falls
 LOWEST_DB = -200.0
 
 
@@ -85,9 +86,8 @@ def bandwidth(waveform: np.ndarray, sampling_rate: int) -> tuple[float, float]:
     fall = below[:-apart] - above[apart:]  # from around a frequency to the loudest that lies 700 Hz and more above it
     fall[: round(FIRST_EDGE_HZ * hertz) - centre] = 0
     steepest = int(fall.argmax())
-    if fall[steepest] < EDGE_DB:
-        highest = int(np.flatnonzero(smooth >= smooth.max() - 80)[-1])
-        return float(frequencies[highest]), 0.0
     middle = (below[steepest] + above[steepest + apart]) / 2
     edge = steepest + int(np.flatnonzero(smooth[steepest : steepest + apart] >= middle)[-1])
-    return float(frequencies[edge]), float(fall[steepest])
+    if fall[steepest] >= EDGE_DB and edge < LAST_EDGE * len(level):
+        return float(frequencies[edge]), float(fall[steepest])
+    return float(frequencies[np.flatnonzero(smooth >= smooth.max() - 80)[-1]]), 0.0

@@ -1,0 +1,108 @@
+"""Confident learning on made-up clips whose wrong labels are known."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from irmas_dataset.audit import label_errors
+from irmas_dataset.audit.label_errors import missing_labels, out_of_fold_scores, split_figures, usual_scores
+
+CLASSES = ["cel", "pia", "voi", "flu"]
+CLIPS = 160
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_trees():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_errors, "TREES", 40)
+        yield
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """Return features, labels with flipped ones, the flipped rows, and recordings of four clips each that sound alike."""
+    rng = np.random.default_rng(0)
+    recordings = np.repeat(np.arange(CLIPS // 4), 4)
+    true = recordings % 4
+    features = 3 * np.eye(4)[true] @ rng.standard_normal((4, 12)) + rng.standard_normal((CLIPS // 4, 12))[recordings]
+    features += 0.2 * rng.standard_normal((CLIPS, 12))
+    flipped = np.isin(recordings, (3, 17, 26))
+    given = np.where(flipped, (true + 1) % 4, true)
+    return features.astype(np.float32), np.eye(4, dtype=int)[given], flipped, recordings
+
+
+@pytest.fixture(scope="module")
+def scores(clips):
+    features, labels, _, recordings = clips
+    return out_of_fold_scores(features, labels, recordings)
+
+
+def test_flipped_labels_rank_first(clips, scores):
+    pytest.importorskip("cleanlab", reason="cleanlab is not installed")
+    from irmas_dataset.audit.label_errors import doubt_labels
+
+    _, labels, flipped, _ = clips
+    doubts = doubt_labels(scores, labels, CLASSES)
+    assert average_precision_score(flipped, doubts["suspicion"]) > 6 * flipped.mean()
+    assert flipped[doubts["flagged"]].mean() > 0.7
+    true = np.array(CLASSES)[(labels.argmax(axis=1) - 1) % 4]
+    assert (doubts["suggested"][flipped] == true[flipped]).mean() > 0.8
+
+
+def test_clips_of_several_labels_are_doubted_class_by_class():
+    pytest.importorskip("cleanlab", reason="cleanlab is not installed")
+    from irmas_dataset.audit.label_errors import doubt_labels
+
+    rng = np.random.default_rng(1)
+    labels = (rng.uniform(size=(80, 4)) < 0.4).astype(int)
+    labels[labels.sum(axis=1) == 0, 0] = 1
+    scores = np.clip(0.85 * labels + 0.05 + 0.05 * rng.uniform(size=labels.shape), 0, 1)
+    wrong = labels.copy()
+    wrong[:5] = 1 - wrong[:5]
+    wrong[:5, 0] |= wrong[:5].sum(axis=1) == 0
+    doubts = doubt_labels(scores, wrong, CLASSES)
+    assert set(np.argsort(-doubts["suspicion"])[:5]) == set(range(5))
+    assert doubts["suggested"][0].split(";") == [code for code, is_on in zip(CLASSES, labels[0], strict=True) if is_on]
+
+
+def test_no_clips_give_no_doubts():
+    pytest.importorskip("cleanlab", reason="cleanlab is not installed")
+    from irmas_dataset.audit.label_errors import doubt_labels
+
+    assert len(doubt_labels(np.zeros((0, 4)), np.zeros((0, 4), dtype=int), CLASSES)) == 0
+
+
+def test_scores_of_single_labels_are_a_distribution(scores):
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-9)
+
+
+def test_a_split_by_clip_flatters(clips, scores):
+    features, labels, _, _ = clips
+    leaky = split_figures(out_of_fold_scores(features, labels, None), labels)
+    honest = split_figures(scores, labels)
+    assert leaky["accuracy"] > honest["accuracy"] + 0.02
+    assert leaky["map"] > honest["map"]
+
+
+def test_no_recording_scores_itself(clips):
+    """With labels that only the recording tells, a split by recording knows nothing."""
+    features, _, _, recordings = clips
+    random = np.eye(4, dtype=int)[np.random.default_rng(3).integers(0, 4, recordings.max() + 1)[recordings]]
+    by_recording = split_figures(out_of_fold_scores(features, random, recordings), random)["accuracy"]
+    by_clip = split_figures(out_of_fold_scores(features, random, None), random)["accuracy"]
+    assert by_recording < 0.45
+    assert by_clip > 0.9
+
+
+def test_one_recording_cannot_be_divided():
+    assert out_of_fold_scores(np.zeros((3, 2)), np.eye(3, dtype=int), np.zeros(3)) is None
+
+
+def test_a_missing_label_needs_a_high_score_beside_a_sound_one():
+    labels = np.array([[1, 0], [1, 0], [1, 0], [0, 1], [0, 1]])
+    scores = np.array([[0.9, 0.1], [0.7, 0.6], [0.1, 0.9], [0.1, 0.8], [0.0, 1.0]])
+    assert usual_scores(scores, labels) == pytest.approx([(0.9 + 0.7 + 0.1) / 3, 0.9])
+    flagged = np.array([False, False, True, False, False])
+    found = missing_labels(scores, labels, flagged)
+    assert found[["row", "label"]].to_numpy().tolist() == [[1, 1]]
+    assert found["strength"][0] == pytest.approx(0.6 / 0.9)
