@@ -25,6 +25,9 @@ from irmas_dataset.errors import UserError
 
 SMALLEST_PROBABILITY = 1e-4  # a forest's 0 of 300 trees is no certainty
 
+# Where `build` keeps the parameters of the classifier and of the selection.
+CLASSIFIER_PATH, SELECTION_PATH = "classes__estimator__classifier__", "classes__estimator__selection__"
+
 # One class is a tenth of the clips: without balanced weights most classifiers would answer no to all of them.
 BALANCED = {"class_weight": "balanced"}
 
@@ -48,7 +51,7 @@ CLASSIFIERS: dict[str, tuple[Callable[[int], BaseEstimator], dict]] = {
     "naive_bayes": (lambda seed: GaussianNB(), {"var_smoothing": [1e-9, 1e-2, 1e-1, 1.0]}),
     "svm": (
         lambda seed: SVC(kernel="rbf", cache_size=500, **BALANCED),
-        {"C": [1.0, 4.0, 16.0], "gamma": ["scale", 8e-4]},
+        {"C": [1.0, 8.0, 64.0], "gamma": ["scale", 8e-4, 2.5e-4]},
     ),
     "gradient_boosting": (
         lambda seed: HistGradientBoostingClassifier(
@@ -81,7 +84,7 @@ class L1Selection(SelectorMixin, BaseEstimator):
 class CalibratedClassifiers:
     """Fitted classifiers whose sigmoid(logit) is a probability: logit = slope * raw score + offset, by class."""
 
-    classifiers: OneVsRestClassifier
+    classifiers: Pipeline
     slopes: np.ndarray
     offsets: np.ndarray
     chosen: dict
@@ -92,15 +95,16 @@ class CalibratedClassifiers:
         return self.slopes * raw_scores(self.classifiers, features) + self.offsets
 
 
-def build(name: str, feature_selection: str, seed: int) -> OneVsRestClassifier:
-    """Return the unfitted system: scaling, selection and classifier, once a class.
+def build(name: str, feature_selection: str, seed: int) -> Pipeline:
+    """Return the unfitted system: scaling, then selection and classifier once a class.
 
     Naive Bayes takes every column for a Gaussian, so its columns are made as Gaussian as a power transform can.
     """
     scaling = PowerTransformer() if name == "naive_bayes" else StandardScaler()
     selection = [("selection", L1Selection())] if feature_selection == "l1" else []
     classifier = CLASSIFIERS[name][0](seed)
-    return OneVsRestClassifier(Pipeline([("scaling", scaling), *selection, ("classifier", classifier)]))
+    one_class = Pipeline([*selection, ("classifier", classifier)])
+    return Pipeline([("scaling", scaling), ("classes", OneVsRestClassifier(one_class))])
 
 
 def candidates(name: str, feature_selection: str, grid: dict | None) -> list[dict]:
@@ -110,9 +114,9 @@ def candidates(name: str, feature_selection: str, grid: dict | None) -> list[dic
     if unknown := sorted(set(grid) - known - {"selection_C"}):
         raise UserError(f"--grid: {unknown[0]} is no parameter of {name}; it has {', '.join(sorted(known))}.")
     selection = grid.pop("selection_C", [0.03, 0.3])
-    prefixed = {f"estimator__classifier__{field}": values for field, values in grid.items()}
+    prefixed = {f"{CLASSIFIER_PATH}{field}": values for field, values in grid.items()}
     if feature_selection == "l1":
-        prefixed["estimator__selection__C"] = selection
+        prefixed[f"{SELECTION_PATH}C"] = selection
     return list(ParameterGrid(prefixed))
 
 
@@ -126,7 +130,7 @@ def fold_of_clip(labels: np.ndarray, groups: list[str], folds: int, seed: int) -
 
 
 def search_and_fit(
-    system: OneVsRestClassifier, settings: list[dict], features: np.ndarray, labels: np.ndarray, fold: np.ndarray,
+    system: Pipeline, settings: list[dict], features: np.ndarray, labels: np.ndarray, fold: np.ndarray,
     processes: int,
 ) -> CalibratedClassifiers:  # fmt: skip
     """Choose the settings of the best held-out mAP, calibrate on the same held-out scores, and fit on all rows.
@@ -148,23 +152,31 @@ def search_and_fit(
     ]
     best = int(np.argmax(reached))
     slopes, offsets = calibrate(scores[best], labels)
-    fitted = clone(system).set_params(**settings[best], n_jobs=processes).fit(features, labels)
-    fitted.set_params(n_jobs=1)
+    fitted = fit(system, settings[best] | {"classes__n_jobs": processes}, features, labels)
+    fitted.set_params(classes__n_jobs=1)
     search = [short(setting) | {"map": round(value, 6)} for setting, value in zip(settings, reached, strict=True)]
     return CalibratedClassifiers(fitted, slopes, offsets, short(settings[best]), search)
 
 
-def held_out_scores(system, setting: dict, features, labels, fold: np.ndarray, held_out: int) -> np.ndarray:
+def held_out_scores(system: Pipeline, setting: dict, features, labels, fold: np.ndarray, held_out: int) -> np.ndarray:
     """Return the raw scores of one fold's rows by classifiers that never saw its recordings."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Label not")  # a class of one recording is in no other fold
-        fitted = clone(system).set_params(**setting).fit(features[fold != held_out], labels[fold != held_out])
+    fitted = fit(system, setting, features[fold != held_out], labels[fold != held_out])
     return raw_scores(fitted, features[fold == held_out])
 
 
-def raw_scores(fitted: OneVsRestClassifier, features: np.ndarray) -> np.ndarray:
+def fit(system: Pipeline, setting: dict, features: np.ndarray, labels: np.ndarray) -> Pipeline:
+    """Return a fitted copy of the system; a class without examples is a constant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Label not")  # a class of one recording is in one fold only
+        warnings.filterwarnings("ignore", message="Liblinear failed")  # to select columns, nearly there is there
+        return clone(system).set_params(**setting).fit(features, labels)
+
+
+def raw_scores(fitted: Pipeline, features: np.ndarray) -> np.ndarray:
     """Return one score a class that grows with its likelihood: the SVM's distance, else the log-odds."""
-    if hasattr(fitted.estimator, "decision_function"):  # the fitted ones may be constants, which have every method
+    if hasattr(
+        fitted["classes"].estimator, "decision_function"
+    ):  # the fitted ones may be constants, which have every method
         return fitted.decision_function(features)
     probability = np.clip(fitted.predict_proba(features), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     return np.log(probability / (1 - probability))
@@ -194,6 +206,6 @@ def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
 def short(setting: dict) -> dict:
     """Return a setting's fields without the path through the pipeline: C, selection_C, ..."""
     return {
-        name.removeprefix("estimator__").removeprefix("classifier__").replace("selection__", "selection_"): value
+        name.removeprefix(CLASSIFIER_PATH).replace(SELECTION_PATH, "selection_"): value
         for name, value in setting.items()
     }

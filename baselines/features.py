@@ -37,7 +37,7 @@ def sarwar_features(waveform: np.ndarray) -> Columns:
         columns |= statistics(name, track, ("mean", "variance", "deviation"))
     crossings = librosa.feature.zero_crossing_rate(waveform, frame_length=FFT_SIZE, hop_length=HOP)[0]
     columns |= statistics("zero crossings", crossings, ("sum", "mean"))
-    columns |= statistics("RMS", librosa.feature.rms(S=magnitudes, frame_length=FFT_SIZE)[0], ("mean",))
+    columns |= statistics("RMS", librosa.feature.rms(y=waveform, frame_length=FFT_SIZE, hop_length=HOP)[0], ("mean",))
     columns["energy: mean"] = float(np.mean(np.square(waveform)))
     for number, track in enumerate(mfcc(magnitudes)):
         columns |= statistics(f"MFCC {number}", track, ("mean", "sum", "deviation", "variance"))
@@ -69,7 +69,7 @@ def full_features(waveform: np.ndarray) -> Columns:
         "roll-off": librosa.feature.spectral_rolloff(**spectral),
         "flatness": librosa.feature.spectral_flatness(S=magnitudes),
         "zero crossings": librosa.feature.zero_crossing_rate(waveform, frame_length=FFT_SIZE, hop_length=HOP),
-        "RMS": librosa.feature.rms(S=magnitudes, frame_length=FFT_SIZE),
+        "RMS": librosa.feature.rms(y=waveform, frame_length=FFT_SIZE, hop_length=HOP),
         "onset strength": onsets[None, :],
     }
     columns: Columns = {}

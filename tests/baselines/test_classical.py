@@ -1,0 +1,176 @@
+"""A classical system from recipe to run folder, on real files; its recipes; what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from baselines import classical, feature_table
+from baselines.arguments import is_classical, parse_classical_recipe
+from baselines.features import SAMPLING_RATE
+from commands import ensemble
+from commands._comparison import compare_runs
+from irmas_dataset.errors import UserError
+from irmas_metric.figures import figures
+from training import run
+from training.report import read_predictions, read_results
+
+ROOT = Path(classical.__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes" / "classical").glob("*.yaml"))
+TINY = [
+    "--data_dir", "synthetic", "--synthetic_train", "66", "--synthetic_test", "6", "--validation_fraction", "0.3",
+    "--processes", "1", "--bootstrap_resamples", "20", "--importance_repeats", "1", "--search_folds", "2",
+]  # fmt: skip
+TREE = ["--classifier", "decision_tree", "--grid", '{"min_samples_leaf": [2, 4]}']
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classical")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def run_dir(workplace) -> Path:
+    """The Sarwar recipe with a small tree."""
+    classical.main([str(ROOT / "recipes/classical/sarwar.yaml"), *TINY, *TREE, "--output_dir", "runs/tree"])
+    return workplace / "runs" / "tree"
+
+
+def test_the_run_folder_is_that_of_any_system(run_dir):
+    results = read_results(run_dir)
+    codes = results["dataset"]["classes"]
+    labels, scores = read_predictions(run_dir, codes)
+    assert len(labels) == results["dataset"]["clips"]["test"] == 6
+    tuned = results["test"]["tuned"]
+    thresholds = [entry["threshold"] for entry in tuned["per_class"].values()]
+    assert tuned["micro_f1"] == pytest.approx(figures(labels, scores, thresholds, codes)["micro_f1"])
+    assert results["protocol"] | {"bootstrap_resamples": 20} == results["protocol"]
+    assert results["protocol"]["hop_seconds"] == 1.5
+    assert results["protocol"]["aggregation"] == "mean_probability"
+    assert results["train"]["seconds"] > 0 and "epochs" not in results["train"]
+    assert results["train"]["inference_clips_per_second"] > 0
+    validation = pd.read_parquet(run_dir / "validation_predictions.parquet")
+    assert len(validation) == results["dataset"]["clips"]["validation"]
+    assert validation["clip"].str.contains(r" \+ ").any()
+    assert ((validation[codes] >= 0) & (validation[codes] <= 1)).all(axis=None)
+    card = (run_dir / "README.md").read_text()
+    assert "98 hand-made features" in card and "decision trees" in card and "min_samples_leaf" in card
+    assert "pipeline(" not in card
+    pictures = {path.name for path in (run_dir / "figures").iterdir()}
+    assert pictures == {"per_class_f1.png", "precision_recall.png", "confusions.png", "feature_importance.png"}
+    with Image.open(run_dir / "figures" / "feature_importance.png") as picture:
+        assert picture.height > 500
+
+
+def test_the_search_is_kept(run_dir):
+    search = read_results(run_dir)["search"]
+    assert len(search["tried"]) == 4  # two leaf sizes, two strengths of the selection
+    best = max(search["tried"], key=lambda tried: tried["map"])
+    assert {name: best[name] for name in search["chosen"]} == search["chosen"]
+
+
+def test_mixtures_are_made_within_folds(workplace, run_dir):
+    recipe = parse_classical_recipe(
+        [str(ROOT / "recipes/classical/gradient_boosting.yaml"), *TINY, "--output_dir", "runs/mixed"]
+    )
+    prepared = run.prepare(recipe, run.load_data(recipe), SAMPLING_RATE)["train"]
+    _, fold_of_clip = classical.training_windows(
+        parse_classical_recipe([str(ROOT / "recipes/classical/svm.yaml"), *TINY]), prepared
+    )
+    windows, fold = classical.training_windows(recipe, prepared)
+    members = windows.clips.members
+    assert len(members) == len(prepared) == len(fold)
+    sizes = np.array([len(mixture) for mixture in members])
+    assert 0.3 < (sizes > 1).mean() < 0.7
+    recordings = prepared["recording"][:]
+    for mixture, number in zip(members, fold, strict=True):
+        assert {fold_of_clip[clip] for clip in mixture} == {number}
+        assert len({recordings[clip] for clip in mixture}) == len(mixture)
+    assert (windows.labels.sum(axis=1) == sizes).all()
+
+
+def test_features_are_read_from_the_cache(workplace, run_dir, monkeypatch):
+    monkeypatch.setattr(feature_table, "rows_between", None)  # computing anything would fail
+    command = [str(ROOT / "recipes/classical/sarwar_naive_bayes.yaml"), *TINY, "--grid", '{"var_smoothing": [0.1]}']
+    classical.main([*command, "--output_dir", "runs/bayes"])
+    again = read_results(workplace / "runs" / "bayes")
+    assert "inference_clips_per_second" not in again["train"]  # nothing was heard
+    rows = compare_runs([run_dir, workplace / "runs" / "bayes"]).of_kind("run")
+    assert [row.name for row in rows] == ["tree", "bayes"]
+    assert rows[0].training_seconds > 0
+    ensemble.main([str(run_dir), "runs/bayes", "--method", "weights", "--output_dir", "runs/both"])
+    assert "tuned" in read_results(workplace / "runs" / "both")["test"]
+
+
+@pytest.mark.slow
+def test_features_in_processes_equal_features_in_one(workplace, run_dir):
+    recipe = parse_classical_recipe([str(ROOT / "recipes/classical/svm.yaml"), *TINY])
+    prepared = run.prepare(recipe, run.load_data(recipe), SAMPLING_RATE)["test"]
+    windows = classical.evaluation.windows_of(prepared, recipe.data, SAMPLING_RATE)
+    path = feature_table.cache_path(windows, "sarwar", prepared)
+    kept = np.load(path)
+    path.unlink()
+    np.testing.assert_array_equal(feature_table.feature_table(windows, "sarwar", prepared, 2, "the test"), kept)
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_a_classical_one(path):
+    assert is_classical([str(path)])
+    recipe = parse_classical_recipe([str(path)])
+    for name, value in yaml.safe_load(path.read_text()).items():
+        assert recipe.values()[name] == value
+    assert recipe.run_dir == Path("runs") / f"classical-{path.stem}"
+
+
+def test_recipes_cover_what_was_published():
+    parsed = [parse_classical_recipe([str(path)]).classical for path in RECIPES]
+    of_sarwar = {one.classifier for one in parsed if one.features == "sarwar" and one.feature_selection == "l1"}
+    assert of_sarwar == {"bagging", "random_forest", "decision_tree", "nearest_neighbours", "naive_bayes"}
+    assert {one.classifier for one in parsed if one.features == "full"} == {"svm", "gradient_boosting"}
+
+
+def test_a_networks_recipe_is_not_classical(tmp_path):
+    assert not is_classical([str(ROOT / "recipes" / "quickstart.yaml")])
+    assert not is_classical(["predict", "x"]) and not is_classical([]) and not is_classical(["--help"])
+    (tmp_path / "broken.yaml").write_text("a: [")
+    assert not is_classical([str(tmp_path / "broken.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--learning_rate", "1"], "--learning_rate is no field of a classical recipe"),
+        (["--classifer", "svm"], "did you mean `classifier`"),
+        (["--classifier", "perceptron"], "invalid choice"),
+        (["--mix_probability", "2"], "between 0 and 1"),
+        (["--mix_max_clips", "1"], "2 to 5"),
+        (["--window_seconds", "0.1"], "too short for features"),
+        (["--search_folds", "1"], "at least 2"),
+        (["--grid", "[1]"], "mapping of lists"),
+        (["--grid", "{1"], "no valid JSON"),
+    ],
+)
+def test_user_errors_name_the_field(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parse_classical_recipe([str(RECIPES[0]), *options])
+
+
+def test_a_networks_folder_is_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a network's run"):
+        classical.main([str(RECIPES[0]), *TINY, "--output_dir", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_importing_the_arguments_loads_no_librosa():
+    code = "import sys; import baselines.arguments; sys.exit('librosa' in sys.modules or 'sklearn.svm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

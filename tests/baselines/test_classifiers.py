@@ -1,0 +1,139 @@
+"""Classifiers on rows whose classes are known: every family learns, nothing leaks between folds, scores are calibrated."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+from baselines.classifiers import (
+    CLASSIFIERS,
+    L1Selection,
+    build,
+    calibrate,
+    candidates,
+    fold_of_clip,
+    mean_average_precision,
+    raw_scores,
+    search_and_fit,
+)
+from baselines.importance import permutation_importance
+from irmas_dataset.errors import UserError
+
+QUICK = {
+    "random_forest": {"n_estimators": [20]},
+    "bagging": {"n_estimators": [8]},
+    "decision_tree": {"min_samples_leaf": [5, 15]},
+    "nearest_neighbours": {"n_neighbors": [7]},
+    "naive_bayes": {"var_smoothing": [1e-2]},
+    "svm": {"C": [4.0]},
+    "gradient_boosting": {"max_iter": [15]},
+}
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, labels and folds: class k lifts column k; columns are of very different size; 5 of 8 are noise."""
+    generator = np.random.default_rng(0)
+    labels = np.eye(3, dtype=int)[generator.integers(0, 3, 240)]
+    features = generator.normal(size=(240, 8))
+    features[:, :3] += 3 * labels
+    recordings = [f"recording {clip // 3}" for clip in range(240)]
+    fold = fold_of_clip(labels, recordings, 3, seed=0)
+    return (features * 10.0 ** np.arange(-4, 4)).astype(np.float32), labels, fold
+
+
+@pytest.mark.parametrize("selection", ["none", "l1"])
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_family_learns_columns_of_any_size(rows, name, selection):
+    features, labels, fold = rows
+    grid = QUICK[name] | ({"selection_C": [0.1]} if selection == "l1" else {})
+    settings = candidates(name, selection, grid)
+    known, unknown = fold < 2, fold == 2
+    system = search_and_fit(build(name, selection, 0), settings, features[known], labels[known], fold[known], 1)
+    logits = system.logits(features[unknown])
+    assert logits.shape == (unknown.sum(), 3)
+    assert mean_average_precision(labels[unknown], logits) > 0.85
+    assert set(system.chosen) == set(grid)
+    assert all(0.3 < tried["map"] <= 1 for tried in system.search)
+    said = 1 / (1 + np.exp(-logits))
+    assert abs(said.mean() - labels[unknown].mean()) < 0.08  # calibrated: a third, on average
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_default_grids_name_real_parameters(name):
+    settings = candidates(name, "l1", None)
+    assert len(settings) >= 8
+    system = build(name, "l1", 0)
+    for setting in settings:
+        system.set_params(**setting)
+
+
+def test_an_unknown_parameter_is_refused():
+    with pytest.raises(UserError, match="trees is no parameter of random_forest"):
+        candidates("random_forest", "none", {"trees": [1]})
+
+
+def test_folds_hold_whole_recordings_and_every_class():
+    labels = np.eye(4, dtype=int)[np.repeat(np.arange(4), 30)]
+    recordings = [f"recording {clip // 3}" for clip in range(120)]
+    fold = fold_of_clip(labels, recordings, 3, seed=1)
+    for recording in set(recordings):
+        assert len({fold[clip] for clip in range(120) if recordings[clip] == recording}) == 1
+    for number in range(3):
+        assert (labels[fold == number].sum(axis=0) >= 6).all()
+    assert (fold == fold_of_clip(labels, recordings, 3, seed=1)).all()
+    assert (fold != fold_of_clip(labels, recordings, 3, seed=2)).any()
+
+
+def test_copies_in_one_fold_do_not_flatter_the_search():
+    """Clips of one recording are near-copies, and labels are drawn by coin: only a leak could score above chance."""
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.eye(2, dtype=int)[generator.integers(0, 2, 80)], 3, axis=0)
+    features = np.repeat(generator.normal(size=(80, 5)), 3, axis=0) + 0.001 * generator.normal(size=(240, 5))
+    grouped = fold_of_clip(labels, [f"{clip // 3}" for clip in range(240)], 3, seed=0)
+    settings = candidates("nearest_neighbours", "none", {"n_neighbors": [3]})
+    system = build("nearest_neighbours", "none", 0)
+    honest = search_and_fit(system, settings, features, labels, grouped, 1).search[0]["map"]
+    leaking = search_and_fit(system, settings, features, labels, np.arange(240) % 3, 1).search[0]["map"]
+    assert honest < 0.65 < 0.9 < leaking
+
+
+def test_a_class_missing_from_a_fold_is_no_obstacle(rows):
+    features, labels, fold = rows
+    rare = np.concatenate([labels, np.zeros((240, 2), dtype=int)], axis=1)
+    rare[fold == 1, 3] = 1  # all of them in one fold; class 4 is nowhere
+    for name in ("svm", "decision_tree"):
+        system = search_and_fit(build(name, "none", 0), candidates(name, "none", QUICK[name]), features, rare, fold, 1)
+        assert np.isfinite(system.logits(features)).all()
+
+
+def test_selection_keeps_what_tells_and_never_nothing(rows):
+    features, labels, _ = rows
+    scaled = features / features.std(axis=0)
+    assert L1Selection(0.02).fit(scaled, labels[:, 1]).get_support()[1]
+    assert L1Selection(0.02).fit(scaled, labels[:, 1]).get_support().sum() < 8
+    assert L1Selection(1e-9).fit(scaled, labels[:, 1]).get_support().all()
+
+
+def test_calibration_is_platts():
+    """Scores that are true log-odds, stretched and shifted, come back."""
+    generator = np.random.default_rng(0)
+    truth = generator.normal(-1, 2, size=(20_000, 1))
+    labels = (generator.random(truth.shape) < 1 / (1 + np.exp(-truth))).astype(int)
+    slopes, offsets = calibrate(5 * truth + 3, labels)
+    np.testing.assert_allclose(slopes, [0.2], rtol=0.05)
+    np.testing.assert_allclose(offsets, [-0.6], atol=0.05)
+    slopes, offsets = calibrate(np.stack([truth[:, 0], -truth[:, 0]], axis=1), np.zeros((20_000, 2), dtype=int))
+    assert slopes.tolist() == [1, 1] and offsets.tolist() == [0, 0]
+
+
+def test_shuffling_finds_the_columns_that_tell(rows):
+    features, labels, fold = rows
+    known, unknown = fold < 2, fold == 2
+    settings = candidates("svm", "none", QUICK["svm"])
+    system = search_and_fit(build("svm", "none", 0), settings, features[known], labels[known], fold[known], 1)
+    found = permutation_importance(
+        system.logits, features[unknown], labels[unknown], {"tells": [0, 1, 2], "noise": [3, 4, 5, 6, 7]}, 3, 0
+    )
+    assert found["tells"]["mean"] > 0.3
+    assert abs(found["noise"]["mean"]) < 0.1
+    assert average_precision_score(labels[unknown][:, 0], raw_scores(system.classifiers, features[unknown])[:, 0]) > 0.9
