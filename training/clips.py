@@ -12,11 +12,11 @@ from models.instrument_recognition import aggregate, window_starts
 
 
 def multi_hot(dataset: Dataset) -> np.ndarray:
-    """Return a dataset's instruments as float32 (clips, classes), 0 or 1."""
-    labels = np.zeros((len(dataset), len(dataset.features["instruments"].feature.names)), dtype=np.float32)
-    for row, classes in enumerate(dataset["instruments"]):
-        labels[row, classes] = 1
-    return labels
+    """Return a dataset's instruments as float32 (clips, classes), 0 or 1; row by row it would take minutes for 10**6."""
+    lists = dataset.data.table.column("instruments").combine_chunks()
+    labels = np.zeros((len(lists), len(dataset.features["instruments"].feature.names)), dtype=np.float32)
+    labels[np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy()), lists.flatten().to_numpy()] = 1
+    return labels if dataset._indices is None else labels[dataset._indices.column(0).to_numpy()]
 
 
 class TrainingClips(torch.utils.data.Dataset):

@@ -60,8 +60,10 @@ def load_model(
     fit_window(model, extractor, window_seconds)
     start_head(model, labels, arguments.head_initialization)
     apply_patchout(model, arguments)
-    if arguments.head_dropout and model.config.model_type == AST_TYPE:
-        ast.add_head_dropout(model, arguments.head_dropout)
+    if model.config.model_type == AST_TYPE:
+        ast.compute_only_what_is_pooled(model)
+        if arguments.head_dropout:
+            ast.add_head_dropout(model, arguments.head_dropout)
     try_window(model, extractor, window_seconds)
     if arguments.freeze == "backbone":
         freeze_backbone(model)

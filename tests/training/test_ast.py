@@ -1,5 +1,7 @@
 """What is done to AST: its features in a batch, a shorter input, patchout."""
 
+import copy
+
 import pytest
 import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
@@ -76,3 +78,22 @@ def test_patchout_drops_constant_counts_of_whole_rows_and_columns(small_ast):
 def test_patchout_that_leaves_nothing_is_refused(small_ast):
     with pytest.raises(UserError, match="patchout"):
         ast.add_patchout(small_ast, columns=101, rows=0, tokens=0)
+
+
+def test_skipping_what_is_not_pooled_changes_neither_logits_nor_gradients(small_ast):
+    ast.crop_to_frames(small_ast, 298)
+    for parameter in small_ast.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    shortened = copy.deepcopy(small_ast)
+    ast.compute_only_what_is_pooled(shortened)
+    assert list(shortened.state_dict()) == list(small_ast.state_dict())
+    features = torch.randn(2, 298, 128)
+    for whole, skipping in ((small_ast, shortened), (small_ast.eval(), shortened.eval())):
+        one, other = whole(features), skipping(features)
+        assert torch.allclose(one.logits, other.logits, atol=1e-6)
+    one.logits.square().sum().backward()
+    other.logits.square().sum().backward()
+    for (name, parameter), twin in zip(small_ast.named_parameters(), shortened.parameters(), strict=True):
+        assert torch.allclose(parameter.grad, twin.grad, rtol=1e-3, atol=1e-6), name
+    hidden = shortened(features, output_hidden_states=True).hidden_states
+    assert [state.shape[1] for state in hidden] == [350, 350, 2]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
 from training.clips import Mixtures, TrainingClips, WindowedClips, collate, multi_hot
 
@@ -23,6 +23,9 @@ def prepared():
 
 def test_labels_are_multi_hot(prepared):
     assert multi_hot(prepared).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
+    assert multi_hot(prepared.select([2, 0, 2])).tolist() == [[1, 0, 1], [1, 0, 0], [1, 0, 1]]
+    assert multi_hot(concatenate_datasets([prepared.select([1]), prepared])).tolist()[:2] == [[0, 1, 0], [1, 0, 0]]
+    assert multi_hot(prepared.select([])).shape == (0, 3)
 
 
 def test_training_clips_have_one_length(prepared):
