@@ -1,0 +1,188 @@
+"""Train a WaveGAN on the clips of one class, and write what it generates, as it goes.
+
+python -m baselines.wavegan_training --data_dir data/irmas --instrument cel --output_dir runs/wavegan-cel
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from baselines.wavegan import LATENT_SIZE, Discriminator, Generator, discriminator_loss
+from irmas_dataset import WaveformColumn, load_irmas, prepare
+from irmas_dataset.errors import UserError
+from training.clips import fit_length
+
+SAMPLING_RATE = 16_000
+DISCRIMINATOR_STEPS = 5
+NUM_SHOWN = 8
+
+
+class WaveganTrainer:
+    """Generator, discriminator, their optimizers and their random numbers: all that a checkpoint holds."""
+
+    def __init__(
+        self, clips: list[np.ndarray], samples: int, model_size: int, batch_size: int, device: torch.device, seed: int
+    ) -> None:
+        """clips: int16 (samples,) of any length; a training example is a random cut of one."""
+        torch.manual_seed(seed)
+        self.clips, self.samples, self.batch_size, self.device = clips, samples, batch_size, device
+        self.generator = Generator(samples, model_size).to(device)
+        self.discriminator = Discriminator(samples, model_size).to(device)
+        settings = {"lr": 1e-4, "betas": (0.5, 0.9)}
+        self.optimizers = {
+            "generator": torch.optim.Adam(self.generator.parameters(), **settings),
+            "discriminator": torch.optim.Adam(self.discriminator.parameters(), **settings),
+        }
+        self.random = torch.Generator().manual_seed(seed)
+        self.step = 0
+
+    def train_step(self) -> dict[str, float]:
+        """Take five steps of the discriminator and one of the generator; return both losses."""
+        for _ in range(DISCRIMINATOR_STEPS):
+            with torch.no_grad():
+                generated = self.generator(self.noise(self.batch_size))
+            loss = discriminator_loss(self.discriminator, self.real_batch(), generated, self.random)
+            self.update("discriminator", loss)
+        generator_loss = -self.discriminator(self.generator(self.noise(self.batch_size))).mean()
+        self.update("generator", generator_loss)
+        self.step += 1
+        return {"discriminator": loss.item(), "generator": generator_loss.item()}
+
+    def update(self, name: str, loss: torch.Tensor) -> None:
+        """Let one optimizer follow a loss."""
+        self.optimizers[name].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizers[name].step()
+
+    def noise(self, count: int) -> torch.Tensor:
+        """Return z (count, 100), uniform in [-1, 1]."""
+        return (2 * torch.rand((count, LATENT_SIZE), generator=self.random) - 1).to(self.device)
+
+    def real_batch(self) -> torch.Tensor:
+        """Return random cuts of random clips, (batch, samples) in [-1, 1]."""
+        rows = []
+        for index in torch.randint(len(self.clips), (self.batch_size,), generator=self.random).tolist():
+            spare = max(len(self.clips[index]) - self.samples, 0)
+            start = int(torch.randint(spare + 1, (1,), generator=self.random))
+            rows.append(fit_length(self.clips[index][start : start + self.samples], self.samples))
+        return torch.from_numpy(np.stack(rows)).to(self.device, torch.float32) / 2**15
+
+    @torch.no_grad()
+    def generate(self, count: int, seed: int) -> np.ndarray:
+        """Return waveforms (count, samples) that depend on the weights and the seed alone."""
+        random = torch.Generator().manual_seed(seed)
+        z = 2 * torch.rand((count, LATENT_SIZE), generator=random) - 1
+        return np.concatenate([self.generator(part.to(self.device)).cpu().numpy() for part in z.split(64)])
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint so that an interruption leaves the last whole one."""
+        state = {name: getattr(self, name).state_dict() for name in ("generator", "discriminator")}
+        state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        # Phase shuffle draws from torch's own generator.
+        state |= {"random": self.random.get_state(), "torch_random": torch.get_rng_state(), "step": self.step}
+        torch.save(state, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint; UserError where it is of networks of another size."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            for name in ("generator", "discriminator"):
+                getattr(self, name).load_state_dict(state[name])
+        except RuntimeError as error:
+            raise UserError(f"{path} is of networks of another size: give another --output_dir.") from error
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.random.set_state(state["random"])
+        torch.set_rng_state(state["torch_random"])
+        self.step = state["step"]
+
+
+def main(arguments: list[str]) -> None:
+    """Train, or go on where an interrupted training stopped, and write clips, a sheet of spectrograms and checkpoints."""
+    options = parse(arguments)
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    clips = clips_of(options.data_dir, options.instrument)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        trainer = WaveganTrainer(clips, options.samples, options.model_size, options.batch_size, device, options.seed)
+    except ValueError as error:
+        raise UserError(f"--samples: {error}") from error
+    checkpoint = options.output_dir / "checkpoint.pt"
+    if checkpoint.is_file():
+        trainer.load(checkpoint)
+    bar = tqdm(range(trainer.step, options.steps), initial=trainer.step, total=options.steps, disable=None)
+    for _ in bar:
+        losses = trainer.train_step()
+        bar.set_postfix({name: f"{loss:.2f}" for name, loss in losses.items()})
+        if trainer.step % options.save_steps == 0 or trainer.step == options.steps:
+            trainer.save(checkpoint)
+            show(trainer, options.output_dir / "samples")
+    folder = options.output_dir / "train" / options.instrument
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, waveform in enumerate(trainer.generate(options.generate, options.seed)):
+        soundfile.write(folder / f"wavegan-{number:05d}.wav", waveform, SAMPLING_RATE)
+    print(f"{options.generate} generated clips of {options.instrument} are in {folder}.")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m baselines.wavegan_training", description=__doc__)
+    parser.add_argument("--data_dir", type=Path, required=True, help="IRMAS, or a folder of one's own")
+    parser.add_argument("--instrument", required=True, help="the class to learn, by its code: cel, cla, ...")
+    parser.add_argument("--output_dir", type=Path, required=True, help="checkpoint, samples and generated clips")
+    parser.add_argument("--steps", type=int, default=20_000, help="steps of the generator")
+    parser.add_argument("--generate", type=int, default=300, help="clips to write at the end")
+    parser.add_argument("--samples", type=int, default=16_384, help="length at 16 kHz: 16384 or 65536")
+    parser.add_argument("--model_size", type=int, default=64, help="channels of the widest layer in time")
+    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--save_steps", type=int, default=500, help="steps between checkpoints and samples")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def clips_of(data_dir: Path, instrument: str) -> list[np.ndarray]:
+    """Return the training clips of one class as int16 at 16 kHz: never validation's, never the test set's."""
+    train = load_irmas(data_dir)["train"]
+    names = train.features["instruments"].feature.names
+    if instrument not in names:
+        raise UserError(f"--instrument {instrument} is no class of {data_dir}: name one of {', '.join(names)}.")
+    wanted = names.index(instrument)
+    of_class = train.select([row for row, classes in enumerate(train["instruments"][:]) if wanted in classes])
+    waveforms = WaveformColumn(prepare(of_class, SAMPLING_RATE))
+    return [waveforms[row] for row in range(len(waveforms))]
+
+
+def show(trainer: WaveganTrainer, folder: Path) -> None:
+    """Write a few generated clips, one after the other, and a sheet of their spectrograms."""
+    folder.mkdir(exist_ok=True)
+    waveforms = trainer.generate(NUM_SHOWN, seed=0)
+    name = f"step-{trainer.step:06d}"
+    soundfile.write(folder / f"{name}.wav", np.concatenate(waveforms), SAMPLING_RATE)
+    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    for axes, waveform in zip(figure.subplots(2, NUM_SHOWN // 2).flat, waveforms, strict=True):
+        power = librosa.feature.melspectrogram(y=waveform, sr=SAMPLING_RATE, n_fft=1024, hop_length=256, n_mels=96)
+        axes.imshow(librosa.power_to_db(power, ref=np.max), origin="lower", aspect="auto", cmap="magma", vmin=-80)
+        axes.set_axis_off()
+    seconds = trainer.samples / SAMPLING_RATE
+    figure.suptitle(
+        f"Step {trainer.step:,}: {NUM_SHOWN} generated clips of {seconds:.1f} s, mel spectrograms", fontsize=13
+    )
+    FigureCanvasAgg(figure)
+    figure.savefig(folder / f"{name}.png", dpi=100, facecolor="white")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
