@@ -56,10 +56,10 @@ def test_the_penalty_is_that_of_a_known_slope():
     """A linear critic has the same gradient everywhere: its penalty is (|w| - 1)^2."""
     weight = torch.tensor([3.0, 4.0])
     real, generated = torch.rand(6, 2), torch.rand(6, 2)
-    assert float(gradient_penalty(lambda x: x @ weight, real, generated)) == pytest.approx((5 - 1) ** 2)
+    assert gradient_penalty(lambda x: x @ weight, real, generated).item() == pytest.approx((5 - 1) ** 2)
     loss = discriminator_loss(lambda x: x @ weight, real, generated)
     distance = (generated @ weight).mean() - (real @ weight).mean()
-    assert float(loss) == pytest.approx(float(distance) + 10 * 16, rel=1e-5)
+    assert loss.item() == pytest.approx(float(distance) + 10 * 16, rel=1e-5)
 
 
 def test_the_penalty_is_taken_between_real_and_generated():
@@ -67,7 +67,7 @@ def test_the_penalty_is_taken_between_real_and_generated():
     real, generated = torch.zeros(500, 3), torch.zeros(500, 3)
     real[:, 0], generated[:, 0] = 2, 4
     penalty = gradient_penalty(lambda x: x.square().sum(1) / 2, real, generated, torch.Generator().manual_seed(0))
-    assert float(penalty) == pytest.approx(13 / 3, rel=0.05)  # the mean of (u - 1)^2 for u uniform in [2, 4]
+    assert penalty.item() == pytest.approx(13 / 3, rel=0.05)  # the mean of (u - 1)^2 for u uniform in [2, 4]
 
 
 def test_the_penalty_trains_the_critic():
