@@ -88,7 +88,9 @@ def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str])
         quality = rank.get_label_quality_scores(given, distribution, method="self_confidence")
         flagged = np.zeros(len(labels), dtype=bool)
         if len(used) > 1:
-            flagged = single.find_label_issues(given, distribution, n_jobs=1)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="May not flag all label issues in class")
+                flagged = single.find_label_issues(given, distribution, n_jobs=1)
         suggested = classes[used][distribution.argmax(axis=1)]
     else:
         given = [np.flatnonzero(row).tolist() for row in labels]

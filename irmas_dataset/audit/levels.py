@@ -86,8 +86,9 @@ def bandwidth(waveform: np.ndarray, sampling_rate: int) -> tuple[float, float]:
     fall = below[:-apart] - above[apart:]  # from around a frequency to the loudest that lies 700 Hz and more above it
     fall[: round(FIRST_EDGE_HZ * hertz) - centre] = 0
     steepest = int(fall.argmax())
-    middle = (below[steepest] + above[steepest + apart]) / 2
-    edge = steepest + int(np.flatnonzero(smooth[steepest : steepest + apart] >= middle)[-1])
-    if fall[steepest] >= EDGE_DB and edge < LAST_EDGE * len(level):
-        return float(frequencies[edge]), float(fall[steepest])
+    if fall[steepest] >= EDGE_DB:
+        middle = (below[steepest] + above[steepest + apart]) / 2
+        edge = steepest + int(np.flatnonzero(smooth[steepest : steepest + apart] >= middle)[-1])
+        if edge < LAST_EDGE * len(level):
+            return float(frequencies[edge]), float(fall[steepest])
     return float(frequencies[np.flatnonzero(smooth >= smooth.max() - 80)[-1]]), 0.0
