@@ -47,7 +47,7 @@ class BidirectionalGru(nn.Module):
     def forward(self, sequence: torch.Tensor) -> torch.Tensor:
         """Return the hidden states of both directions (batch, steps, 2 * hidden_size)."""
         sequence = sequence.to(self.weight_ih_l0.dtype)  # under autocast the convolutions hand over bfloat16
-        start = sequence.new_zeros(2, len(sequence), self.hidden_size)
+        start = sequence.new_zeros(2, sequence.shape[0], self.hidden_size)
         parameters = list(self.parameters())
         states, _ = torch.gru(sequence, start, parameters, True, 1, 0.0, self.training, True, True)
         return states

@@ -54,7 +54,7 @@ class PasstEmbeddings(nn.Module):
             real = None if real is None else real[:, kept]
 
         cls_and_dist = torch.cat([self.cls_token, self.dist_token], dim=1) + self.token_positions
-        tokens = torch.cat([cls_and_dist.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([cls_and_dist.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return self.dropout(tokens), None if real is None else F.pad(real, (2, 0), value=True)
 
     def _add_positions(self, patches: torch.Tensor, frames: int) -> torch.Tensor:
