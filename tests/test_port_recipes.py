@@ -108,6 +108,20 @@ def test_a_linear_probe_moves_the_output_layer_only(name, checkpoints, music, tm
     assert moved == {"classifier.weight", "classifier.bias"}, "batch statistics count too"
 
 
+def test_frozen_batch_norm_is_all_that_stays(checkpoints, music, tmp_path):
+    recipe = recipe_of("mobilenet/finetune", checkpoints / "mobilenet", music, tmp_path, "--freeze=batch_norm")
+    trainer = trainer_of(recipe)
+    norms = [name for name, module in trainer.model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    before = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
+    trainer.train()
+    still = {key for key, tensor in trainer.model.state_dict().items() if torch.equal(tensor, before[key])}
+    of_norms = {key for key in before if key.rsplit(".", 1)[0] in norms}
+    assert len(norms) > 30 and of_norms <= still
+    assert "mobilenet.stem.0.weight" not in still and "classifier.weight" not in still
+    with pytest.raises(UserError, match="no batch normalisation"):
+        load_model(ModelArguments(str(checkpoints / "beats"), freeze="batch_norm"), CLASSES, 1.0)
+
+
 def test_the_dropout_before_the_output_layer_stays_on_in_a_linear_probe(checkpoints):
     model, _ = load_model(ModelArguments(str(checkpoints / "mobilenet"), freeze="backbone"), CLASSES, 1.0)
     model.train()

@@ -36,8 +36,12 @@ class ModelArguments:
             "(AudioSet's 527 classes name all eleven). random: a fresh head."
         },
     )
-    freeze: Literal["none", "backbone"] = field(
-        default="none", metadata={"help": "backbone: only the last linear layer is trained (a linear probe)."}
+    freeze: Literal["none", "backbone", "batch_norm"] = field(
+        default="none",
+        metadata={
+            "help": "backbone: only the last linear layer is trained (a linear probe). batch_norm: everything but batch "
+            "normalisation is trained, which keeps the checkpoint's statistics (small, uneven data would spoil them)."
+        },
     )
     patchout_time: int = field(default=0, metadata={"help": "Random patch columns (time) dropped in training."})
     patchout_frequency: int = field(default=0, metadata={"help": "Random patch rows (frequency) dropped in training."})

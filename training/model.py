@@ -67,6 +67,8 @@ def load_model(
     try_window(model, extractor, window_seconds)
     if arguments.freeze == "backbone":
         freeze_backbone(model)
+    elif arguments.freeze == "batch_norm":
+        freeze_batch_norm(model)
     model.config.problem_type = "multi_label_classification"
     model.accepts_loss_kwargs = False  # else the Trainer leaves dividing by accumulation steps to a loss that does not
     return model, extractor
@@ -266,6 +268,20 @@ def freeze_backbone(model: PreTrainedModel) -> None:
     """Leave only the last linear layer trainable."""
     model.requires_grad_(False)
     output_layer(model)[1].requires_grad_(True)
+
+
+def freeze_batch_norm(model: PreTrainedModel) -> None:
+    """Train neither the scale and shift of batch normalisation nor, since the Trainer keeps frozen modules in evaluation
+    mode, its statistics.
+
+    Raises:
+        UserError: the model has none.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        raise UserError(f"{model.config.model_type} has no batch normalisation: set --freeze none.")
+    for norm in norms:
+        norm.requires_grad_(False)
 
 
 def device_features(extractor: SequenceFeatureExtractor):
