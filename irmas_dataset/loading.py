@@ -8,6 +8,7 @@ from datasets import Dataset, DatasetDict
 
 from irmas_dataset.builder import Irmas
 from irmas_dataset.errors import UserError
+from irmas_dataset.exported import is_exported, unpack
 from irmas_dataset.files import warn_of
 from irmas_dataset.overlay import apply_corrections, read_corrections
 from irmas_dataset.splits import hold_out, merge_groups
@@ -25,7 +26,9 @@ def load_irmas(
     corrections: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> DatasetDict:
-    """Load IRMAS, or a folder of one's own, as a DatasetDict of train, validation and test.
+    """Load IRMAS, a folder of one's own, or an export of either, as a DatasetDict of train, validation and test.
+
+    The files in the tables of an export are written out beside them, once.
 
     Columns: path (absolute), instruments (List(ClassLabel)), recording (None in IRMAS's test set), song (of a training
     clip: its recording), genre, drums, duration (seconds), md5. Validation is `validation_fraction` of the training
@@ -40,6 +43,8 @@ def load_irmas(
     _check_fraction("--validation_fraction", validation_fraction)
     _check_fraction("test_fraction_if_no_test", test_fraction_if_no_test)
     root = os.path.abspath(os.path.expanduser(data_dir))
+    if is_exported(root):
+        unpack(root)
     builder = Irmas(data_dir=root, recording_pattern=recording_pattern, cache_dir=cache_dir)
     listing = builder.config.listing
     for warning in listing.warnings:
