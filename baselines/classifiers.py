@@ -113,7 +113,7 @@ def candidates(name: str, feature_selection: str, grid: dict | None) -> list[dic
     known = set(CLASSIFIERS[name][0](0).get_params())
     if unknown := sorted(set(grid) - known - {"selection_C"}):
         raise UserError(f"--grid: {unknown[0]} is no parameter of {name}; it has {', '.join(sorted(known))}.")
-    selection = grid.pop("selection_C", [0.03, 0.3])
+    selection = grid.pop("selection_C", [0.003, 0.03, 0.3])
     prefixed = {f"{CLASSIFIER_PATH}{field}": values for field, values in grid.items()}
     if feature_selection == "l1":
         prefixed[f"{SELECTION_PATH}C"] = selection

@@ -72,7 +72,7 @@ def test_the_run_folder_is_that_of_any_system(run_dir):
 
 def test_the_search_is_kept(run_dir):
     search = read_results(run_dir)["search"]
-    assert len(search["tried"]) == 4  # two leaf sizes, two strengths of the selection
+    assert len(search["tried"]) == 6  # two leaf sizes, three strengths of the selection
     best = max(search["tried"], key=lambda tried: tried["map"])
     assert {name: best[name] for name in search["chosen"]} == search["chosen"]
 
