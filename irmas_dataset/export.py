@@ -49,6 +49,8 @@ def export(
     (output_dir / "data").mkdir(parents=True, exist_ok=True)
     splits = {name: split.filter(_is_sound, input_columns="problem") for name, split in builder.as_dataset().items()}
     splits = {name: split.select_columns(list(COLUMNS)) for name, split in splits.items() if len(split)}
+    if "train" in splits:  # folders come class by class, and so would the batches of whoever streams them
+        splits["train"] = splits["train"].shuffle(seed=0)
     try:
         for name, split in splits.items():
             write_shards(split, names, output_dir / "data", name, metadata_only, shard_bytes)
@@ -177,7 +179,13 @@ def _card_text(splits: dict[str, Dataset], name: str, metadata_only: bool, is_ir
     for label, code in enumerate(codes):
         words = code if readable_name(code) == code else f"{code} ({readable_name(code)})"
         lines.append(f"| {words} | " + " | ".join(f"{counts[split][label]:,}" for split in splits) + " |")
-    lines += ["", "A clip with several labels counts for each.", "", "## Columns", ""]
+    lines += [
+        "",
+        "A clip with several labels counts for each. Training clips lie in random order, so that a stream mixes the classes.",
+        "",
+        "## Columns",
+        "",
+    ]
     if not metadata_only:
         lines += [
             "- `audio`: the file, byte for byte. With `torchcodec` installed it decodes itself; without it, read the bytes:",

@@ -114,7 +114,8 @@ def stream_training_clips(
     stream = split_dataset_by_node(stream.cast_column("audio", Audio(decode=False)), process_index, processes)
     stream = stream.filter(_is_kept, input_columns="path", fn_kwargs={"held_out": held_out})
     if shuffle_seed is not None:
-        stream = stream.shuffle(seed=shuffle_seed, buffer_size=SHUFFLE_BUFFER)
+        # One shard at a time: exports are mixed, and with several `datasets` sleeps 5 s at the end of an epoch.
+        stream = stream.shuffle(seed=shuffle_seed, buffer_size=SHUFFLE_BUFFER, max_buffer_input_shards=1)
     columns = [name for name in stream.features if name != "instruments"]
     options = {"sampling_rate": sampling_rate, "clip_samples": clip_samples}
     return stream.map(_decode_row, remove_columns=columns, fn_kwargs=options)

@@ -218,6 +218,15 @@ def test_a_shuffled_stream_is_another_order_each_epoch(exported):
     assert sorted(orders[0]) == sorted(orders[1])
 
 
+def test_classes_are_mixed_in_every_shard(tmp_path, cache):
+    for number in range(120):
+        write_wav(tmp_path / "own/train" / ("kora" if number < 60 else "oud") / f"{number}.wav", number, seconds=0.01)
+    export(tmp_path / "own", tmp_path / "export", shard_bytes=40_000, cache_dir=cache)
+    first = next((tmp_path / "export/data").glob("train-00000*"))
+    labels = [label for [label] in pyarrow.parquet.read_table(first)["instruments"].to_pylist()]
+    assert 0.2 < np.mean(labels) < 0.8
+
+
 def test_a_stream_from_nowhere(tmp_path):
     with pytest.raises(UserError, match="cannot be streamed"):
         stream_training_clips(str(tmp_path / "nowhere"), sampling_rate=16000, clip_samples=10)
