@@ -27,5 +27,5 @@ def register(name: str) -> None:
     ARCHITECTURES[name] = (config, feature_extractor, model)
 
 
-for _name in ("beats", "mobilenet", "passt"):
+for _name in ("beats", "cnn", "crnn", "mfcc", "mobilenet", "passt"):
     register(_name)

@@ -10,6 +10,9 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 import models  # noqa: F401  registers our architectures with the Auto classes
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
+from models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
+from models.crnn import CrnnConfig, CrnnFeatureExtractor, CrnnForAudioClassification
+from models.mfcc import MfccConfig, MfccFeatureExtractor, MfccForAudioClassification
 from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
 from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
 
@@ -86,11 +89,36 @@ def tiny_mobilenet() -> TinyModel:
     return model, MobileNetAudioFeatureExtractor()
 
 
+def tiny_cnn() -> TinyModel:
+    config = CnnConfig(filters=[4, 4, 8, 8], hidden_size=16, **label_options())
+    return CnnForAudioClassification(config), CnnFeatureExtractor()
+
+
+def tiny_crnn() -> TinyModel:
+    config = CrnnConfig(filters=[4, 4, 8, 8], gru_hidden_size=8, **label_options())
+    return CrnnForAudioClassification(config), CrnnFeatureExtractor(representation="modgd")
+
+
+def tiny_swin() -> TinyModel:
+    swin = {"image_size": 32, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+    config = CrnnConfig(network="swin", swin=swin, **label_options())
+    return CrnnForAudioClassification(config), CrnnFeatureExtractor(representation="tempogram")
+
+
+def tiny_mfcc() -> TinyModel:
+    config = MfccConfig(filters=[4, 4], dense_sizes=[8, 4], **label_options())
+    return MfccForAudioClassification(config), MfccFeatureExtractor()
+
+
 TINY: dict[str, Callable[[], TinyModel]] = {
     "ast": tiny_ast,
     "beats": tiny_beats,
+    "cnn": tiny_cnn,
+    "crnn": tiny_crnn,
+    "mfcc": tiny_mfcc,
     "mobilenet": tiny_mobilenet,
     "passt": tiny_passt,
+    "swin": tiny_swin,
 }
 """Name of an architecture -> builder; a new model adds one function and one line."""
 
