@@ -23,7 +23,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.files import SYNTHETIC_MARKER, TEST_FOLDERS, TRAINING_FOLDER
 from irmas_dataset.labels import GENRES, INSTRUMENT_CODES
 
-FORMAT_VERSION = 2  # raise it with every change that one can hear
+FORMAT_VERSION = 3  # raise it with every change that one can hear
 UNFINISHED_MARKER = f"{SYNTHETIC_MARKER}.unfinished"
 LOCK = f"{SYNTHETIC_MARKER}.lock"
 
@@ -207,11 +207,11 @@ def draw_style(ensemble: tuple[str, ...], drums: bool, rng: np.random.Generator)
         accompaniment=tuple(part for part in neutral if rng.random() < 0.5),
         drums_db=rng.uniform(-16, -5) if drums else None,
         drum_pattern=rng.random((3, 16)) < np.tile(DRUM_PROBABILITIES, 4),
-        room_db=rng.uniform(-30, -10),
+        room_db=rng.uniform(-30, -14),
         room_seconds=rng.uniform(0.03, 0.3),
-        tilt_db=rng.uniform(-0.8, 0.8),
+        tilt_db=rng.uniform(-0.4, 0.4),
         peak_hz=np.exp(rng.uniform(np.log(200), np.log(5000))),
-        peak_db=rng.uniform(-4, 4),
+        peak_db=rng.uniform(-2, 2),
         loudness_db=rng.uniform(-10, -0.5),
         hiss_db=rng.uniform(-75, -50),
     )
