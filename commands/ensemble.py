@@ -20,8 +20,8 @@ METHODS_IN_WORDS = {
     "weights": "a weighted mean of the runs' scores; the weights, one a run, have the smallest cross-entropy on the "
     "validation mixtures",
     "voting": "the number of runs that name the class by their own thresholds, ties ranked by the mean score",
-    "stacking": "the answer of a logistic regression, one a class, on the log-odds that all runs give to all classes, fitted on the "
-    "validation mixtures",
+    "stacking": "the answer of a logistic regression, one a class, on the log-odds that the runs give to it or "
+    "to all classes, fitted on the validation mixtures",
 }
 
 
