@@ -16,13 +16,16 @@ ROOT = Path(__file__).parent
 
 
 def main(arguments: list[str]) -> None:
-    """Run a verb, or train, evaluate and report a recipe."""
+    """Run a verb, or train, evaluate and report a recipe (one of no network names its own `system` in baselines/)."""
     if arguments and arguments[0] in verbs():
         importlib.import_module(f"commands.{arguments[0]}").main(arguments[1:])
         return
     from training import run
-    from training.arguments import parse_recipe
+    from training.arguments import parse_recipe, system_of
 
+    if system := system_of(arguments):
+        importlib.import_module(f"baselines.{system}").main(arguments)
+        return
     recipe = parse_recipe(arguments)
     checkpoint = run.begin(recipe)
     data = run.load_data(recipe)

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -269,6 +270,21 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     recipe = Recipe(model, data, augmentation, training, given)
     check(recipe)
     return recipe
+
+
+SYSTEMS = ("classical",)
+"""Modules of baselines/ that a recipe can name as its `system`; they parse the recipe by fields of their own."""
+
+
+def system_of(arguments: list[str]) -> str | None:
+    """Return the `system` that the recipe on the command line names, None for a network's recipe."""
+    path = Path(arguments[0]) if arguments and not arguments[0].startswith("--") else None
+    if path is None or not path.is_file():
+        return None
+    system = re.search(r"^system:\s*(\S+)", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    if system and system[1] not in SYSTEMS:
+        raise UserError(f"{path}: system {system[1]} is not one of {', '.join(SYSTEMS)}.")
+    return system[1] if system else None
 
 
 def recipe_as_arguments(path: Path, known: dict) -> list[str]:
