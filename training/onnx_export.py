@@ -96,6 +96,7 @@ def export_onnx(classifier: WaveformClassifier, window_samples: int, path: Path)
                 input_names=["waveforms"],
                 output_names=["logits"],
                 custom_translation_table=translations(),
+                optimize=False,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
@@ -104,11 +105,24 @@ def export_onnx(classifier: WaveformClassifier, window_samples: int, path: Path)
             raise UserError(f"{name} cannot be expressed in ONNX by this torch: {first_sentence(cause)}.") from error
         finally:
             logger.setLevel(level)
+    fold_constants(program.model)
     program.save(path, external_data=False)
     difference = largest_difference(classifier, path, window_samples)
     if difference > TOLERANCE:
         raise UserError(f"{path} gives other logits than torch, by {difference:.1e}: another onnxruntime may help.")
     return difference
+
+
+def fold_constants(graph) -> None:
+    """Compute in place what does not depend on the input, as transposed weights, which `quantise` can then find.
+
+    torch's own optimisation does this too, but it takes any constant up to 1e-8 for a zero, and a logarithm's offset with it.
+    """
+    from onnxscript import optimizer
+
+    optimizer.inline(graph)
+    optimizer.fold_constants(graph, input_size_limit=2**31, output_size_limit=2**31)
+    optimizer.remove_unused_nodes(graph)
 
 
 def translations() -> dict:
@@ -128,11 +142,15 @@ def translations() -> dict:
 
     def stft(waveforms, n_fft, hop_length=None, win_length=None, window=None, *_, **__):
         """Waveforms (batch, samples) -> (batch, bins, frames, 2), as a convolution with windowed cosines and sines."""
-        kernels = constant(np.concatenate([matrix.T for matrix in fourier_matrices(n_fft)])[:, None])
-        before = (n_fft - (win_length or n_fft)) // 2
-        after = n_fft - (win_length or n_fft) - before
+        length = win_length or n_fft
+        first = (n_fft - length) // 2  # what the window leaves out of each frame is left out of the products too
+        kernels = constant(
+            np.concatenate([matrix[first : first + length].T for matrix in fourier_matrices(n_fft)])[:, None]
+        )
         if window is not None:
-            kernels = op.Mul(kernels, op.Pad(window, op.Constant(value_ints=[before, after])))
+            kernels = op.Mul(kernels, window)
+        last = op.Constant(value_ints=[waveforms.shape[1] - (n_fft - length - first)])
+        waveforms = op.Slice(waveforms, op.Constant(value_ints=[first]), last, op.Constant(value_ints=[1]))
         spectrum = op.Conv(op.Unsqueeze(waveforms, op.Constant(value_ints=[1])), kernels, strides=[hop_length])
         parts = op.Reshape(spectrum, op.Constant(value_ints=[0, 2, n_fft // 2 + 1, -1]))
         return op.Transpose(parts, perm=[0, 2, 3, 1])

@@ -1,0 +1,164 @@
+"""`onnx`: the graph gives torch's logits and works without torch; 8 bits stay close; what is missing is one sentence."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+import run_irmas
+from commands import onnx as onnx_command
+from irmas_dataset.errors import UserError
+from models.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
+from tests.models.tiny import SECONDS, TINY, build
+from tests.test_run import TINY as TINY_RECIPE
+from training.model import output_layer
+from training.onnx_export import NEEDED, WaveformClassifier, export_onnx, is_of_features, onnx_logits, open_session
+
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"optional and not installed: {', '.join(MISSING)}")
+
+ON_A_MACHINE_WITHOUT_TORCH = """
+import json, sys
+import numpy as np, onnxruntime, soundfile
+folder, song = sys.argv[1:]
+facts = json.load(open(f"{folder}/model.json"))
+samples, rate = soundfile.read(song, dtype="float32")
+assert rate == facts["sampling_rate"]
+window, hop = facts["window_samples"], facts["hop_samples"]
+starts = [*range(0, len(samples) - window, hop), len(samples) - window]
+windows = np.stack([samples[start : start + window] for start in starts])
+logits = onnxruntime.InferenceSession(f"{folder}/{facts['graphs'][0]}").run(None, {"waveforms": windows})[0]
+scores = 1 / (1 + np.exp(-logits.mean(axis=0)))
+print(json.dumps(dict(zip(facts["labels"], scores.tolist()))))
+assert not {"torch", "transformers"} & set(sys.modules)
+"""
+
+
+def decided(name: str):
+    """Return a tiny model whose logits on noise vary by about 1, and its extractor."""
+    model, extractor = build(name)
+    head = output_layer(model)[1]
+    noise = 0.1 * torch.randn(8, round(SECONDS * extractor.sampling_rate), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = WaveformClassifier(model, extractor)(noise)
+        head.weight *= 1 / logits.std(dim=0).mean().clamp_min(1e-4)
+    return model, extractor
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A saved tiny AST that looks at 1 s every 0.5 s."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    model, extractor = decided("ast")
+    thresholds = [0.3 + 0.04 * index for index in range(11)]
+    model.config.update({"window_seconds": 1.0, "hop_seconds": 0.5, "aggregation": "mean", "thresholds": thresholds})
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    attach_pipeline(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx") / "tiny"
+    run_irmas.main(["onnx", str(run), str(folder), "--int8"])
+    return folder
+
+
+@needs_onnx
+def test_a_machine_without_torch_gets_the_pipelines_scores(run, exported, tmp_path):
+    rng = np.random.default_rng(0)
+    song = (0.2 * rng.standard_normal(56_000)).astype(np.float32)
+    soundfile.write(tmp_path / "song.wav", song, 16_000, subtype="FLOAT")
+    command = [sys.executable, "-c", ON_A_MACHINE_WITHOUT_TORCH, str(exported), str(tmp_path / "song.wav")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    from transformers import pipeline
+
+    recognise = pipeline("instrument-recognition", model=str(run), trust_remote_code=True)
+    assert isinstance(recognise, InstrumentRecognitionPipeline) or type(recognise).__name__ == "InstrumentRecognitionPipeline"  # fmt: skip
+    expected = {entry["label"]: entry["score"] for entry in recognise(str(tmp_path / "song.wav"), all_labels=True)}
+    assert json.loads(done.stdout) == pytest.approx(expected, abs=1e-4)
+    assert np.std(list(expected.values())) > 0.01
+
+
+@needs_onnx
+def test_the_description_holds_what_the_model_was_measured_with(exported):
+    facts = json.loads((exported / "model.json").read_text())
+    assert facts["graphs"] == ["model.onnx", "model-int8.onnx"]
+    assert (facts["sampling_rate"], facts["window_samples"], facts["hop_samples"]) == (16_000, 16_000, 8_000)
+    assert facts["labels"][0] == "cello" and facts["aggregation"] == "mean"
+    assert facts["thresholds"] == pytest.approx([0.3 + 0.04 * index for index in range(11)])
+
+
+@needs_onnx
+def test_8_bits_are_for_the_models_linear_layers_only_and_stay_close(run, exported):
+    import onnx
+
+    graph = onnx.load(exported / "model-int8.onnx").graph
+    rounded = [node for node in graph.node if node.op_type == "MatMulInteger"]
+    assert len(rounded) == 13  # six a transformer block, of two, and the output layer
+    features = [node for node in graph.node if node.op_type == "MatMul" and is_of_features(node)]
+    assert len(features) >= 3  # cosines, sines, mel filters
+    waveforms = (0.1 * np.random.default_rng(1).standard_normal((5, 16_000))).astype(np.float32)
+    exact, close = (onnx_logits(open_session(exported / name), waveforms) for name in ("model.onnx", "model-int8.onnx"))
+    assert 0 < np.abs(exact - close).max() < 0.5
+
+
+@needs_onnx
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in TINY if name != "ast"])
+def test_every_architecture_gives_torchs_logits_for_any_batch(name, tmp_path):
+    model, extractor = decided(name)
+    samples = round(SECONDS * extractor.sampling_rate)
+    classifier = WaveformClassifier(model, extractor)
+    assert export_onnx(classifier, samples, tmp_path / "model.onnx") < 1e-4
+    session = open_session(tmp_path / "model.onnx")
+    waveforms = 0.1 * torch.randn(9, samples, generator=torch.Generator().manual_seed(2))
+    for batch_size in (1, 3, 9):
+        with torch.no_grad():
+            expected = classifier(waveforms[:batch_size]).numpy()
+        np.testing.assert_allclose(onnx_logits(session, waveforms[:batch_size].numpy()), expected, atol=1e-4, rtol=1e-4)
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_measure_says_what_the_test_set_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY_RECIPE))
+    run_irmas.main(["tiny.yaml"])
+    capsys.readouterr()
+    run_irmas.main(["onnx", "runs/tiny", "out", "--int8", "--measure", "--batch_size", "5"])
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row[0].strip() for row in rows[2:]] == ["torch", "onnx", "onnx int8"]
+    test = json.loads(Path("runs/tiny/results.json").read_text())["test"]
+    for row in rows[2:4]:
+        assert float(row[2]) == pytest.approx(test["tuned"]["micro_f1"], abs=6e-4)
+        assert float(row[3]) == pytest.approx(test["lrap"], abs=6e-4)
+    assert float(rows[3][4]) < 1e-4 and all(float(row[5]) > 0 for row in rows[2:])
+
+
+def test_without_the_optional_packages_the_way_out_is_one_sentence(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install onnx onnxruntime onnxscript"):
+        onnx_command.main([str(run), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused(run, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(UserError, match="is a file"):
+        onnx_command.main([str(run), str(tmp_path / "out")])
+
+
+def test_a_feature_extractor_of_another_kind_is_refused():
+    from transformers import Wav2Vec2FeatureExtractor
+
+    with pytest.raises(UserError, match="Wav2Vec2FeatureExtractor"):
+        WaveformClassifier(build("ast")[0], Wav2Vec2FeatureExtractor())
