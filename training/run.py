@@ -25,6 +25,7 @@ from training.model import device_features, load_model
 from training.model_card import write_model_card
 from training.report import draw_figures, results_table
 from training.thresholds import tune_thresholds
+from training.tracking import log_results
 from training.trainer import InstrumentTrainer, interpolate
 
 EXCERPT_SECONDS = 3.0  # IRMAS's training excerpts; longer training clips of one's own are cut into such pieces
@@ -230,6 +231,7 @@ def report(recipe: Recipe, trainer: InstrumentTrainer, results: dict) -> None:
     run_dir = Path(recipe.training.output_dir)
     draw_figures(run_dir)
     write_model_card(run_dir, repo_id=recipe.training.hub_model_id)
+    log_results(trainer, run_dir, results)
     print(
         f"\n{results_table(results)}\n\nThe run folder is {run_dir}: the card is README.md, the pictures are in figures/."
     )
