@@ -17,7 +17,7 @@ BANDS_HZ = (300.0, 3000.0)
 MOST_CLIPS_OF_A_HASH = 40  # a hash that more clips have says nothing
 LEAST_COMMON_HASHES = 3
 MOST_DIFFERING_BITS = 0.3  # unrelated music differs in half of them
-LEAST_CORRELATION = 0.9  # copies through mp3 and ogg had 0.97 and more, a phrase that a sampler repeats up to 0.82
+LEAST_CORRELATION = 0.94  # copies through mp3 and ogg had 0.97 and more, a phrase that a sampler repeats up to 0.91
 LEAST_OVERLAP_SECONDS = 1.5
 OVERSAMPLING = 4  # of the cross-correlation: a copy may be shifted by a fraction of a sample
 
