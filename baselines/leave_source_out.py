@@ -57,7 +57,10 @@ def main(argv: list[str]) -> None:
         fold_dir = arguments.output_dir / f"fold-{number + 1}"
         link_fold(fold_dir / "data", clips, left_out, arguments.seen_fraction)
         recipe = fold_recipe(arguments, fields, fold_dir)
-        rows += [row | {"fold": number + 1} for row in run_fold(recipe, arguments.initial_weights, clips, left_out)]
+        of_fold = run_fold(recipe, arguments.initial_weights, clips, left_out)
+        rows += [row | {"fold": number + 1} for row in of_fold]
+        print(table(summary(rows[-len(of_fold) :], arguments.resamples)), flush=True)
+    print(f"All {len(folds)} folds:")
     results = summary(rows, arguments.resamples)
     print(table(results))
     report = {"folder": str(arguments.folder), "recipe": recipe.values(), "commit": evaluation.commit(),
@@ -79,7 +82,12 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--initial_weights", type=float, nargs="*", default=[], help="further values of initial_weight")
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the sources behind every interval")
-    return parser.parse_known_args(argv)
+    arguments, fields = parser.parse_known_args(argv)
+    if not 0 < arguments.seen_fraction < 1 or arguments.folds < 1:
+        raise UserError("--seen_fraction must lie between 0 and 1, and --folds must be 1 at least.")
+    if not all(0 <= weight <= 1 for weight in arguments.initial_weights):
+        raise UserError("--initial_weights must lie between 0 and 1.")
+    return arguments, fields
 
 
 def list_clips(folder: Path, source_pattern: str) -> list[SourceClip]:
