@@ -122,7 +122,7 @@ def resident_peak() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
-def matrix_rates(device: torch.device, repeats: int = 5) -> dict[str, float]:
+def matrix_rates(device: torch.device, repeats: int = 3) -> dict[str, float]:
     """Return the FLOP/s of a large matrix product in fp32 and in bf16, as torch computes it here."""
     size = 8192 if device.type == "cuda" else 2048
     clock, rates = Clock(device), {}

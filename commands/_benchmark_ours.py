@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch._dynamo.utils
 from datasets import Dataset, DatasetDict
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
@@ -58,7 +59,9 @@ class Steps:
         trainer.compute_loss = self.stages.watch("forward", trainer.compute_loss)
         self.loop = LoopTimes(trainer)
         trainer.add_callback(self.loop)
+        graphs = compiled_graphs()
         trainer.train()
+        self.compiled_graphs = compiled_graphs() - graphs
         trainer.accelerator.backward = self.stages.watch("backward", trainer.accelerator.backward)
         self.averaging = [item for item in trainer.callback_handler.callbacks if isinstance(item, WeightAveraging)]
         for callback in self.averaging:
@@ -83,6 +86,11 @@ class Steps:
         trainer.model_wrapped.zero_grad()
         for callback in self.averaging:
             callback.on_step_end(trainer.args, trainer.state, trainer.control)
+
+
+def compiled_graphs() -> int:
+    """Return how many graphs torch's compiler has made in this process, by its own count."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
 class LoopTimes(TrainerCallback):
@@ -134,9 +142,14 @@ def to_model_input(clips: TrainingClips, batch: int, features, device: torch.dev
 
 
 def score_prepared(trainer: InstrumentTrainer, prepared: Dataset, recipe: Recipe) -> np.ndarray:
-    """Return the scores of prepared long clips by the evaluation protocol: windows of the recipe, half overlap."""
+    """Return the scores of prepared long clips by the evaluation protocol: windows of the recipe, half overlap.
+
+    The batch holds the windows of one clip, or of two, so that none is padded: with few clips that would weigh more than
+    in a run.
+    """
     rate = trainer.processing_class.sampling_rate
-    windows = evaluation.windows_of(prepared, recipe.data, rate, batch_size=1)
+    windows = evaluation.windows_of(prepared, recipe.data, rate)
+    trainer.args.per_device_eval_batch_size = windows.windows_per_clip[0] * (2 if len(prepared) % 2 == 0 else 1)
     return evaluation.clip_scores(trainer, windows, recipe.data.aggregation)
 
 

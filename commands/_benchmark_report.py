@@ -75,6 +75,12 @@ def _remarks(figures: dict) -> list[str]:
         ),
         f"Trainer's own loop: {loop['clips_per_second']:.2f} clips/s, {loop['waiting_for_data_share']:.1%} of it waiting for data"
         + f"; first step {loop['first_step_seconds']:.1f} s, later {loop['later_step_seconds']:.1f} s",
+        f"compiled graphs of training: {figures['compiled_graphs']['training_step']}"
+        + (
+            f"; compiling took {loop['first_step_seconds'] - loop['later_step_seconds']:.1f} s of the first step"
+            if figures["compiled"]
+            else " (not compiled)"
+        ),
         "where a step goes: "
         + ", ".join(f"{name} {share:.1%}" for name, share in _shares(step["stages_ms_per_clip"]).items()),
     ]

@@ -248,6 +248,7 @@ class Bench:
             _, trainer = ours.build(halved, self.splits)
             steps["training_step_patchout"] = ours.Steps(trainer)
         self.figures["loop"] = steps["training_step"].loop.figures()
+        self.figures["compiled_graphs"] = {name: each.compiled_graphs for name, each in steps.items()}
         contestants = {name: each.step for name, each in steps.items()}
         rows = np.arange(self.batch) % len(self.paths)
         labels = self.trainer.train_dataset.labels[rows].numpy()
