@@ -69,5 +69,6 @@ def test_trackio_gets_them_on_this_machine(folder):
     stored = list((folder / "trackio").rglob("*.db"))
     assert stored, os.listdir(folder)
     with sqlite3.connect(stored[0]) as database:
-        logged = " ".join(row[0] for row in database.execute("SELECT metrics FROM metrics"))
+        rows = database.execute("SELECT CAST(metrics AS TEXT) FROM metrics").fetchall()
+    logged = " ".join(row[0] for row in rows)
     assert "test/micro_f1" in logged and "test/per_class_f1" in logged
