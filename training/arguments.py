@@ -185,6 +185,8 @@ class IrmasTrainingArguments(TrainingArguments):
         cuda = torch.cuda.is_available() and not self.use_cpu
         if self.bf16 is None:
             self.bf16 = not self.fp16 and (torch.cuda.is_bf16_supported() if cuda else cpu_multiplies_bf16())
+        if self.bf16 and not torch.cuda.is_available():
+            self.use_cpu = True  # transformers refuses bf16 on a CPU that it was not told to use
         if self.torch_compile is None:
             self.torch_compile = cuda
         self.dataloader_pin_memory = self.dataloader_pin_memory and cuda
