@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, set_seed
 
+from training import run
 from training.arguments import AugmentationArguments, IrmasTrainingArguments
 from training.augmentation import Augmentation
 from training.clips import collate
@@ -92,7 +93,7 @@ def train_in_one_of_two_processes(folder: str) -> None:
     if trainer.is_world_process_zero():
         logs = {"processes": trainer.args.world_size, "steps": first_logs(trainer)}
         Path(folder, "logs.json").write_text(json.dumps(logs))
-    trainer.accelerator.end_training()
+    run.end(trainer)
 
 
 @pytest.mark.parametrize("averaging", ["none", "ema"])
