@@ -110,16 +110,20 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_made_again(finished, f
     assert again.returncode == 0 and "Going on from" in again.stderr
     after = json.loads((run / "results.json").read_text())
     assert after["test"] == before["test"] and after["train"]["resumed"]
+    assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}, (
+        "no step was taken twice"
+    )
 
 
 def test_another_recipe_does_not_touch_an_unfinished_run(finished, folder):
     run, _ = finished
-    card = (run / "README.md").read_text()
+    card, checkpoints = (run / "README.md").read_text(), sorted(run.glob("checkpoint-*/*"))
     (run / "README.md").unlink()
     refused = start([sys.executable, str(ROOT / "run_irmas.py"), "tiny.yaml", "--seed", "7"], folder)
     (run / "README.md").write_text(card)
     assert refused.returncode == 2 and "--output_dir" in refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1 and (run / "checkpoint-2").is_dir()
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert checkpoints and sorted(run.glob("checkpoint-*/*")) == checkpoints
 
 
 def test_two_processes_make_one_run(folder, finished):

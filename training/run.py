@@ -159,8 +159,9 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
     if arguments.num_train_epochs > 0:
         keep = recipe.model.initial_weight
         initial = {name: tensor.clone() for name, tensor in model.state_dict().items()} if keep else {}
-        metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
-        clips = metrics["train_samples_per_second"]
+        if checkpoint is None or not trainer.restore_if_finished(checkpoint):
+            metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
+            clips = metrics["train_samples_per_second"]
         if keep:
             interpolate(trainer.model, initial, keep)
         trainer.save_state()

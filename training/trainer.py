@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from irmas_dataset.errors import UserError
 from training.augmentation import Augmentation
@@ -138,6 +139,23 @@ class InstrumentTrainer(Trainer):
         self.load_weights(self.state.best_model_checkpoint)
         self.load_average(self.state.best_model_checkpoint)
         self.use_average()
+
+    def restore_if_finished(self, checkpoint: Path) -> bool:
+        """Restore a run whose training is over at this checkpoint, and say whether it is.
+
+        Asked to go on from its own last step, transformers' Trainer would take one step more.
+        """
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.global_step < state.max_steps:
+            return False
+        self.state = state
+        chosen = Path((self.args.load_best_model_at_end and state.best_model_checkpoint) or checkpoint)
+        self.load_weights(str(chosen))
+        if (chosen / AVERAGE_FILE).is_file():
+            averaged = load_file(chosen / AVERAGE_FILE)
+            averaged.pop("n_averaged")
+            self.model.load_state_dict(averaged)
+        return True
 
     def load_weights(self, checkpoint: str) -> None:
         """Read a checkpoint's weights into the model.

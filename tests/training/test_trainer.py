@@ -111,6 +111,20 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, averaging):
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("averaging", ["none", "ema"])
+def test_a_run_whose_training_was_over_is_not_trained_further(tmp_path, averaging):
+    options = {
+        "per_device_train_batch_size": 4, "max_steps": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 9,
+        "weight_averaging": averaging, "averaging_decay": 0.7,
+    }  # fmt: skip
+    finished, again = build(tmp_path / "run", **options), build(tmp_path / "run", **options)
+    finished.train()
+    assert not again.restore_if_finished(tmp_path / "run/checkpoint-2")
+    assert again.restore_if_finished(tmp_path / "run/checkpoint-3") and again.state.global_step == 3
+    for name, tensor in finished.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
 def test_the_best_checkpoint_is_really_loaded(tmp_path):
     """transformers saves AST under older names, which the Trainer's own loading leaves out without an error."""
     trainer = build(
