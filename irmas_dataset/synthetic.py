@@ -23,7 +23,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.files import SYNTHETIC_MARKER, TEST_FOLDERS, TRAINING_FOLDER
 from irmas_dataset.labels import GENRES, INSTRUMENT_CODES
 
-FORMAT_VERSION = 3  # raise it with every change that one can hear
+FORMAT_VERSION = 4  # raise it with every change that one can hear
 UNFINISHED_MARKER = f"{SYNTHETIC_MARKER}.unfinished"
 LOCK = f"{SYNTHETIC_MARKER}.lock"
 
@@ -140,7 +140,7 @@ VOWELS = tuple(
 DRAWBARS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 """The organ's pipes as multiples of half the fundamental."""
 
-ACCOMPANIMENT_DB = {"pad": (-20, -10), "bass": (-18, -7), "bells": (-26, -14)}
+ACCOMPANIMENT_DB = {"pad": (-23, -14), "bass": (-21, -11), "bells": (-28, -18)}
 """Level of the neutral parts against the leading instruments."""
 
 
@@ -205,9 +205,9 @@ def draw_style(ensemble: tuple[str, ...], drums: bool, rng: np.random.Generator)
         scale=np.array([midi for midi in range(24, 108) if (midi - tonic) % 12 in steps]),
         leads={sound: draw_part(sound, (-1.5, 1.5), rng) for sound in ensemble},
         accompaniment=tuple(part for part in neutral if rng.random() < 0.5),
-        drums_db=rng.uniform(-16, -5) if drums else None,
+        drums_db=rng.uniform(-19, -9) if drums else None,
         drum_pattern=rng.random((3, 16)) < np.tile(DRUM_PROBABILITIES, 4),
-        room_db=rng.uniform(-30, -14),
+        room_db=rng.uniform(-30, -17),
         room_seconds=rng.uniform(0.03, 0.3),
         tilt_db=rng.uniform(-0.4, 0.4),
         peak_hz=np.exp(rng.uniform(np.log(200), np.log(5000))),
