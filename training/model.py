@@ -179,7 +179,13 @@ def fit_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, wind
 def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     """Return the name and the module of the last linear layer, which gives the logits."""
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return linear[-1]
+    name, layer = linear[-1]
+    if layer.out_features != model.config.num_labels:
+        raise UserError(
+            f"{model.config.model_type} has no single output layer, so its head can be neither replaced nor trained alone: "
+            "keep the checkpoint's classes, and set --freeze none."
+        )
+    return name, layer
 
 
 def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -> None:
