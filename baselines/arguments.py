@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from irmas_dataset.errors import UserError
 from training.arguments import DataArguments, RecipeParser, from_json, nearest, recipe_as_arguments, run_name
 
@@ -73,17 +71,6 @@ class ClassicalRecipe:
         """Return every field as one flat mapping that can be run again."""
         values = dataclasses.asdict(self.classical) | dataclasses.asdict(self.data)
         return {name: value for name, value in values.items() if value is not None}
-
-
-def is_classical(arguments: list[str]) -> bool:
-    """Return whether a command line names a recipe with `system: classical`."""
-    if not arguments or arguments[0].startswith("--") or not Path(arguments[0]).is_file():
-        return False
-    try:
-        values = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return False  # the parser of recipes says what is wrong with it
-    return isinstance(values, dict) and values.get("system") == "classical"
 
 
 def parse_classical_recipe(arguments: list[str]) -> ClassicalRecipe:

@@ -11,13 +11,14 @@ import yaml
 from PIL import Image
 
 from baselines import classical, feature_table
-from baselines.arguments import is_classical, parse_classical_recipe
+from baselines.arguments import parse_classical_recipe
 from baselines.features import SAMPLING_RATE
 from commands import ensemble
 from commands._comparison import compare_runs
 from irmas_dataset.errors import UserError
 from irmas_metric.figures import figures
 from training import run
+from training.arguments import system_of
 from training.report import read_predictions, read_results
 
 ROOT = Path(classical.__file__).parents[1]
@@ -124,7 +125,7 @@ def test_features_in_processes_equal_features_in_one(workplace, run_dir):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_a_classical_one(path):
-    assert is_classical([str(path)])
+    assert system_of([str(path)]) == "classical"
     recipe = parse_classical_recipe([str(path)])
     for name, value in yaml.safe_load(path.read_text()).items():
         assert recipe.values()[name] == value
@@ -139,10 +140,10 @@ def test_recipes_cover_what_was_published():
 
 
 def test_a_networks_recipe_is_not_classical(tmp_path):
-    assert not is_classical([str(ROOT / "recipes" / "quickstart.yaml")])
-    assert not is_classical(["predict", "x"]) and not is_classical([]) and not is_classical(["--help"])
+    assert not system_of([str(ROOT / "recipes" / "quickstart.yaml")])
+    assert not system_of(["predict", "x"]) and not system_of([]) and not system_of(["--help"])
     (tmp_path / "broken.yaml").write_text("a: [")
-    assert not is_classical([str(tmp_path / "broken.yaml")])
+    assert not system_of([str(tmp_path / "broken.yaml")])
 
 
 @pytest.mark.parametrize(
