@@ -231,7 +231,7 @@ def list_irmas(data_dir: str | Path) -> Listing | None:
     homes = [folder.parent for folder in folders.values()]
     if any((folder / SYNTHETIC_MARKER).exists() for folder in (root, *homes)):
         return Listing("synthetic, IRMAS-shaped", root, INSTRUMENT_CODES, clips, warnings)
-    title = _title(homes[0], clips, warnings)
+    title = irmas_title(homes[0], clips, warnings)
     return Listing(title or "IRMAS-shaped folder", root, INSTRUMENT_CODES, clips, warnings, is_irmas=title is not None)
 
 
@@ -322,7 +322,7 @@ def _refuse_zips(data_dir: str | Path) -> None:
         )
 
 
-def _title(home: Path, clips: list[Clip], warnings: list[str]) -> str | None:
+def irmas_title(home: str | Path, clips: list[Clip], warnings: list[str]) -> str | None:
     """Say how much of IRMAS this is, None if nothing; warn where files are missing or foreign ones added."""
     names = {name.rsplit("/", 1)[-1] for name in load_index()}
     published = Counter(clip.split for clip in clips if clip.name.rsplit("/", 1)[-1] in names)

@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict
 from irmas_dataset.builder import Irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.exported import is_exported, unpack
-from irmas_dataset.files import warn_of
+from irmas_dataset.files import Listing, warn_of
 from irmas_dataset.overlay import apply_corrections, read_corrections
 from irmas_dataset.splits import hold_out, merge_groups
 
@@ -51,6 +51,18 @@ def load_irmas(
         logger.warning(warning)
     builder.download_and_prepare()
     splits = {name: _without_damaged(split) for name, split in builder.as_dataset().items()}
+    return divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed)
+
+
+def divide(
+    splits: dict[str, Dataset],
+    listing: Listing,
+    corrections: str | Path | None,
+    validation_fraction: float,
+    test_fraction_if_no_test: float,
+    seed: int,
+) -> DatasetDict:
+    """Return train, validation and test of what was read: corrected, disjoint by recording and without copies."""
     if corrections is not None:
         splits = apply_corrections(splits, read_corrections(corrections, listing))
     train, test = splits.get("train"), splits.get("test")

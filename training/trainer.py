@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -34,6 +34,8 @@ class InstrumentTrainer(Trainer):
         self.frozen = frozen_modules(self.model)
         if self.args.weight_averaging == "ema":
             self.add_callback(WeightAveraging(self))
+        if isinstance(self.train_dataset, IterableDataset):
+            self.add_callback(EpochOfStream(self.train_dataset))
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         """Turn a batch of waveforms into features on the device, augmented in training."""
@@ -60,6 +62,18 @@ class InstrumentTrainer(Trainer):
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
             yield
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of clips; a stream gives each process its own already and goes round accelerate, which divides it."""
+        if not isinstance(self.train_dataset, IterableDataset):
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
         """Shuffle, balanced if asked for; an epoch is a whole number of global batches, so that shapes never change."""
@@ -199,6 +213,16 @@ class WeightAveraging(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.trainer.use_average()
+
+
+class EpochOfStream(TrainerCallback):
+    """Tells a stream which epoch comes next; the Trainer tells samplers only."""
+
+    def __init__(self, stream: IterableDataset) -> None:
+        self.stream = stream
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self.stream.set_epoch(int(state.epoch or 0))
 
 
 class EpochSampler(Sampler[int]):

@@ -20,7 +20,7 @@ from irmas_dataset import load_irmas, prepare
 from irmas_dataset.audio import decode
 from irmas_dataset.errors import UserError
 from irmas_dataset.export import export, push
-from irmas_dataset.exported import stream_training_clips, unpack
+from irmas_dataset.exported import unpack
 from irmas_dataset.files import SYNTHETIC_MARKER
 from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas, write_wav
 
@@ -96,8 +96,6 @@ def test_labels_alone(irmas, tmp_path, cache):
     assert b"RIFF" not in content and str(tmp_path).encode() not in content
     with pytest.raises(UserError, match="holds labels without audio"):
         load_irmas(tmp_path / "labels", cache_dir=cache)
-    with pytest.raises(UserError, match="holds no audio"):
-        stream_training_clips(tmp_path / "labels", sampling_rate=16000, clip_samples=10)
 
 
 def test_the_card(exported, irmas):
@@ -178,46 +176,6 @@ def test_a_path_that_leads_out_is_refused(exported, tmp_path):
     assert not list(tmp_path.parent.glob("**/stolen.wav"))
 
 
-def stream(location: Path, **options) -> list[dict]:
-    return list(stream_training_clips(location, sampling_rate=22_050, clip_samples=1500, **options))
-
-
-def test_a_stream_gives_the_training_clips_as_prepare_does(exported, irmas, cache):
-    ours = prepare(load_irmas(irmas, validation_fraction=0.3, cache_dir=cache)["train"], 22_050, num_proc=1)
-    streamed = stream(exported, validation_fraction=0.3)
-    assert len(streamed) == len(ours) < len(TRAINING_FILES)
-    expected = {(*row["waveform"], *row["instruments"]) for row in ours}
-    assert all(row["waveform"].dtype == np.int16 and row["waveform"].shape == (1500,) for row in streamed)
-    length = len(ours[0]["waveform"])
-    assert {(*row["waveform"][:length].tolist(), *row["instruments"]) for row in streamed} == expected
-    assert not any(row["waveform"][length:].any() for row in streamed)
-
-
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_divide_the_stream(exported, processes):
-    def keys(rows):
-        return [row["waveform"].tobytes() for row in rows]
-
-    whole = keys(stream(exported, validation_fraction=0))
-    parts = [
-        keys(stream(exported, validation_fraction=0, process_index=i, processes=processes)) for i in range(processes)
-    ]
-    assert sorted(clip for part in parts for clip in part) == sorted(whole)
-    assert all(parts)
-
-
-def test_a_shuffled_stream_is_another_order_each_epoch(exported):
-    clips = stream_training_clips(
-        exported, sampling_rate=22_050, clip_samples=100, validation_fraction=0, shuffle_seed=1
-    )
-    orders = []
-    for epoch in (0, 1, 0):
-        clips.set_epoch(epoch)
-        orders.append([row["waveform"].tobytes() for row in clips])
-    assert orders[0] == orders[2] != orders[1]
-    assert sorted(orders[0]) == sorted(orders[1])
-
-
 def test_classes_are_mixed_in_every_shard(tmp_path, cache):
     for number in range(120):
         write_wav(tmp_path / "own/train" / ("kora" if number < 60 else "oud") / f"{number}.wav", number, seconds=0.01)
@@ -225,11 +183,6 @@ def test_classes_are_mixed_in_every_shard(tmp_path, cache):
     first = next((tmp_path / "export/data").glob("train-00000*"))
     labels = [label for [label] in pyarrow.parquet.read_table(first)["instruments"].to_pylist()]
     assert 0.2 < np.mean(labels) < 0.8
-
-
-def test_a_stream_from_nowhere(tmp_path):
-    with pytest.raises(UserError, match="cannot be streamed"):
-        stream_training_clips(str(tmp_path / "nowhere"), sampling_rate=16000, clip_samples=10)
 
 
 @pytest.fixture

@@ -1,0 +1,106 @@
+"""A stream gives the prepared clips, each process its own, in another order each epoch."""
+
+import numpy as np
+import pytest
+import torch
+
+from irmas_dataset import load_irmas, prepare
+from irmas_dataset.export import export
+from irmas_dataset.streaming import load_streamed
+from tests.irmas_dataset.folders import write_wav
+from training import streaming as streaming_module
+from training.clips import TrainingClips, collate
+from training.streaming import StreamedClips
+
+RATE, SAMPLES = 22_050, 2205
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return an own folder of 40 training clips in four classes, of 0.05 s but for two longer ones, and its export."""
+    root = tmp_path_factory.mktemp("streaming")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", root / "cache")
+        for number in range(40):
+            seconds = {5: 0.27, 17: 0.32}.get(number, 0.05)
+            write_wav(root / f"own/train/{'abcd'[number % 4]}/{number}.wav", seed=number, seconds=seconds)
+        for number in range(4):
+            write_wav(root / f"own/test/{'abcd'[number]}/{number}.wav", seed=100 + number)
+        export(root / "own", root / "export", shard_bytes=60_000)
+        yield root / "own", root / "export"
+
+
+@pytest.fixture(scope="module")
+def train(folders):
+    """Return the streamed rows of training."""
+    return load_streamed(str(folders[1]))["train"]
+
+
+def stream(train, batch_size=1, **options) -> StreamedClips:
+    return StreamedClips(train, RATE, SAMPLES, batch_size, seed=3, **options)
+
+
+def keys(items) -> list[bytes]:
+    return [item["waveforms"].tobytes() + item["labels"].numpy().tobytes() for item in items]
+
+
+def test_it_gives_what_is_prepared_long_files_in_pieces(folders, train):
+    prepared = prepare(load_irmas(folders[0])["train"], RATE, segment_seconds=SAMPLES / RATE, num_proc=1)
+    clips = TrainingClips(prepared, SAMPLES)
+    streamed = stream(train)
+    assert len(streamed) == len(clips) > len(train)
+    assert sorted(keys(streamed)) == sorted(keys(clips[i] for i in range(len(clips))))
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_divide_the_clips(train, processes):
+    parts = [stream(train, 4, process_index=i, processes=processes) for i in range(processes)]
+    assert len({len(part) for part in parts}) == 1 and len(parts[0]) % 4 == 0, "each takes as many steps"
+    seen = [key for part in parts for key in keys(part)]
+    assert len(seen) == len(set(seen)) == processes * len(parts[0]), "no clip twice"
+    assert len(seen) > len(stream(train)) - 4 * processes - 6
+    assert set(seen) <= set(keys(stream(train)))
+
+
+def test_a_process_reads_only_the_row_groups_of_its_share(train, monkeypatch):
+    places = []
+    read = streaming_module.read_audio
+    monkeypatch.setattr(streaming_module, "read_audio", lambda *place: places.append(place[:2]) or read(*place))
+    shares = []
+    for i in range(2):
+        places.clear()
+        list(stream(train, process_index=i, processes=2))
+        shares.append(set(places))
+    assert min(map(len, shares)) >= 3 and len(shares[0] & shares[1]) <= 1
+
+
+def test_an_epoch_is_another_order_and_can_be_had_again(train, monkeypatch):
+    monkeypatch.setattr(streaming_module, "SHUFFLE_BUFFER", 5)
+    clips, orders = stream(train), []
+    for epoch in (0, 1, 0):
+        clips.set_epoch(epoch)
+        orders.append(keys(clips))
+    assert orders[0] == orders[2] != orders[1] and sorted(orders[0]) == sorted(orders[1])
+
+
+def test_workers_divide_a_processes_share(train):
+    streamed = stream(train, 4)
+    loader = torch.utils.data.DataLoader(streamed, batch_size=4, num_workers=2, collate_fn=collate)
+    batches = list(loader)
+    assert len(batches) == len(loader) == streamed.batches
+    assert all(batch["waveforms"].shape == (4, SAMPLES) for batch in batches)
+    rows = [waveform.numpy().tobytes() for batch in batches for waveform in batch["waveforms"]]
+    assert len(set(rows)) >= len(rows) - 4  # a worker whose clips end early begins again
+
+
+def test_a_share_smaller_than_a_batch_still_fills_one(train):
+    few = stream(train.select(range(2)), 8)
+    assert len(list(few)) == len(few) == 8
+
+
+def test_a_transform_hears_every_segment(train):
+    quieter = stream(train, transform=lambda waveform: waveform / 2)
+    loud, soft = (
+        np.sort([np.abs(item["waveforms"].astype(int)).sum() for item in clips]) for clips in (stream(train), quieter)
+    )
+    np.testing.assert_allclose(soft, loud / 2, rtol=1e-3)
