@@ -75,6 +75,7 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
         raise UserError(f"{data_dir} is a synthetic IRMAS: name another folder for the real one.")
     try:
         if all(is_complete(data_dir, archive) for archive in parts):
+            remove_left_overs(data_dir, parts)
             return  # before anything is written: a shared copy may be read-only
         data_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(data_dir / LOCK):
@@ -83,7 +84,7 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
             for archive in to_fetch:
                 (data_dir / archive.part_name).touch()  # tells `ensure_irmas` to go on after an interruption
             for archive in missing:
-                path = data_dir / archive.zip_name
+                path = data_dir / (archive.part_name if archive in to_fetch else archive.zip_name)
                 if archive in to_fetch:
                     fetch(f"{base_url.rstrip('/')}/{archive.zip_name}?download=1", path, archive.md5)
                 elif md5_of(path) != archive.md5:
@@ -91,8 +92,7 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
                         f"{path} is not the published archive (its MD5 differs): delete it to fetch it anew."
                     )
                 extract(path, archive, data_dir)
-                if archive in to_fetch:
-                    path.unlink()
+                remove_left_overs(data_dir, (archive,))
     except OSError as error:
         raise UserError(f"Cannot write IRMAS into {data_dir}: {error.strerror or error}.") from error
 
@@ -127,13 +127,19 @@ def is_complete(data_dir: Path, archive: Archive) -> bool:
     return len(clips) >= archive.clips
 
 
-def fetch(url: str, path: Path, md5: str) -> None:
-    """Download `url` to `path` by way of `<path>.part`, resuming what is there and after every break.
+def remove_left_overs(data_dir: Path, extracted: tuple[Archive, ...]) -> None:
+    """Remove what was fetched of archives that are extracted; an earlier call may have been killed before it did."""
+    for archive in extracted:
+        if (data_dir / archive.part_name).exists():
+            (data_dir / archive.part_name).unlink(missing_ok=True)
+
+
+def fetch(url: str, part: Path, md5: str) -> None:
+    """Download `url` to `part`, resuming what is there and after every break.
 
     Raises:
         UserError: the server refuses, cannot be reached several times in a row, or sends something else.
     """
-    part = path.with_name(path.name + ".part")
     fruitless = 0
     while True:
         size = size_of(part)
@@ -147,14 +153,13 @@ def fetch(url: str, path: Path, md5: str) -> None:
                     f"Cannot download {url}: {reason(error)}; run the same command again to go on where it stopped."
                 ) from error
             wait_seconds = FIRST_WAIT_SECONDS * 2 ** max(0, fruitless - 1)
-            logger.warning("%s: %s; trying again in %.0f s.", path.name, reason(error), wait_seconds)
+            logger.warning("%s: %s; trying again in %.0f s.", part.stem, reason(error), wait_seconds)
             time.sleep(wait_seconds)
     if md5_of(part) != md5:
         part.write_bytes(b"")
         raise UserError(
             f"{url} did not arrive as published (its MD5 differs) and was discarded: run the same command again."
         )
-    part.replace(path)
 
 
 def size_of(path: Path) -> int:

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from irmas_dataset.builder import Irmas
 from irmas_dataset.errors import UserError
+from irmas_dataset.exported import CARD
 from irmas_dataset.files import SYNTHETIC_MARKER, from_text, to_text
 from irmas_dataset.labels import GENRES, readable_name
 
 SHARD_BYTES = 400 << 20  # the Hub likes files of less than 500 MB
 ROW_GROUP_BYTES = 32 << 20  # what a reader has to hold at once
 METADATA_ROWS = 50_000
-CARD = "README.md"
 COLUMNS = ("path", "instruments", "recording", "song", "genre", "drums", "duration", "md5")
 
 
@@ -54,9 +54,11 @@ def export(
     try:
         for name, split in splits.items():
             write_shards(split, names, output_dir / "data", name, metadata_only, shard_bytes)
-        card(splits, builder.info.description, metadata_only, builder.config.listing.is_irmas).save(output_dir / CARD)
         if "synthetic" in builder.info.description:
             (output_dir / SYNTHETIC_MARKER).touch()
+        unfinished = output_dir / f"{CARD}.unfinished"
+        card(splits, builder.info.description, metadata_only, builder.config.listing.is_irmas).save(unfinished)
+        unfinished.replace(output_dir / CARD)  # last: a folder without a card is no export
     except OSError as error:
         raise UserError(f"The export into {output_dir} broke off: {error}.") from error
     return {name: len(split) for name, split in splits.items()}
@@ -76,13 +78,14 @@ def make_empty(output_dir: Path) -> None:
     foreign = sorted(name for name in found if not _is_ours(name))
     if foreign:
         raise UserError(f"--output_dir {output_dir} holds {foreign[0]}, which no export writes; name a new folder.")
-    for name in found - {"data"}:
+    (output_dir / CARD).unlink(missing_ok=True)  # first: what is left is no export any more
+    for name in found - {"data", CARD}:
         (output_dir / name).unlink()
 
 
 def _is_ours(name: str) -> bool:
     is_shard = name.startswith(("data/train-", "data/test-")) and name.endswith((".parquet", ".unfinished"))
-    return is_shard or name in ("data", CARD, SYNTHETIC_MARKER)
+    return is_shard or name in ("data", CARD, f"{CARD}.unfinished", SYNTHETIC_MARKER)
 
 
 def write_shards(

@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
 
+CARD = "README.md"
 MARKER = "UNPACKED"
 LOCK = ".unpack.lock"
 
 
 def is_exported(data_dir: str | Path) -> bool:
-    """Tell whether a folder holds an export."""
-    return bool(shards(Path(data_dir)))
+    """Tell whether a folder holds an export, of which the card is written last."""
+    return (Path(data_dir) / CARD).is_file() and bool(shards(Path(data_dir)))
 
 
 def shards(data_dir: Path) -> list[Path]:
@@ -43,7 +44,9 @@ def unpack(data_dir: str | Path) -> None:
             ]
             if rows and not rows[0]["path"].startswith("IRMAS-T"):
                 _write_table(data_dir / "labels.csv", rows)
-            marker.write_text(json.dumps(found))
+            unfinished = data_dir / f"{MARKER}.unfinished"
+            unfinished.write_text(json.dumps(found))
+            unfinished.replace(marker)
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{data_dir} cannot be unpacked: {error}.") from error
 

@@ -480,12 +480,13 @@ def begin(folder: Path, marker: str) -> bool:
     for name in (SYNTHETIC_MARKER, UNFINISHED_MARKER):
         if (folder / name).exists():
             found = (folder / name).read_text()
-            if found != marker:
+            if found not in (marker, ""):  # empty: interrupted while it was written
                 raise UserError(
                     f"{folder} holds a synthetic IRMAS made otherwise ({found} and not {marker}): delete it or name another."
                 )
-            return name == UNFINISHED_MARKER
-    if any(entry.name != LOCK for entry in folder.iterdir()):
+            if found:
+                return name == UNFINISHED_MARKER
+    if any(entry.name not in (LOCK, UNFINISHED_MARKER) for entry in folder.iterdir()):
         raise UserError(f"{folder} holds other files; name a new or empty folder for the synthetic IRMAS.")
     (folder / UNFINISHED_MARKER).write_text(marker)
     return True

@@ -214,8 +214,10 @@ class Recipe:
         return {name: value for name, value in values.items() if value is not None}
 
     def save(self, path: Path) -> None:
-        """Write the resolved recipe as YAML."""
-        path.write_text(yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        """Write the resolved recipe as YAML, so that a reader never sees half a file."""
+        unfinished = path.with_name(path.name + ".tmp")
+        unfinished.write_text(yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        unfinished.replace(path)
 
 
 class RecipeParser(HfArgumentParser):

@@ -67,8 +67,9 @@ def write_model_card(run_dir: Path, *, repo_id: str | None = None) -> Path:
     ]
     text = "\n\n".join(section for section in sections if section)
     card = ModelCard(f"---\n{metadata(results, name, licence).to_yaml()}\n---\n\n{text}\n")
-    card.save(run_dir / "README.md")
-    return run_dir / "README.md"
+    unfinished = run_dir / "README.md.tmp"  # the card says that the run is finished: it comes whole or not at all
+    card.save(unfinished)
+    return unfinished.replace(run_dir / "README.md")
 
 
 def metadata(results: dict, name: str, licence: str) -> ModelCardData:

@@ -1,5 +1,6 @@
 """A run's folder: whether it is finished, whether to go on with it, and what may be in the way."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,8 +17,16 @@ def is_finished(run_dir: Path) -> bool:
 
 def last_checkpoint(run_dir: Path) -> Path | None:
     """Return the newest checkpoint that is whole (the Trainer writes its state last)."""
-    whole = [path.parent for path in run_dir.glob("checkpoint-*/trainer_state.json")]
+    whole = [path.parent for path in run_dir.glob("checkpoint-*/trainer_state.json") if is_whole_json(path)]
     return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def is_whole_json(path: Path) -> bool:
+    """Return whether a file was written to its end; the Trainer writes its state in place."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
 
 
 def open_run_folder(recipe: Recipe) -> Path | None:
@@ -61,8 +70,14 @@ def same_recipe(path: Path, recipe: Recipe) -> bool:
 
 
 def clear(run_dir: Path, keep_checkpoints: bool) -> None:
-    """Make the folder if need be; take away what says that a run is finished and, unless they are to be used, checkpoints."""
+    """Make the folder if need be; take away what says that a run is finished and, unless they are to be used, checkpoints.
+
+    The checkpoints first: without the card a start that is killed here would leave them to be gone on from.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
+    if not keep_checkpoints:
+        for checkpoint in run_dir.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
     for name in (
         "README.md",
         "results.json",
@@ -73,6 +88,3 @@ def clear(run_dir: Path, keep_checkpoints: bool) -> None:
     ):
         (run_dir / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir / "figures", ignore_errors=True)
-    if not keep_checkpoints:
-        for checkpoint in run_dir.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
