@@ -16,14 +16,14 @@ from baselines.classifiers import CalibratedClassifiers, build, candidates, fold
 from baselines.feature_table import cache_path, feature_table
 from baselines.features import SAMPLING_RATE, column_names, groups
 from baselines.importance import draw_importance, permutation_importance
-from baselines.system_run import finish, measure, provenance
-from irmas_dataset import WaveformColumn, describe
+from baselines.system_run import finish, provenance
+from irmas_dataset import WaveformColumn
 from irmas_dataset.errors import UserError
 from irmas_dataset.splits import merge_groups
 from training import evaluation, run
 from training.clips import Mixtures, WindowedClips, multi_hot
 from training.report import results_table
-from training.thresholds import tune_thresholds, validation_mixtures
+from training.thresholds import validation_mixtures
 
 CLASSIFIERS_IN_WORDS = {
     "random_forest": "random forests",
@@ -115,12 +115,11 @@ def training_windows(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[Window
 def evaluate(
     recipe: ClassicalRecipe, data: DatasetDict, prepared: DatasetDict, system: CalibratedClassifiers, cost: dict
 ) -> tuple[dict, dict]:
-    """Tune thresholds on validation mixtures, score the test clips, write both; return results and importances."""
-    classical, settings, folder = recipe.classical, recipe.data, run.data_folder(recipe)
+    """Score validation mixtures and test clips, tune thresholds, write both; return results and importances."""
+    classical, settings = recipe.classical, recipe.data
     mixtures = evaluation.windows_of_mixtures(prepared["validation"], settings, SAMPLING_RATE)
     heard = feature_table(mixtures, classical.features, prepared["validation"], recipe.processes, "validation mixtures")
     validation_scores = mixtures.scores(system.logits(heard), settings.aggregation)
-    thresholds = tune_thresholds(mixtures.labels, validation_scores)
 
     test = evaluation.windows_of(prepared["test"], settings, SAMPLING_RATE)
     computed_now, start = not cache_path(test, classical.features, prepared["test"]).is_file(), time.perf_counter()
@@ -129,9 +128,8 @@ def evaluate(
     if computed_now:  # the speed of reading a cache is nobody's
         cost = cost | {"inference_clips_per_second": round(len(scores) / (time.perf_counter() - start), 3)}
 
-    evaluation.write_predictions(recipe.run_dir / "predictions.parquet", prepared["test"], scores, folder)
-    evaluation.write_validation_predictions(
-        recipe.run_dir / "validation_predictions.parquet", prepared["validation"], mixtures, validation_scores, folder
+    thresholds, reported = evaluation.tune_and_write(
+        prepared, mixtures, validation_scores, scores, settings, run.data_folder(recipe), recipe.run_dir
     )
     columns = column_names(classical.features)
     rows = np.repeat(np.arange(len(validation_scores)), mixtures.windows_per_clip)
@@ -140,16 +138,19 @@ def evaluate(
     )
     results = {
         **provenance(recipe.values(), classical.seed),
-        "dataset": describe(data) | {"synthetic": settings.data_dir == "synthetic"},
+        "dataset": run.describe_data(recipe, data, reported),
         "train": cost,
         "protocol": evaluation.protocol(settings),
-        **measure(
-            test.labels, scores, prepared["test"]["song"][:], data["test"].features["instruments"].feature.names,
-            thresholds, multi_hot(data["train"]).sum(axis=0), settings.bootstrap_resamples,
+        **evaluation.evaluate_test(
+            prepared["test"].select(reported),
+            scores[reported],
+            thresholds,
+            settings,
+            multi_hot(data["train"]).sum(axis=0),
         ),
         "search": {"chosen": system.chosen, "tried": system.search},
         "importances": importances,
-    }  # fmt: skip
+    }
     return results, importances
 
 

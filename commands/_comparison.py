@@ -29,6 +29,7 @@ class Row:
     training_seconds: float | None = None
     inference_clips_per_second: float | None = None
     protocol: str = ""
+    is_of_half: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Comparison:
 
 def compare_runs(folders: list[Path]) -> Comparison:
     """Read run folders and compare each with the first; UserError where they cannot be compared."""
-    runs = read_runs(folders)
+    runs = read_runs(folders, allow_halves=True)
     first, dataset = runs[0], runs[0].results["dataset"]
     resamples = first.results["protocol"]["bootstrap_resamples"]
     rows = [run_row(run, first, resamples) for run in runs] + trivial_rows(first.results["trivial"])
@@ -60,14 +61,17 @@ def compare_runs(folders: list[Path]) -> Comparison:
 
 
 def run_row(run: Run, first: Run, resamples: int) -> Row:
-    """Return a run's row; its difference from the first run comes from the same resamples of songs for both."""
+    """Return a run's row; its difference from the first run comes from the same resamples of songs for both.
+
+    Where one of the two was measured on half of the test set, the difference is that on this half.
+    """
     test, train = run.results["test"], run.results["train"]
     decisions = test[run.regime]
     differences = {}
     if run is not first:
+        ours, theirs = run.test.common_with(first.test), first.test.common_with(run.test)
         paired = paired_song_bootstrap(
-            first.test.labels, run.test.scores, run.thresholds, first.test.scores, first.thresholds,
-            first.test.songs, resamples,
+            theirs.labels, ours.scores, run.thresholds, theirs.scores, first.thresholds, theirs.songs, resamples
         )  # fmt: skip
         differences = {name: paired[name] for name in FIGURES}
     return Row(
@@ -80,6 +84,7 @@ def run_row(run: Run, first: Run, resamples: int) -> Row:
         training_seconds=train.get("seconds") if train.get("epochs", 1) else None,  # only networks count epochs
         inference_clips_per_second=train.get("inference_clips_per_second"),
         protocol=protocol_in_words(run),
+        is_of_half=run.is_of_half,
     )
 
 
@@ -87,8 +92,12 @@ def protocol_in_words(run: Run) -> str:
     """Return a run's protocol in a few words."""
     protocol = run.results["protocol"]
     words = [f"{run.regime} thresholds"]
+    if run.is_of_half:
+        words = [f"measured on {len(run.test.clips):,} clips, half of the test set; thresholds tuned on the other half"]
+    if protocol.get("separation", "none") != "none":
+        words.insert(0, f"{protocol['separation']} part")
     if protocol.get("window_seconds"):
-        words.insert(0, f"{protocol['window_seconds']:g} s windows every {protocol['hop_seconds']:g} s")
+        words.insert(-1, f"{protocol['window_seconds']:g} s windows every {protocol['hop_seconds']:g} s")
     if protocol.get("aggregation"):
         words.insert(-1, protocol["aggregation"])
     return ", ".join(words)

@@ -83,6 +83,12 @@ def notes(comparison: Comparison) -> list[str]:
             f"Differences: both runs on the same resamples. {STAR} the interval leaves out 0: "
             "the choice of songs alone does not explain the difference."
         )
+    halves = [row.name for row in comparison.of_kind(RUN) if row.is_of_half]
+    if halves:
+        lines.append(
+            f"{', '.join(halves)}: figures of half of the test set, with thresholds tuned on the test clips of the other half. "
+            "They do not compare with figures of the whole; differences are taken on the clips that both runs share."
+        )
     if comparison.of_kind(PUBLISHED):
         lines.append(
             "Published systems differ in thresholds, windows and test clips: read the protocols before the ranks."

@@ -65,7 +65,7 @@ def windows_of_test(
 ) -> tuple[WindowedClips, list[str]]:
     """Return the windows of the run's test set (or of --data_dir's), and the codes of its classes."""
     with tempfile.TemporaryDirectory() as scratch:
-        recipe = evaluation_recipe(args, scratch)
+        recipe, _ = evaluation_recipe(args, scratch)
     run.quiet_libraries(recipe)
     data = run.load_data(recipe)
     recipe.data.window_seconds, recipe.data.hop_seconds = window_and_hop

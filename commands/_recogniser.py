@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 import models  # noqa: F401  registers this repository's architectures, so that its own runs need no remote code
 from irmas_dataset.errors import UserError
+from irmas_dataset.separation import SEPARATIONS, Separation
 from models.instrument_recognition import InstrumentRecognitionPipeline
 
 
@@ -43,9 +44,11 @@ def load_recogniser(
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
         raise UserError(f"{model} is no trained classifier: it holds no weights for {missing}; give a run's folder.")
+    separation = getattr(config, "separation", "none")
     try:
         return InstrumentRecognitionPipeline(
             model=network,
+            separate=Separation(separation) if separation in SEPARATIONS else None,
             feature_extractor=extractor,
             device=device,
             batch_size=batch_size or (32 if device.type == "cuda" else 8),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from irmas_dataset.errors import UserError
 from irmas_metric.figures import ranking_figures
+from training.evaluation import THRESHOLDS_FROM
 from training.report import headline_regime, read_results
 
 TEST_FILE = "predictions.parquet"
@@ -33,7 +34,21 @@ class ScoredClips:
         rows = [row_of[clip] for clip in order]
         if not np.array_equal(self.labels[rows], other.labels):
             return None
-        return ScoredClips(other.clips, [self.songs[row] for row in rows], self.labels[rows], self.scores[rows])
+        return self.of_rows(rows)
+
+    def common_with(self, other: "ScoredClips") -> "ScoredClips":
+        """Return the clips that the other has too, in the order of the shorter of the two (this one, if equally long)."""
+        first, second = sorted((self, other), key=lambda clips: len(clips.clips))
+        there = set(numbered(second.clips))
+        wanted = [clip for clip in numbered(first.clips) if clip in there]
+        row_of = {clip: row for row, clip in enumerate(numbered(self.clips))}
+        return self.of_rows([row_of[clip] for clip in wanted])
+
+    def of_rows(self, rows: list[int]) -> "ScoredClips":
+        """Return some of the clips, in the order of `rows`."""
+        return ScoredClips(
+            [self.clips[row] for row in rows], [self.songs[row] for row in rows], self.labels[rows], self.scores[rows]
+        )
 
 
 def numbered(clips: list[str]) -> list[tuple[str, int]]:
@@ -60,6 +75,11 @@ class Run:
         return self.results["dataset"]["classes"]
 
     @property
+    def is_of_half(self) -> bool:
+        """Whether the figures are of half of the test set, the thresholds having been tuned on the other half."""
+        return self.results["protocol"].get("thresholds_from") == THRESHOLDS_FROM["test_half"]
+
+    @property
     def regime(self) -> str:
         """The threshold regime that stands for the run: tuned, or fixed where nothing could be tuned."""
         return headline_regime(self.results["test"])
@@ -71,9 +91,10 @@ class Run:
         return np.array([per_class[code]["threshold"] for code in self.classes])
 
 
-def read_runs(folders: list[Path]) -> list[Run]:
+def read_runs(folders: list[Path], allow_halves: bool = False) -> list[Run]:
     """Read run folders that were measured on one test set; their test clips stand in the first run's order.
 
+    allow_halves: a run of half of the test set may stand beside runs of all of it; then it keeps its own clips.
     Raises:
         UserError: a folder that is no finished run, scores that are not those of its results, a different test set.
     """
@@ -81,6 +102,8 @@ def read_runs(folders: list[Path]) -> list[Run]:
     aligned = runs[:1]
     for run in runs[1:]:
         test = run.test.in_order_of(runs[0].test) if run.classes == runs[0].classes else None
+        if test is None and allow_halves and is_half_and_whole(run, runs[0]):
+            test = run.test
         if test is None:
             raise UserError(
                 f"{run.folder} and {runs[0].folder} were measured on different test sets ({summary(run)}; "
@@ -88,6 +111,15 @@ def read_runs(folders: list[Path]) -> list[Run]:
             )
         aligned.append(replace(run, test=test))
     return aligned
+
+
+def is_half_and_whole(run: Run, other: Run) -> bool:
+    """Return whether one run's test set is a half of the other's, with the same labels."""
+    if run.classes != other.classes or run.is_of_half == other.is_of_half:
+        return False
+    common, of_other = run.test.common_with(other.test), other.test.common_with(run.test)
+    half = run.test if run.is_of_half else other.test
+    return len(common.clips) == len(half.clips) and np.array_equal(common.labels, of_other.labels)
 
 
 def read_run(folder: Path, name: str) -> Run:

@@ -103,7 +103,10 @@ def write_run(
         **provenance(recipe, seed=0),
         "dataset": first.results["dataset"],
         "train": cost(runs),
-        "protocol": {"thresholds_from": "validation mixtures", "bootstrap_resamples": resamples},
+        "protocol": {
+            "thresholds_from": first.results["protocol"]["thresholds_from"],
+            "bootstrap_resamples": resamples,
+        },
         **measure(first.test.labels, fusion.test, first.test.songs, first.classes, thresholds, resamples=resamples),
     }
     results["trivial"] = first.results["trivial"]  # its prior is the training set's, which only the runs have seen

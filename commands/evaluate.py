@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from commands._recogniser import check_model_name
-from irmas_dataset import describe
 from irmas_dataset.errors import UserError
 from training import evaluation, run
 from training.arguments import Recipe, parse_recipe
@@ -26,19 +26,19 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--trust_remote_code", action="store_true", help="run model code that comes from the Hub")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch:
-        recipe = evaluation_recipe(arguments, scratch)
-        results, data, scores = evaluate(recipe)
+        recipe, is_own_test_set = evaluation_recipe(arguments, scratch)
+        results, test, scores = evaluate(recipe, is_own_test_set)
     if arguments.output_dir:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
         folder = run.data_folder(recipe)
-        evaluation.write_predictions(arguments.output_dir / "predictions.parquet", data["test"], scores, folder)
+        evaluation.write_predictions(arguments.output_dir / "predictions.parquet", test, scores, folder)
         evaluation.write_json(arguments.output_dir / "results.json", results)
         draw_figures(arguments.output_dir)
     print(results_table(results))
 
 
-def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> Recipe:
-    """Return the recipe that the model was trained by, with nothing left to train.
+def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Recipe, bool]:
+    """Return the recipe that the model was trained by, with nothing left to train, and whether its data is the run's.
 
     Raises:
         UserError: no such model, or one that this project did not make.
@@ -59,14 +59,19 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> Recipe:
     options += ["--per_device_eval_batch_size", str(arguments.batch_size), "--max_steps", "-1", "--eval_strategy", "no"]
     options += ["--save_strategy", "no", "--load_best_model_at_end", "false"]
     options += ["--trust_remote_code"] if arguments.trust_remote_code else []
-    options += ["--data_dir", arguments.data_dir] if arguments.data_dir else []
     recipe = parse_recipe([str(path), *options])
+    data_of_run = run.data_folder(recipe).resolve()
+    recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
+    recipe.data.streaming &= arguments.data_dir is None or not Path(arguments.data_dir).is_dir()
+    recipe.data.extra_train_dir = None
     recipe.model.model_config = recipe.model.feature_extractor_config = None  # they are in the model's folder by now
-    return recipe
+    return recipe, run.data_folder(recipe).resolve() == data_of_run
 
 
-def evaluate(recipe: Recipe) -> tuple[dict, dict, np.ndarray]:
-    """Return the results, the data and the scores (clips, classes) of a trained model on its test set.
+def evaluate(recipe: Recipe, is_own_test_set: bool) -> tuple[dict, Dataset, np.ndarray]:
+    """Return the results, the test clips and the scores (clips, classes) of a trained model.
+
+    Where its thresholds were tuned on half of this very test set, the clips are those of the other half.
 
     Raises:
         UserError: the model has other classes than the data, or no thresholds.
@@ -81,14 +86,21 @@ def evaluate(recipe: Recipe) -> tuple[dict, dict, np.ndarray]:
         )
     for name in ("window_seconds", "hop_seconds", "aggregation"):
         setattr(recipe.data, name, getattr(model.config, name))
+    recipe.data.separation = getattr(model.config, "separation", "none")
     prepared = run.prepare(recipe, data, extractor.sampling_rate)
     trainer = run.build_trainer(recipe, prepared, model, extractor)
-    windows = evaluation.windows_of(prepared["test"], recipe.data, extractor.sampling_rate, run.eval_batch(recipe))
+    protocol, reported = evaluation.protocol(recipe.data), list(range(len(data["test"])))
+    if recipe.data.thresholds_from == "test_half" and is_own_test_set:
+        _, reported = evaluation.test_halves(prepared["test"], recipe.data.split_seed)
+    elif recipe.data.thresholds_from == "test_half":
+        protocol["thresholds_from"] = "half of the test set that the model was trained beside"
+    test = prepared["test"].select(reported)
+    windows = evaluation.windows_of(test, recipe.data, extractor.sampling_rate, run.eval_batch(recipe))
     scores = evaluation.clip_scores(trainer, windows, recipe.data.aggregation)
     results = {
         **evaluation.provenance(recipe),
-        "dataset": describe(data) | {"synthetic": recipe.data.data_dir == "synthetic"},
-        "protocol": evaluation.protocol(recipe.data),
-        **evaluation.evaluate_test(prepared["test"], scores, np.array(thresholds), recipe.data),
+        "dataset": run.describe_data(recipe, data, reported),
+        "protocol": protocol,
+        **evaluation.evaluate_test(test, scores, np.array(thresholds), recipe.data),
     }
-    return results, data, scores
+    return results, test, scores

@@ -69,6 +69,7 @@ def describe(recognise: InstrumentRecognitionPipeline, window_samples: int, hop_
         "input": "waveforms: float32 (batch, window_samples), mono, in [-1, 1]",
         "output": "logits: float32 (batch, labels)",
         "sampling_rate": rate,
+        "separation": getattr(recognise.model.config, "separation", "none"),
         "window_samples": window_samples,
         "hop_samples": hop_samples,
         "window_seconds": window_samples / rate,

@@ -82,7 +82,7 @@ def prepare(
 
     segment_seconds: cut longer clips into consecutive segments of this length, one row each with the clip's labels; a
         remainder shorter than half a segment is dropped. Shorter clips stay as they are.
-    num_proc: processes that decode (default: one a core, as far as there is work for them; one with a `transform`).
+    num_proc: processes that decode (default: one a core, as far as there is work for them).
     transform: a pure, picklable function (waveform float32 (samples,), rate) -> waveform at the same rate, applied
         after resampling; it is part of the cache's fingerprint.
     Several processes may call this at once: the first makes the cache, the others wait and load it.
@@ -94,7 +94,7 @@ def prepare(
         empty.info.description = dataset.info.description
         return empty
     if num_proc is None:
-        num_proc = 1 if transform else min(usable_cores(), max(1, len(dataset) // 64))
+        num_proc = min(usable_cores(), max(1, len(dataset) // 64))
     fingerprint = Hasher.hash([dataset._fingerprint, sampling_rate, segment_seconds, transform, PREPARED_VERSION])
     with _cache_lock(dataset, fingerprint):
         return dataset.map(

@@ -40,6 +40,31 @@ def hold_out(groups: Sequence[str], labels: Sequence[Sequence], fraction: float,
     which groups another class has. A class with one group stays out of the held-out side, one with two or more always
     gives one (where `fraction` is not 0).
     """
+    held_out = set()
+    for members in _groups_by_class(groups, labels).values():
+        count = round(fraction * len(members))
+        if fraction > 0 and len(members) > 1:
+            count = min(max(count, 1), len(members) - 1)
+        held_out.update(sorted(members, key=lambda group: _shuffle_key(group, seed))[:count])
+    return [group in held_out for group in groups]
+
+
+def halve(groups: Sequence[str], labels: Sequence[Sequence], seed: int) -> list[bool]:
+    """Tell for each clip whether it is of the first half: every other group of each class, whole groups only.
+
+    As in `hold_out`, a group of several classes counts for its rarest. Two groups or more always give two halves.
+    """
+    first, is_first = set(), False
+    for _, members in sorted(_groups_by_class(groups, labels).items(), key=lambda item: str(item[0])):
+        for group in sorted(members, key=lambda group: _shuffle_key(group, seed)):
+            if is_first:
+                first.add(group)
+            is_first = not is_first
+    return [group in first for group in groups]
+
+
+def _groups_by_class(groups: Sequence[str], labels: Sequence[Sequence]) -> dict[object, list[str]]:
+    """Return the groups of each class; a group of several classes is of its rarest."""
     group_labels: dict[str, set] = defaultdict(set)
     for group, clip_labels in zip(groups, labels, strict=True):
         group_labels[group].update(clip_labels)
@@ -47,13 +72,7 @@ def hold_out(groups: Sequence[str], labels: Sequence[Sequence], fraction: float,
     strata: dict[object, list[str]] = defaultdict(list)
     for group, found in group_labels.items():
         strata[min(found, key=lambda label: (sizes[label], label), default=None)].append(group)
-    held_out = set()
-    for members in strata.values():
-        count = round(fraction * len(members))
-        if fraction > 0 and len(members) > 1:
-            count = min(max(count, 1), len(members) - 1)
-        held_out.update(sorted(members, key=lambda group: _shuffle_key(group, seed))[:count])
-    return [group in held_out for group in groups]
+    return strata
 
 
 def _shuffle_key(group: str, seed: int) -> str:

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ except ImportError:  # optional: without it torchaudio resamples
 TASK = "instrument-recognition"
 AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
 BLOCK_FRAMES = 1 << 17  # what is decoded at a time: 3 s at 44.1 kHz
+PIECE_SECONDS = 60  # music is separated piece by piece, as it was for training
 MAX_KERNEL_SIZE = 50_000_000  # values of the filter that torchaudio builds for two rates without a common divisor
 
 
@@ -94,13 +95,23 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
     _load_video_processor = False
     _load_tokenizer = False
 
-    def __init__(self, *args, batch_size: int = 8, **kwargs):
+    def __init__(
+        self,
+        *args,
+        batch_size: int = 8,
+        separate: Callable[[np.ndarray, int], np.ndarray] | None = None,
+        **kwargs,
+    ):
+        """separate: for a model that hears only a part of the music (`separation` in its configuration), the function
+        that finds this part: (mono samples float32, rate) -> as many samples.
+        """
         super().__init__(*args, batch_size=batch_size, **kwargs)
         config = self.model.config
         if self.feature_extractor is None:
             raise ValueError(f"{TASK} needs the model's feature extractor; pass `feature_extractor`.")
         if config.problem_type == "single_label_classification":
             raise ValueError(f"{TASK} needs a multi-label model, but this one was trained to choose a single label.")
+        self.separate = separate or separation_of(getattr(config, "separation", None))
         self.labels = [config.id2label[index] for index in range(config.num_labels)]
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
@@ -220,7 +231,10 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         own_rate = self.feature_extractor.sampling_rate
         window, hop = round(window_seconds * own_rate), max(1, round(hop_seconds * own_rate))
         held_back = None  # the last window is known to be the last only when the audio has ended
-        for start, stop, waveform in cut_windows(resample_blocks(blocks, rate, own_rate), window, hop):
+        blocks = resample_blocks(blocks, rate, own_rate)
+        if self.separate is not None:
+            blocks = separate_blocks(blocks, own_rate, self.separate)
+        for start, stop, waveform in cut_windows(blocks, window, hop):
             if held_back is not None:
                 yield held_back
             held_back = {"waveform": waveform, "start": start, "stop": stop, "is_last": False}
@@ -303,6 +317,38 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             by_label = {label: moment_scores[:, index].tolist() for index, label in enumerate(self.labels)}
             result["activity"] = {"edges_seconds": edges.tolist(), "scores": by_label}
         return result
+
+
+def separation_of(name: str | None) -> Callable[[np.ndarray, int], np.ndarray] | None:
+    """Return the function that finds the part of the music that a model was trained on; None where that is all of it.
+
+    Raises ValueError where librosa is needed and missing, and for a part that librosa alone does not give.
+    """
+    if name in (None, "none"):
+        return None
+    if name not in ("harmonic", "percussive"):
+        raise ValueError(
+            f"This model hears only the {name} part of the music: pass `separate`, a function of samples and rate that "
+            "finds it, such as this project's irmas_dataset.separation.Separation, or use `run_irmas.py predict`."
+        )
+    try:
+        import librosa
+    except ImportError as error:
+        raise ValueError(f"This model hears only the {name} part of the music; run `pip install librosa`.") from error
+    effect = getattr(librosa.effects, name)
+    return lambda waveform, sampling_rate: effect(waveform).astype(np.float32)
+
+
+def separate_blocks(blocks: Iterable[np.ndarray], rate: int, separate: Callable) -> Iterator[np.ndarray]:
+    """Yield the wanted part of mono blocks (samples,) in pieces of PIECE_SECONDS."""
+    length, buffer = PIECE_SECONDS * rate, np.zeros(0, np.float32)
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) >= length:
+            yield separate(buffer[:length], rate)
+            buffer = buffer[length:]
+    if len(buffer):
+        yield separate(buffer, rate)
 
 
 def longest_window_seconds(feature_extractor: Any) -> float:

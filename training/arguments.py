@@ -96,6 +96,16 @@ class DataArguments:
         default=None, metadata={"help": "Use only so many training clips (a trial run)."}
     )
     max_test_clips: int | None = field(default=None, metadata={"help": "Use only so many test clips (a trial run)."})
+    extra_train_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "A folder whose clips (train/<class>/*.wav: generated ones, or any of one's own) join the training set "
+            "and nothing else."
+        },
+    )
+    separation: Literal["none", "harmonic", "percussive", "solo", "accompaniment"] = field(
+        default="none", metadata={"help": "Hear only this part of all music, separated once (Gomez 2018)."}
+    )
     preparation_processes: int | None = field(
         default=None, metadata={"help": "Processes that decode and resample. Default: one per CPU core, 8 at most."}
     )
@@ -105,6 +115,13 @@ class DataArguments:
     )
     aggregation: Literal["mean", "max", "mean_probability", "s1", "s2"] = field(
         default="mean", metadata={"help": "How the windows of a clip become its scores (s1, s2: Han 2017)."}
+    )
+    thresholds_from: Literal["validation", "test_half"] = field(
+        default="validation",
+        metadata={
+            "help": "test_half: tune thresholds on one half of the test set and report the other, disjoint by song, as part "
+            "of the literature does. No training clip is needed for them, but test labels are."
+        },
     )
     bootstrap_resamples: int = field(default=1000, metadata={"help": "Song resamples behind every interval."})
 

@@ -12,18 +12,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from transformers import EvalPrediction, Trainer
 
 from irmas_dataset import WaveformColumn
+from irmas_dataset.errors import UserError
+from irmas_dataset.splits import halve, merge_groups
 from irmas_metric.figures import ranking_figures
 from irmas_metric.protocol import test_results
 from irmas_metric.trivial import trivial_figures
 from training.arguments import DataArguments, Recipe
 from training.clips import Mixtures, WindowedClips, multi_hot
-from training.thresholds import validation_mixtures
+from training.thresholds import tune_thresholds, validation_mixtures
 
 FIXED_THRESHOLD = 0.5
+THRESHOLDS_FROM = {
+    "validation": "validation mixtures",
+    "test_half": "the other half of the test set, which shares no song with this one",
+}
+"""Value of a recipe's `thresholds_from` -> what results.json calls it."""
 
 
 def window_and_hop_samples(data: DataArguments, sampling_rate: int) -> tuple[int, int]:
@@ -62,6 +69,43 @@ def validation_figures(windows: WindowedClips, aggregation: str) -> Callable[[Ev
         return {name: float(figures[name]) for name in ("map", "lrap")}
 
     return compute
+
+
+def test_halves(test: Dataset, seed: int) -> tuple[list[int], list[int]]:
+    """Return the rows of a test set's two halves, to tune thresholds on and to report; no song or file is in both."""
+    tuning = halve(merge_groups(test["song"][:], test["md5"][:]), test["instruments"][:], seed)
+    rows = range(len(test))
+    return [row for row in rows if tuning[row]], [row for row in rows if not tuning[row]]
+
+
+def tune_and_write(
+    prepared: DatasetDict, mixtures: WindowedClips, mixture_scores: np.ndarray, scores: np.ndarray,
+    data: DataArguments, data_dir: Path, run_dir: Path | None,
+) -> tuple[np.ndarray, list[int]]:  # fmt: skip
+    """Tune thresholds on what the recipe says; return them, (classes,), and the test rows whose figures are reported.
+
+    run_dir: where predictions.parquet (the reported test clips) and validation_predictions.parquet (what the thresholds
+    were tuned on, from which an ensemble learns) are written; None writes nothing.
+    """
+    test = prepared["test"]
+    if data.thresholds_from == "test_half":
+        tuning, reported = test_halves(test, data.split_seed)
+        if not tuning:
+            raise UserError(
+                "The test set is of one song and cannot be halved: set --thresholds_from validation, or add recordings."
+            )
+        thresholds = tune_thresholds(multi_hot(test)[tuning], scores[tuning])
+    else:
+        tuning, reported = None, list(range(len(test)))
+        thresholds = tune_thresholds(mixtures.labels, mixture_scores)
+    if run_dir is not None:
+        write_predictions(run_dir / "predictions.parquet", test.select(reported), scores[reported], data_dir)
+        tuned_on = run_dir / "validation_predictions.parquet"
+        if tuning is None:
+            write_validation_predictions(tuned_on, prepared["validation"], mixtures, mixture_scores, data_dir)
+        else:
+            write_predictions(tuned_on, test.select(tuning), scores[tuning], data_dir)
+    return thresholds, reported
 
 
 def clip_scores(trainer: Trainer, windows: WindowedClips, aggregation: str) -> np.ndarray:
@@ -117,7 +161,8 @@ def protocol(data: DataArguments) -> dict:
         "window_seconds": data.window_seconds,
         "hop_seconds": data.hop_seconds or data.window_seconds / 2,
         "aggregation": data.aggregation,
-        "thresholds_from": "validation mixtures",
+        "thresholds_from": THRESHOLDS_FROM[data.thresholds_from],
+        "separation": data.separation,
         "bootstrap_resamples": data.bootstrap_resamples,
     }
 

@@ -171,6 +171,8 @@ def protocol_sentence(results: dict) -> str:
             f"each clip is cut into windows of {protocol['window_seconds']:g} s every {protocol['hop_seconds']:g} s",
             f"its scores are {AGGREGATION_IN_WORDS.get(aggregation, aggregation)}",
         ]
+    if protocol.get("separation", "none") != "none":
+        parts.insert(0, f"only the {protocol['separation']} part of the music is heard, in training too")
     if headline_regime(results["test"]) == "tuned":
         source = protocol.get("thresholds_from", "validation mixtures")
         if source == "validation mixtures":
@@ -274,6 +276,8 @@ def published_section(results: dict) -> str:
 def usage_section(model: str, config: dict) -> str:
     """Return code to paste. `config` is the model's; with an `auto_map` its code comes with it."""
     own_code = ", trust_remote_code=True" if config.get("auto_map") else ""
+    separation = config.get("separation", "none")
+    unseparated = f", nor takes the {separation} part that this model is to hear" if separation != "none" else ""
     return f"""## How to use
 
 Audio of any length, with the windows and the thresholds of this card (the pipeline's code comes with the model):
@@ -286,7 +290,7 @@ print(recognise("song.flac"))
 print(recognise("song.flac", return_timeline=True))
 ```
 
-Or with transformers' own pipeline, which applies neither windows nor thresholds, from mono samples:
+Or with transformers' own pipeline, which applies neither windows nor thresholds{unseparated}, from mono samples:
 
 ```python
 import soundfile

@@ -316,9 +316,20 @@ def results_table(results: dict) -> str:
         rule,
         f"[95 % interval], {results['protocol']['bootstrap_resamples']:,} resamples of whole songs. "
         "Oracle: the threshold that is best on the test set itself.",
+        *notes_on_protocol(results["protocol"]),
         f"Constant answer: {', '.join(map(readable_name, trivial['constant']['classes']))}.",
     ]
     return "\n".join(lines)
+
+
+def notes_on_protocol(protocol: dict) -> list[str]:
+    """Return a line for each thing that sets a run's protocol apart from the project's own."""
+    lines, source = [], protocol.get("thresholds_from", "validation mixtures")
+    if source != "validation mixtures":
+        lines.append(f"Tuned: thresholds from {source}.")
+    if protocol.get("separation", "none") != "none":
+        lines.append(f"Heard: the {protocol['separation']} part of the music only.")
+    return lines
 
 
 def _regime_row(test: dict, regime: str) -> list[str]:

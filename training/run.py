@@ -16,6 +16,7 @@ from irmas_dataset import describe, load_irmas
 from irmas_dataset import prepare as prepare_split
 from irmas_dataset.download import ensure_irmas
 from irmas_dataset.errors import UserError
+from irmas_dataset.separation import Separation
 from irmas_dataset.synthetic import FORMAT_VERSION, synthesize
 from models.instrument_recognition import attach_pipeline
 from training import evaluation, run_folder
@@ -25,7 +26,6 @@ from training.clips import TrainingClips, collate, multi_hot
 from training.model import device_features, load_model
 from training.model_card import write_model_card
 from training.report import draw_figures, results_table
-from training.thresholds import tune_thresholds
 from training.tracking import log_results
 from training.trainer import InstrumentTrainer, interpolate
 
@@ -105,8 +105,9 @@ def build_model(recipe: Recipe, data: DatasetDict) -> tuple[PreTrainedModel, Seq
 
 
 def prepare(recipe: Recipe, data: DatasetDict, sampling_rate: int) -> DatasetDict:
-    """Decode and resample every clip, once; what is cached already is only opened."""
+    """Decode, resample and, where asked for, separate every clip, once; what is cached already is only opened."""
     clip_seconds = max(recipe.data.window_seconds, EXCERPT_SECONDS)
+    separation = None if recipe.data.separation == "none" else Separation(recipe.data.separation)
     return DatasetDict(
         {
             name: prepare_split(
@@ -114,6 +115,7 @@ def prepare(recipe: Recipe, data: DatasetDict, sampling_rate: int) -> DatasetDic
                 sampling_rate,
                 segment_seconds=None if name == "test" else clip_seconds,
                 num_proc=recipe.data.preparation_processes,
+                transform=separation,
             )
             for name, split in data.items()
         }
@@ -182,36 +184,39 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
 def evaluate(
     recipe: Recipe, data: DatasetDict, prepared: DatasetDict, trainer: InstrumentTrainer, training: dict
 ) -> dict:
-    """Tune thresholds on validation mixtures, score the test clips, write predictions.parquet, return the results."""
+    """Score validation mixtures and test clips, tune thresholds, write predictions.parquet, return the results."""
     settings, rate = recipe.data, trainer.processing_class.sampling_rate
     mixtures = trainer.eval_dataset
     validation_scores = evaluation.clip_scores(trainer, mixtures, settings.aggregation)
-    thresholds = tune_thresholds(mixtures.labels, validation_scores)
     test = evaluation.windows_of(prepared["test"], settings, rate, eval_batch(recipe))
     start = time.perf_counter()
     scores = evaluation.clip_scores(trainer, test, settings.aggregation)
     training["inference_clips_per_second"] = round(len(scores) / (time.perf_counter() - start), 3)
+    run_dir = Path(recipe.training.output_dir) if trainer.is_world_process_zero() else None
+    thresholds, reported = evaluation.tune_and_write(
+        prepared, mixtures, validation_scores, scores, settings, data_folder(recipe), run_dir
+    )
     remember_protocol(trainer.model, settings, thresholds)
-    if trainer.is_world_process_zero():
-        run_dir, folder = Path(recipe.training.output_dir), data_folder(recipe)
-        evaluation.write_predictions(run_dir / "predictions.parquet", prepared["test"], scores, folder)
-        evaluation.write_validation_predictions(
-            run_dir / "validation_predictions.parquet", prepared["validation"], mixtures, validation_scores, folder
-        )
     counts = multi_hot(data["train"]).sum(axis=0)
     return {
         **evaluation.provenance(recipe),
-        "dataset": describe(data) | {"synthetic": recipe.data.data_dir == "synthetic"},
+        "dataset": describe_data(recipe, data, reported),
         "train": training,
         "protocol": evaluation.protocol(settings),
-        **evaluation.evaluate_test(prepared["test"], scores, thresholds, settings, counts),
+        **evaluation.evaluate_test(prepared["test"].select(reported), scores[reported], thresholds, settings, counts),
     }
+
+
+def describe_data(recipe: Recipe, data: DatasetDict, reported: list[int]) -> dict:
+    """Return the `dataset` part of results.json; of the test set, the rows whose figures are reported."""
+    measured = DatasetDict(data | {"test": data["test"].select(reported)})
+    return describe(measured) | {"synthetic": recipe.data.data_dir == "synthetic"}
 
 
 def remember_protocol(model: PreTrainedModel, data, thresholds) -> None:
     """Store in the model's configuration how it was evaluated; the pipeline does the same."""
     protocol = evaluation.protocol(data)
-    for name in ("window_seconds", "hop_seconds", "aggregation"):
+    for name in ("window_seconds", "hop_seconds", "aggregation", "separation"):
         setattr(model.config, name, protocol[name])
     model.config.thresholds = [float(threshold) for threshold in thresholds]
 

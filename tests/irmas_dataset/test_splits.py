@@ -9,7 +9,7 @@ import pytest
 
 from irmas_dataset.files import known_faults
 from irmas_dataset.labels import INSTRUMENT_CODES
-from irmas_dataset.splits import hold_out, merge_groups
+from irmas_dataset.splits import halve, hold_out, merge_groups
 
 LISTS = Path(__file__).parents[2].parent / "shared" / "irmas"
 
@@ -114,3 +114,14 @@ def test_the_published_training_set_splits_as_the_protocol_says():
     for code in INSTRUMENT_CODES:
         of_class = [held_out for name, held_out in recordings.items() if name.startswith(f"{code}/")]
         assert sum(of_class) / len(of_class) == pytest.approx(0.15, abs=0.015)
+
+
+def test_halves_are_whole_groups_of_every_class():
+    groups = [f"song {number // 3}" for number in range(120)]
+    labels = [["pia"] if number // 3 % 4 else ["pia", "vio"] for number in range(120)]
+    first = halve(groups, labels, seed=0)
+    assert all(len({side for side, name in zip(first, groups, strict=True) if name == group}) == 1 for group in groups)
+    assert sum(first) == 60
+    assert sum(side for side, of_clip in zip(first, labels, strict=True) if "vio" in of_clip) == 15
+    assert first != halve(groups, labels, seed=1) and first == halve(groups, labels, seed=0)
+    assert sorted(halve(["a", "b"], [["pia"], ["vio"]], seed=0)) == [False, True]

@@ -3,15 +3,17 @@
 Harmonic and percussive come from median-filtering the spectrogram (Fitzgerald 2010), with librosa's parameters. Solo and
 accompaniment come from the melody's pitch (pYIN, Mauch and Dixon 2014) and a mask around its harmonics.
 
-Each function takes a waveform float32 (samples,) and its rate and returns one of the same length; all are plain functions
-of a module, so `irmas_dataset.prepare(transform=...)` can send them to other processes and cache what they return.
+Each function takes a waveform float32 (samples,) and its rate and returns one of the same length. A `Separation` does so
+piece by piece; `irmas_dataset.prepare(transform=...)` can send it to other processes and caches what it returns.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import librosa
 import numpy as np
 
+PIECE_SECONDS = 60  # longer music is separated piece by piece, so that hours of it fit into memory
 FFT_SIZE, HOP = 2048, 512
 LOWEST_HZ, HIGHEST_HZ = 65.4, 2093.0  # C2 to C7, the range of IRMAS's melody instruments
 MASK_WIDTH_HZ = (
@@ -48,6 +50,18 @@ SEPARATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "solo": solo,
     "accompaniment": accompaniment,
 }
+
+
+@dataclass(frozen=True)
+class Separation:
+    """One of SEPARATIONS, applied to music of any length in consecutive pieces of PIECE_SECONDS."""
+
+    name: str
+
+    def __call__(self, waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+        length = PIECE_SECONDS * sampling_rate
+        pieces = [waveform[start : start + length] for start in range(0, max(len(waveform), 1), length)]
+        return np.concatenate([SEPARATIONS[self.name](piece, sampling_rate) for piece in pieces])
 
 
 def solo_mask(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:

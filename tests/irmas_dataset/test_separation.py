@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from baselines.separation import (
+from irmas_dataset import WaveformColumn, load_irmas, prepare
+from irmas_dataset.separation import (
     SEPARATIONS,
+    Separation,
     accompaniment,
     from_spectrum,
     harmonic,
@@ -17,7 +19,6 @@ from baselines.separation import (
     solo,
     solo_mask,
 )
-from irmas_dataset import WaveformColumn, load_irmas, prepare
 
 RATE = 22_050
 SAMPLES = int(1.2 * RATE)
@@ -116,8 +117,19 @@ def test_prepare_separates_and_caches(tone, clicks, tmp_path):
         soundfile.write(path, np.roll(tone + clicks, recording), RATE)
     train = load_irmas(tmp_path / "music", cache_dir=tmp_path / "cache", validation_fraction=0.0)["train"]
     whole = WaveformColumn(prepare(train, RATE, num_proc=1))
-    held = prepare(train, RATE, num_proc=1, transform=harmonic)
-    again = prepare(train, RATE, num_proc=1, transform=harmonic)
+    held = prepare(train, RATE, num_proc=1, transform=Separation("harmonic"))
+    again = prepare(train, RATE, num_proc=2, transform=Separation("harmonic"))
     assert held.cache_files == again.cache_files
+    struck = prepare(train, RATE, num_proc=2, transform=Separation("percussive"))
+    assert len({file["filename"] for file in held.cache_files + struck.cache_files}) == 3
     expected = harmonic(whole[0].astype(np.float32) / 2**15, RATE)
     np.testing.assert_allclose(WaveformColumn(held)[0] / 2**15, expected, atol=1e-3)
+
+
+def test_long_music_is_separated_piece_by_piece(tone, clicks, monkeypatch):
+    monkeypatch.setattr("irmas_dataset.separation.PIECE_SECONDS", 1)
+    mixture = tone + clicks
+    separated = Separation("harmonic")(mixture, RATE)
+    assert separated.shape == mixture.shape
+    np.testing.assert_array_equal(separated[:RATE], harmonic(mixture[:RATE], RATE))
+    np.testing.assert_array_equal(separated[RATE:], harmonic(mixture[RATE:], RATE))
