@@ -80,6 +80,13 @@ class DataArguments:
             "help": "IRMAS (extracted or its zips), `synthetic`, or a folder of one's own: train/<class>/*.wav, test/."
         },
     )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "data_dir is an export (a folder, the https:// address of a served one, or a dataset on the Hub) whose "
+            "training clips are read while training; only validation and test files are stored."
+        },
+    )
     synthetic_train: int = field(default=660, metadata={"help": "Training excerpts to make for `synthetic`."})
     synthetic_test: int = field(default=120, metadata={"help": "Test clips to make for `synthetic`."})
     synthetic_seed: int = field(default=0, metadata={"help": "Seed of the synthetic music."})
@@ -369,6 +376,8 @@ def check(recipe: Recipe) -> None:
         )
     if not 0 < data.validation_fraction < 1:
         raise UserError(f"--validation_fraction must lie between 0 and 1, not {data.validation_fraction}.")
+    if data.streaming:
+        check_streaming(data, augmentation)
     for name in ("mix_probability", "noise_probability", "polarity_inversion_probability"):
         if not 0 <= getattr(augmentation, name) <= 1:
             raise UserError(f"--{name} must lie between 0 and 1, not {getattr(augmentation, name)}.")
@@ -402,3 +411,18 @@ def check(recipe: Recipe) -> None:
         raise UserError("--weight_averaging ema keeps a whole copy of the weights and cannot run under FSDP: use none.")
     if model.model_config and not isinstance(model.model_config, dict):
         raise UserError("--model_config must be a mapping, such as {hidden_size: 192}.")
+
+
+def check_streaming(data: DataArguments, augmentation: AugmentationArguments) -> None:
+    """Refuse what needs all training clips at hand."""
+    if data.data_dir == "synthetic":
+        raise UserError(
+            "--streaming true reads an export: run `python run_irmas.py export` and name its folder in --data_dir."
+        )
+    for name, is_set in {
+        "balanced_sampling": augmentation.balanced_sampling,
+        "extra_train_dir": data.extra_train_dir,
+        "separation": data.separation != "none",
+    }.items():
+        if is_set:
+            raise UserError(f"--{name} needs the training clips on disk: remove it, or set --streaming false.")

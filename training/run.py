@@ -17,6 +17,7 @@ from irmas_dataset import prepare as prepare_split
 from irmas_dataset.download import ensure_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.separation import Separation
+from irmas_dataset.streaming import files_folder, load_streamed
 from irmas_dataset.synthetic import FORMAT_VERSION, synthesize
 from models.instrument_recognition import attach_pipeline
 from training import evaluation, run_folder
@@ -26,6 +27,7 @@ from training.clips import TrainingClips, collate, multi_hot
 from training.model import device_features, load_model
 from training.model_card import write_model_card
 from training.report import draw_figures, results_table
+from training.streaming import StreamedClips
 from training.tracking import log_results
 from training.trainer import InstrumentTrainer, interpolate
 
@@ -68,17 +70,17 @@ def load_data(recipe: Recipe) -> DatasetDict:
     """
     data = recipe.data
     folder = data_folder(recipe)
-    if data.data_dir == "synthetic":
-        synthesize(folder, train=data.synthetic_train, test=data.synthetic_test, seed=data.synthetic_seed)
+    options = {
+        "validation_fraction": data.validation_fraction, "seed": data.split_seed, "corrections": data.corrections
+    }  # fmt: skip
+    if data.streaming:
+        splits = load_streamed(data.data_dir, **options)
     else:
-        ensure_irmas(folder)
-    splits = load_irmas(
-        folder,
-        validation_fraction=data.validation_fraction,
-        seed=data.split_seed,
-        recording_pattern=data.recording_pattern,
-        corrections=data.corrections,
-    )
+        if data.data_dir == "synthetic":
+            synthesize(folder, train=data.synthetic_train, test=data.synthetic_test, seed=data.synthetic_seed)
+        else:
+            ensure_irmas(folder)
+        splits = load_irmas(folder, recording_pattern=data.recording_pattern, **options)
     for split, most in (("train", data.max_train_clips), ("test", data.max_test_clips)):
         if most is not None and most < len(splits[split]):
             splits[split] = splits[split].shuffle(seed=data.split_seed).select(range(most))
@@ -91,6 +93,8 @@ def load_data(recipe: Recipe) -> DatasetDict:
 def data_folder(recipe: Recipe) -> Path:
     """Return where the recipe's music is; synthetic music is kept by its version, size and seed."""
     data = recipe.data
+    if data.streaming:
+        return files_folder(data.data_dir)
     if data.data_dir == "synthetic":
         return Path(
             f"data/synthetic-v{FORMAT_VERSION}-{data.synthetic_train}-{data.synthetic_test}-seed{data.synthetic_seed}"
@@ -110,7 +114,9 @@ def prepare(recipe: Recipe, data: DatasetDict, sampling_rate: int) -> DatasetDic
     separation = None if recipe.data.separation == "none" else Separation(recipe.data.separation)
     return DatasetDict(
         {
-            name: prepare_split(
+            name: split
+            if name == "train" and recipe.data.streaming
+            else prepare_split(
                 split,
                 sampling_rate,
                 segment_seconds=None if name == "test" else clip_seconds,
@@ -133,11 +139,20 @@ def build_trainer(
         transform = cpu_transform(recipe.augmentation.audiomentations, rate)
     except ValueError as error:
         raise UserError(f"--audiomentations: {error}.") from error
+    if data.streaming:
+        training_clips = StreamedClips(
+            prepared["train"], rate, clip_samples, arguments.train_batch_size, arguments.seed,
+            arguments.process_index, arguments.world_size, transform,
+        )  # fmt: skip
+    else:
+        training_clips = TrainingClips(
+            prepared["train"], clip_samples, recipe.augmentation.balanced_sampling, transform
+        )
     validation = evaluation.windows_of_mixtures(prepared["validation"], data, rate, eval_batch(recipe))
     return InstrumentTrainer(
         model=model,
         args=arguments,
-        train_dataset=TrainingClips(prepared["train"], clip_samples, recipe.augmentation.balanced_sampling, transform),
+        train_dataset=training_clips,
         eval_dataset=validation,
         data_collator=collate,
         processing_class=extractor,
