@@ -19,6 +19,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.exported import CARD
 from irmas_dataset.files import SYNTHETIC_MARKER, from_text, to_text
 from irmas_dataset.labels import GENRES, readable_name
+from irmas_dataset.splits import hold_out, merge_groups
 
 SHARD_BYTES = 400 << 20  # the Hub likes files of less than 500 MB
 ROW_GROUP_BYTES = 32 << 20  # what a reader has to hold at once
@@ -50,7 +51,7 @@ def export(
     splits = {name: split.filter(_is_sound, input_columns="problem") for name, split in builder.as_dataset().items()}
     splits = {name: split.select_columns(list(COLUMNS)) for name, split in splits.items() if len(split)}
     if "train" in splits:  # folders come class by class, and so would the batches of whoever streams them
-        splits["train"] = splits["train"].shuffle(seed=0)
+        splits["train"] = validation_first(splits["train"].shuffle(seed=0))
     try:
         for name, split in splits.items():
             write_shards(split, names, output_dir / "data", name, metadata_only, shard_bytes)
@@ -62,6 +63,13 @@ def export(
     except OSError as error:
         raise UserError(f"The export into {output_dir} broke off: {error}.") from error
     return {name: len(split) for name, split in splits.items()}
+
+
+def validation_first(train: Dataset) -> Dataset:
+    """Put the recordings first that `load_irmas` holds out unless told otherwise: who streams then finds them together."""
+    groups = merge_groups(train["recording"][:], train["md5"][:])
+    held_out = hold_out(groups, train["instruments"][:], fraction=0.15, seed=0)
+    return train.select(sorted(range(len(train)), key=lambda i: not held_out[i]))
 
 
 def _is_sound(problem: str | None) -> bool:

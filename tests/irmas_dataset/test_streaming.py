@@ -106,6 +106,18 @@ def test_a_folder_of_ones_own_without_a_test_set(tmp_path, cache):
     assert describe(streamed)["name"] == "synthetic folder export" and describe(streamed)["test_is_held_out"]
 
 
+def test_validation_lies_together_and_little_is_transferred_for_it(tmp_path, cache):
+    for number in range(60):
+        write_wav(tmp_path / f"own/train/{'ab'[number % 2]}/{number}.wav", seed=number, seconds=1.0)
+    for number in range(2):
+        write_wav(tmp_path / f"own/test/{'ab'[number]}/{number}.wav", seed=100 + number)
+    export(tmp_path / "own", tmp_path / "export", shard_bytes=900_000)
+    with serve_folder(tmp_path / "export") as server:
+        streamed = load_streamed(server.url)
+        whole = sum(path.stat().st_size for path in (tmp_path / "export").rglob("*.parquet"))
+        assert len(streamed["validation"]) == 8 and sum(server.sent) < 0.4 * whole
+
+
 def test_a_changed_export_is_read_anew(exported, tmp_path):
     before = load_streamed(str(exported))
     (tmp_path / "irmas/IRMAS-TrainingData" / TRAINING_FILES[3]).unlink()
