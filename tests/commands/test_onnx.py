@@ -44,11 +44,12 @@ assert not {"torch", "transformers"} & set(sys.modules)
 def decided(name: str):
     """Return a tiny model whose logits on noise vary by about 1, and its extractor."""
     model, extractor = build(name)
-    head = output_layer(model)[1]
+    heads = [part.output for part in model.subnetworks] if name == "mfcc" else [output_layer(model)[1]]
     noise = 0.1 * torch.randn(8, round(SECONDS * extractor.sampling_rate), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = WaveformClassifier(model, extractor)(noise)
-        head.weight *= 1 / logits.std(dim=0).mean().clamp_min(1e-4)
+        for head in heads:
+            head.weight *= 1 / logits.std(dim=0).mean().clamp_min(1e-4)
     return model, extractor
 
 
@@ -109,7 +110,7 @@ def test_8_bits_are_for_the_models_linear_layers_only_and_stay_close(run, export
     assert len(features) >= 3  # cosines, sines, mel filters
     waveforms = (0.1 * np.random.default_rng(1).standard_normal((5, 16_000))).astype(np.float32)
     exact, close = (onnx_logits(open_session(exported / name), waveforms) for name in ("model.onnx", "model-int8.onnx"))
-    assert 0 < np.abs(exact - close).max() < 0.5
+    assert 0 < np.abs(exact - close).max() < 0.03 * np.abs(exact).max()  # 8 bits round by up to 1 in 254, 13 times over
 
 
 @needs_onnx
