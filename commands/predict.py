@@ -128,7 +128,7 @@ def find_audio(paths: list[Path]) -> list[Path]:
             for file in sorted(path.rglob("*"))
             if file.suffix.lower() in READ_BY_SOUNDFILE + READ_BY_FFMPEG
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and file.is_file()
+            and (file.is_file() or (file.is_symlink() and not file.exists()))  # a broken link is told, not passed over
         ]
         if not inside:
             raise UserError(

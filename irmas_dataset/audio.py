@@ -22,6 +22,9 @@ AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 PREPARED_VERSION = 1
 """Counted up whenever `prepare` writes other waveforms than before, so that caches made earlier are not read."""
 
+MAX_LEVEL = 100
+"""Floating-point audio may be louder than full scale, but not by more than 40 dB: unscaled integers are."""
+
 _ROWS_A_BATCH = 16  # an Arrow batch of List holds 2**31 samples: 16 rows of 50 minutes each at 44.1 kHz
 
 
@@ -34,25 +37,41 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     if not os.path.exists(path):
         raise UserError(f"There is no file {to_text(path)}.")
     try:
+        refuse_no_file(path)
         with soundfile.SoundFile(os.fsencode(path)) as file:
             return read_mono(file), file.samplerate
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
         raise UserError(f"{to_text(path)} {reason(error)}: replace or remove it.") from None
 
 
+def refuse_no_file(path: str | Path) -> None:
+    """Raise ValueError for a folder, pipe, device or socket: opening one of the latter may never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError("is no plain file")
+
+
 def read_mono(file: soundfile.SoundFile) -> np.ndarray:
     """Read an open file: mean over the channels, float32 (samples,); ValueError says what is wrong with the samples."""
     is_16_bit = file.subtype == "PCM_16"  # reading it as it is and scaling once is four times faster
-    frames = file.read(dtype="int16" if is_16_bit else "float32", always_2d=True)
+    count = -1 if file.seekable() else file.frames  # GSM has no seeking, and soundfile then wants to be told
+    frames = file.read(count, dtype="int16" if is_16_bit else "float32", always_2d=True)
     if len(frames) == 0:
         raise ValueError("holds no audio")
     waveform = frames[:, 0].astype(np.float32)
     for channel in range(1, frames.shape[1]):
         waveform += frames[:, channel]
     waveform *= np.float32((1 / 32768 if is_16_bit else 1) / frames.shape[1])
-    if not is_16_bit and not np.isfinite(waveform).all():
-        raise ValueError("holds samples that are no finite numbers")
+    if not is_16_bit:
+        refuse_no_audio(waveform)
     return waveform
+
+
+def refuse_no_audio(waveform: np.ndarray) -> None:
+    """Raise ValueError for floating-point samples that are no numbers, or so large that they cannot be meant."""
+    if not np.isfinite(waveform).all():
+        raise ValueError("holds samples that are no finite numbers")
+    if len(waveform) and np.abs(waveform).max() > MAX_LEVEL:
+        raise ValueError(f"holds samples of more than {MAX_LEVEL} times full scale, which is 1")
 
 
 def reason(error: Exception) -> str:

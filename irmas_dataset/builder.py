@@ -15,7 +15,7 @@ import datasets
 import soundfile
 from datasets import ClassLabel, Features, List, Value
 
-from irmas_dataset.audio import read_mono, reason, usable_cores
+from irmas_dataset.audio import read_mono, reason, refuse_no_file, usable_cores
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.own_folder import list_own_folder
@@ -123,6 +123,7 @@ def read_facts(clip: Clip) -> dict:
     """Read a clip's bytes once: its md5, its duration in seconds, and what is wrong with it (None if nothing)."""
     facts = {"md5": None, "duration": 0.0, "problem": None}
     try:
+        refuse_no_file(clip.path)
         content = Path(clip.path).read_bytes()
         facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
         with soundfile.SoundFile(io.BytesIO(content)) as file:

@@ -16,6 +16,12 @@ from irmas_dataset.splits import hold_out, merge_groups
 logger = logging.getLogger(__name__)
 
 
+class Splits(DatasetDict):
+    """Train, validation and test; `damaged` names the files that were left out, and why, within the data folder."""
+
+    damaged: tuple[str, ...] = ()
+
+
 def load_irmas(
     data_dir: str | Path,
     *,
@@ -50,8 +56,11 @@ def load_irmas(
     for warning in listing.warnings:
         logger.warning(warning)
     builder.download_and_prepare()
-    splits = {name: _without_damaged(split) for name, split in builder.as_dataset().items()}
-    return divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed)
+    read = builder.as_dataset()
+    splits = {name: _without_damaged(split) for name, split in read.items()}
+    found = Splits(divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed))
+    found.damaged = tuple(os.path.relpath(line, root) for split in read.values() for line in _damaged(split))
+    return found
 
 
 def divide(
@@ -79,7 +88,8 @@ def divide(
 def describe(dataset: DatasetDict) -> dict:
     """Say what was loaded: name, clips of each split, test songs, classes, and whether the test set is held out.
 
-    Returns {"name", "clips": {split: int}, "songs": int, "classes": [str], "test_is_held_out": bool}.
+    Returns {"name", "clips": {split: int}, "songs": int, "classes": [str], "test_is_held_out": bool, "damaged": [str]},
+    the last with a line for each file that was left out because it cannot be read.
     """
     test = dataset["test"]
     return {
@@ -88,6 +98,7 @@ def describe(dataset: DatasetDict) -> dict:
         "songs": len(set(test["song"][:])),
         "classes": test.features["instruments"].feature.names,
         "test_is_held_out": str(test.split) == "train",  # its rows came from the builder's training split
+        "damaged": list(getattr(dataset, "damaged", ())),
     }
 
 
@@ -101,14 +112,19 @@ def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
 
 def _without_damaged(dataset: Dataset) -> Dataset:
     """Leave out the files that the builder could not read, and say which."""
-    problems, paths = dataset["problem"][:], dataset["path"][:]
-    damaged = [f"{path} ({problem})" for path, problem in zip(paths, problems, strict=True) if problem]
+    damaged = _damaged(dataset)
     _warn_of(damaged, "is damaged and is left out", "are damaged and are left out")
     if len(damaged) == len(dataset):
         raise UserError(f"None of the {len(dataset)} audio files can be read, for example {damaged[0]}: replace them.")
     if damaged:
-        dataset = dataset.select([i for i, problem in enumerate(problems) if not problem])
+        dataset = dataset.select([i for i, problem in enumerate(dataset["problem"][:]) if not problem])
     return dataset.remove_columns("problem")
+
+
+def _damaged(dataset: Dataset) -> list[str]:
+    """Return a line for each file that the builder could not read: its path, and in brackets what is wrong."""
+    problems, paths = dataset["problem"][:], dataset["path"][:]
+    return [f"{path} ({problem})" for path, problem in zip(paths, problems, strict=True) if problem]
 
 
 def _without_copies_of(test: Dataset, train: Dataset) -> Dataset:

@@ -37,6 +37,7 @@ TASK = "instrument-recognition"
 AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
 BLOCK_FRAMES = 1 << 17  # what is decoded at a time: 3 s at 44.1 kHz
 PIECE_SECONDS = 60  # music is separated piece by piece, as it was for training
+MAX_LEVEL = 100  # of floating-point samples, where 1 is full scale: unscaled integers are louder
 MAX_KERNEL_SIZE = 50_000_000  # values of the filter that torchaudio builds for two rates without a common divisor
 
 
@@ -538,6 +539,10 @@ def _finite(blocks: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
     for block in blocks:
         if not np.isfinite(block).all():
             raise ValueError(f"{name} holds samples that are not numbers (NaN or infinity); export it again.")
+        if len(block) and np.abs(block).max() > MAX_LEVEL:
+            raise ValueError(
+                f"{name} holds samples of more than {MAX_LEVEL} times full scale, which is 1; export it again."
+            )
         yield block
 
 

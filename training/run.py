@@ -1,5 +1,6 @@
 """The steps of the main job, in the order in which `run_irmas.py` calls them."""
 
+import copy
 import logging
 import os
 import sys
@@ -224,7 +225,8 @@ def evaluate(
 
 def describe_data(recipe: Recipe, data: DatasetDict, reported: list[int]) -> dict:
     """Return the `dataset` part of results.json; of the test set, the rows whose figures are reported."""
-    measured = DatasetDict(data | {"test": data["test"].select(reported)})
+    measured = copy.copy(data)  # with what it knows of damaged files
+    measured["test"] = data["test"].select(reported)
     return describe(measured) | {"synthetic": recipe.data.data_dir == "synthetic"}
 
 

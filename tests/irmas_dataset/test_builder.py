@@ -120,6 +120,7 @@ def test_describe_says_what_was_loaded(irmas, load):
         "songs": 3,
         "classes": list(INSTRUMENT_CODES),
         "test_is_held_out": False,
+        "damaged": [],
     }
 
 

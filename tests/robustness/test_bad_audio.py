@@ -1,0 +1,227 @@
+"""Every kind of audio file through training, evaluation, prediction and the pipeline: an answer that is right, or a sentence."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+import run_irmas
+from irmas_dataset import WaveformColumn, decode, describe, load_irmas, prepare, resample
+from irmas_dataset.errors import UserError
+from irmas_dataset.files import to_text
+from models.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline, read_blocks, resample_blocks
+from tests.robustness.bad_audio import RATE, Kind, encoded, tone, write_bad_audio
+from tests.robustness.tiny_run import ROOT, write_recipe
+
+LABELS = ["cello", "piano"]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A tiny random AST of two labels that looks at 1 s every 0.5 s, saved as a run is."""
+    folder = tmp_path_factory.mktemp("bad-audio-model") / "model"
+    torch.manual_seed(0)
+    config = ASTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_mel_bins=32, max_length=98,
+        id2label=dict(enumerate(LABELS)), label2id={label: index for index, label in enumerate(LABELS)},
+        problem_type="multi_label_classification", window_seconds=1.0, hop_seconds=0.5, aggregation="mean", thresholds=[0.5, 0.5],
+    )  # fmt: skip
+    ASTForAudioClassification(config).save_pretrained(folder)
+    ASTFeatureExtractor(max_length=98, num_mel_bins=32).save_pretrained(folder)
+    attach_pipeline(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory) -> list[Kind]:
+    return write_bad_audio(tmp_path_factory.mktemp("bad-audio") / "files")
+
+
+@pytest.fixture(scope="session")
+def recognise(model) -> InstrumentRecognitionPipeline:
+    return InstrumentRecognitionPipeline(
+        model=ASTForAudioClassification.from_pretrained(model), feature_extractor=ASTFeatureExtractor.from_pretrained(model)
+    )  # fmt: skip
+
+
+def error_of(waveform: np.ndarray, kind: Kind) -> float:
+    """Return the root-mean-square error of a waveform at `RATE`, relative to the level of what it should be."""
+    wanted = resample(kind.samples.astype(np.float32), kind.rate, RATE)
+    assert abs(len(waveform) - len(wanted)) <= max(2, 0.03 * len(wanted) * (kind.tolerance > 0.1)), "another duration"
+    length = min(len(waveform), len(wanted))
+    level = max(float(np.sqrt(np.mean(wanted**2))), 1e-3)
+    return float(np.sqrt(np.mean((waveform[:length] - wanted[:length]) ** 2))) / level
+
+
+def test_there_are_at_least_sixty_kinds(kinds):
+    assert len({kind.path for kind in kinds}) == len(kinds) >= 60
+
+
+def test_predict_answers_for_every_sound_file_and_names_every_other(kinds, model, tmp_path, capsys):
+    """The verb over the folder: it ends with code 1, a finite row for each sound file and one sentence for each other."""
+    with pytest.raises(SystemExit) as ended:
+        run_irmas.main(["predict", str(model), str(kinds[0].path.parent), "--output", str(tmp_path / "table.json")])
+    assert ended.value.code == 1
+    rows = {row["path"]: row for row in json.loads((tmp_path / "table.json").read_text())}
+    assert set(rows) == {to_text(kind.path) for kind in kinds if kind.is_sound}
+    for kind in kinds:
+        if kind.is_sound:
+            row = rows[to_text(kind.path)]
+            assert all(0 <= row[label] <= 1 for label in LABELS), row
+            assert row["duration_seconds"] == pytest.approx(len(kind.samples) / kind.rate, rel=0.05, abs=0.01)
+    said = capsys.readouterr().err
+    refused = [kind for kind in kinds if not kind.is_sound and kind.is_listed]
+    assert f"{len(refused)} of {len(rows) + len(refused)} files could not be read" in said
+    assert all(str(kind.path) in said for kind in refused) and "Traceback" not in said
+
+
+def test_the_pipeline_hears_what_is_in_the_file_or_says_why_not(kinds, recognise):
+    """File by file, also those that a folder's list leaves out: the right samples, or one sentence with the name."""
+    wrong = []
+    for kind in kinds:
+        try:
+            rate, blocks = read_blocks(str(kind.path))
+            if not kind.is_sound:
+                list(recognise.preprocess(str(kind.path)))
+            waveform = np.concatenate(list(resample_blocks(blocks, rate, RATE)))
+            if not kind.is_sound:
+                wrong.append(f"{kind.path.name} was read")
+            elif (error := error_of(waveform, kind)) > kind.tolerance:
+                wrong.append(f"{kind.path.name} is off by {error}")
+        except (OSError, ValueError) as error:
+            if kind.is_sound or kind.path.name not in str(error):
+                wrong.append(f"{kind.path.name}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_pipeline_goes_on_after_a_bad_file(kinds, recognise):
+    paths = [str(kind.path) for kind in kinds if kind.path.name in ("nan_float.wav", "silence.wav", "text.wav")]
+    results = recognise([*paths, {"array": tone(), "sampling_rate": RATE}], all_labels=True, skip_unreadable=True)
+    assert ["error" in result for result in results] == [
+        name.endswith(("nan_float.wav", "text.wav")) for name in [*paths, ""]
+    ]
+
+
+def test_decode_reads_the_same_samples_as_the_pipeline(kinds):
+    wrong = []
+    for kind in kinds:
+        try:
+            waveform = resample(*decode(kind.path), RATE)
+            if not kind.is_sound:
+                wrong.append(f"{kind.path.name} was read")
+            elif (error := error_of(waveform, kind)) > kind.tolerance:
+                wrong.append(f"{kind.path.name} is off by {error}")
+        except UserError as error:
+            if kind.is_sound or kind.path.name not in str(error):
+                wrong.append(f"{kind.path.name}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture(scope="module")
+def own_folder(tmp_path_factory) -> tuple[Path, list[Kind]]:
+    """A folder of one's own: sound clips of two classes, every bad kind among the pianos, some of them in the test set."""
+    root = tmp_path_factory.mktemp("bad-training") / "music"
+    bad = write_bad_audio(root / "train/piano") + write_bad_audio(root / "test/piano")
+    for split, count in (("train", 12), ("test", 3)):
+        for label in LABELS:
+            (root / split / label).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                noise = np.random.default_rng((number, len(label))).normal(0, 0.1, 16000)
+                soundfile.write(root / split / label / f"good {number}.wav", noise, 16000)
+    return root, bad
+
+
+def test_training_data_leaves_out_what_is_damaged_and_counts_it(own_folder, tmp_path, caplog):
+    """`load_irmas` and `prepare`: every sound file with the right samples, every other one named in one warning."""
+    root, bad = own_folder
+    with caplog.at_level(logging.WARNING):
+        data = load_irmas(root, cache_dir=tmp_path)
+    paths = {path for split in data.values() for path in split["path"][:]}
+    refused = [kind for kind in bad if not kind.is_sound and to_text(kind.path) not in paths]
+    damaged = describe(data)["damaged"]
+    listed = [kind for kind in refused if kind.is_listed or kind.path.name != "folder.wav"]
+    assert {line.split(" (")[0] for line in damaged} == {to_text(kind.path.relative_to(root)) for kind in listed}
+    assert f"{len(damaged) // 2} files are damaged and are left out" in caplog.text
+    prepared = {}
+    for split in data.values():
+        rows = prepare(split, RATE, segment_seconds=None)
+        waveforms = WaveformColumn(rows)
+        prepared |= {path: waveforms[row] for row, path in enumerate(rows["path"][:])}
+    wrong = []
+    for kind in bad:
+        waveform = prepared.get(to_text(kind.path))
+        if kind.is_sound and waveform is not None:  # copies of a training clip in the test set stay out of training
+            clipped = Kind(kind.path, np.clip(kind.samples, -1, 1), kind.rate, kind.tolerance)
+            if (error := error_of(waveform / 2**15, clipped)) > kind.tolerance:
+                wrong.append(f"{kind.path} is off by {error}")
+        elif not kind.is_sound and waveform is not None:
+            wrong.append(f"{kind.path} was read")
+    assert not wrong, "\n".join(wrong)
+    heard = [path for path in prepared if "/test/piano/" in path and "good" not in path]
+    assert len(heard) == sum(kind.is_sound and "/test/" in str(kind.path) for kind in bad)
+
+
+@pytest.mark.slow
+def test_a_run_and_evaluate_on_such_a_folder_end_and_count_what_was_left_out(own_folder, tmp_path, monkeypatch):
+    """Two steps through run_irmas.py, and `evaluate` with the result: both say how many clips were damaged."""
+    root, bad = own_folder
+    monkeypatch.chdir(tmp_path)
+    fields = {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "window_seconds": 1.0, "weight_averaging": "none"}
+    recipe = write_recipe(tmp_path, data_dir=str(root), disable_tqdm=True, **fields)
+    run_irmas.main([str(recipe), "--output_dir", "run"])
+    run_irmas.main(["evaluate", "run", "--data_dir", str(root), "--output_dir", "measured"])
+    for folder in ("run", "measured"):
+        results = json.loads((tmp_path / folder / "results.json").read_text())
+        damaged = results["dataset"]["damaged"]
+        assert any(line.startswith("train/piano/nan_float.wav (") for line in damaged)
+        assert any(line.startswith("test/piano/text.wav (") for line in damaged)
+        assert results["dataset"]["clips"]["test"] == 6 + sum(
+            kind.is_sound and "/test/" in str(kind.path) for kind in bad
+        )
+        assert 0 <= results["test"]["lrap"] <= 1
+
+
+AS_NOBODY = """
+import os, sys
+sys.path.insert(0, {root!r})
+from irmas_dataset.audio import decode
+from irmas_dataset.builder import read_facts
+from irmas_dataset.files import Clip
+from models.instrument_recognition import read_blocks
+os.setgroups([]); os.setgid(65534); os.setuid(65534)  # after the imports, which nobody need not be allowed
+print(read_facts(Clip({path!r}, "secret.wav", "train", ("piano",), None, None))["problem"])
+for read in (decode, lambda path: list(read_blocks(path)[1])):
+    try:
+        read({path!r})
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become nobody")
+def test_a_file_that_may_not_be_read_is_named(tmp_path):
+    """As the user nobody, since permissions do not stop root."""
+    folder = Path("/tmp") / f"irmas-nobody-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    try:
+        path = folder / "secret.wav"
+        path.write_bytes(encoded(tone()))
+        path.chmod(0)
+        code = AS_NOBODY.format(root=str(ROOT), path=str(path))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
+        lines = done.stdout.splitlines()
+        assert len(lines) == 3 and "ermission" in lines[0], done.stdout + done.stderr
+        assert lines[1].startswith("UserError") and "secret.wav" in lines[1]
+        assert lines[2].startswith(("ValueError", "PermissionError")) and "secret.wav" in lines[2]
+    finally:
+        (folder / "secret.wav").unlink(missing_ok=True)
+        folder.rmdir()
