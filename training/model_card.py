@@ -2,11 +2,14 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from irmas_dataset.labels import GENRES, INSTRUMENT_CODES, readable_name
+from training.example import EXAMPLE, EXAMPLE_INSTRUMENTS
 from training.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
 from training.report import headline_regime, read_results, single_threshold
 
@@ -38,6 +41,7 @@ FIGURE_CAPTIONS = {
     "confusions": "Which instrument is answered in place of a missed one",
     "training_curves": "Loss, validation figures and learning rate over the epochs",
 }
+CITATION = Path(__file__).parents[1] / "CITATION.cff"
 FEW_SONGS = 20  # below this the resampling of songs itself is coarse
 
 
@@ -66,7 +70,12 @@ def write_model_card(run_dir: Path, *, repo_id: str | None = None) -> Path:
         citation_section(results),
     ]
     text = "\n\n".join(section for section in sections if section)
-    card = ModelCard(f"---\n{metadata(results, name, licence).to_yaml()}\n---\n\n{text}\n")
+    data = metadata(results, name, licence)
+    if (run_dir / EXAMPLE).is_file():
+        data["widget"] = [
+            {"src": EXAMPLE, "example_title": f"{listed(EXAMPLE_INSTRUMENTS).capitalize()} (synthesised)"}
+        ]
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")
     unfinished = run_dir / "README.md.tmp"  # the card says that the run is finished: it comes whole or not at all
     card.save(unfinished)
     return unfinished.replace(run_dir / "README.md")
@@ -154,11 +163,17 @@ def notice(results: dict) -> str:
 
 def introduction(results: dict) -> str:
     """Say in a sentence what the model does."""
-    names = [readable_name(code) for code in results["dataset"]["classes"]]
-    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    classes = results["dataset"]["classes"]
     return (
-        f"This model says which of {len(names)} instruments are heard in a piece of music, several at once: {listed}."
+        f"This model says which of {len(classes)} instruments are heard in a piece of music, several at once: "
+        f"{listed(classes)}."
     )
+
+
+def listed(codes: Sequence[str]) -> str:
+    """Return "cello, clarinet and flute"."""
+    names = [readable_name(code) for code in codes]
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def protocol_sentence(results: dict) -> str:
@@ -337,7 +352,10 @@ def failures(results: dict) -> list[str]:
         sentences.append(
             f"More often wrong than right when named: {listing(low_precision, measured, 'precision')} (precision)."
         )
-    if few_songs:
+    if few_songs and len(few_songs) == len(measured) > 3:
+        fewest, most = measured[few_songs[0]]["songs"], measured[few_songs[-1]]["songs"]
+        sentences.append(f"Only {fewest} to {most} test songs stand behind each instrument: all figures are uncertain.")
+    elif few_songs:
         songs = ", ".join(f"{readable_name(code)} ({measured[code]['songs']})" for code in few_songs)
         sentences.append(f"Few test songs stand behind {songs}: their figures, and so macro-F1, are uncertain.")
     if absent:
@@ -385,7 +403,11 @@ def compute_line(training: dict) -> str:
         parts.append(f"{training['peak_memory_bytes'] / 2**30:.1f} GiB of memory at most")
     if training.get("parameters"):
         parts.append(f"{training['parameters']:,} parameters")
-    return "Compute: " + ", ".join(parts) + "."
+    hours = training.get("seconds", 0) * training.get("processes", 1) / 3600
+    carbon = (
+        f" That is {hours:.2g} device-hours; energy and carbon were not measured." if training.get("epochs") else ""
+    )
+    return "Compute: " + ", ".join(parts) + "." + carbon
 
 
 def licence_section(results: dict, licence: str) -> str:
@@ -403,22 +425,32 @@ def licence_section(results: dict, licence: str) -> str:
 
 
 def citation_section(results: dict) -> str:
-    """Return BibTeX of the data set, where it was used, and of this project."""
-    irmas = """@inproceedings{bosch2012comparison,
-  title = {A Comparison of Sound Segregation Techniques for Predominant Instrument Recognition in Musical Audio Signals},
-  author = {Bosch, Juan J. and Janer, Jordi and Fuhrmann, Ferdinand and Herrera, Perfecto},
-  booktitle = {Proceedings of the 13th International Society for Music Information Retrieval Conference (ISMIR)},
-  pages = {559--564},
-  year = {2012}
-}
+    """Return BibTeX of this project, from CITATION.cff, and of the data set where it was used."""
+    citation = yaml.safe_load(CITATION.read_text(encoding="utf-8"))
+    version = citation["version"] + (f", commit {results['commit']}" if results.get("commit") else "")
+    entries = [bibtex("software", "irmas_recipe", citation | {"version": version})]
+    if kind_of_data(results) in ("irmas", "part"):
+        entries.append(bibtex("inproceedings", "bosch2012comparison", citation["references"][0]))
+    return "## How to cite\n\n```bibtex\n" + "\n\n".join(entries) + "\n```"
 
-"""
-    version = f",\n  version = {{{results['commit']}}}" if results.get("commit") else ""
-    project = f"""@software{{irmas_recipe,
-  title = {{irmas-recipe: fine-tune, measure honestly and share instrument recognisers on IRMAS}}{version}
-}}"""
-    entries = (irmas if kind_of_data(results) in ("irmas", "part") else "") + project
-    return f"## How to cite\n\n```bibtex\n{entries}\n```"
+
+def bibtex(kind: str, key: str, entry: dict) -> str:
+    """Return an entry of CITATION.cff as BibTeX."""
+    authors = [
+        author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in entry["authors"]
+    ]
+    fields = {
+        "title": entry["title"],
+        "author": " and ".join(f"{{{name}}}" if "," not in name else name for name in authors),
+        "booktitle": entry.get("collection-title"),
+        "pages": f"{entry['start']}--{entry['end']}" if "start" in entry else None,
+        "year": entry.get("year") or entry["date-released"].year,
+        "version": entry.get("version"),
+        "url": entry.get("repository-code") or entry.get("url"),
+        "doi": entry.get("doi"),
+    }
+    lines = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
+    return f"@{kind}{{{key},\n" + ",\n".join(lines) + "\n}"
 
 
 def with_interval(figures: dict, name: str) -> str:

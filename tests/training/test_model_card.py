@@ -2,14 +2,18 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+import soundfile
+import yaml
 from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from tests.training.example_run import make_run
+from training.example import write_example
 from training.model_card import write_model_card
 from training.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
 from training.report import draw_figures, read_results
@@ -237,3 +241,33 @@ def test_an_instrument_that_was_not_measured_is_not_given_a_figure(tmp_path):
 def test_a_folder_without_results_is_named(tmp_path):
     with pytest.raises(UserError, match=re.escape("results.json is missing")):
         write_model_card(tmp_path)
+
+
+def test_an_example_that_may_be_given_away_is_offered_on_the_hub(tmp_path):
+    run_dir = make_run(tmp_path / "run", num_clips=60, resamples=10)
+    write_example(run_dir, INSTRUMENT_NAMES)
+    data = metadata_load(write_model_card(run_dir))
+    [example] = data["widget"]
+    assert soundfile.info(run_dir / example["src"]).duration == 6 and "synthesised" in example["example_title"]
+    assert (run_dir / example["src"]).stat().st_size < 200_000
+    write_example(tmp_path, ["kora", "oud"])
+    assert not (tmp_path / "example.flac").exists()
+    assert "widget" not in metadata_load(write_model_card(make_run(tmp_path / "other", num_clips=60, resamples=10)))
+
+
+def test_the_citation_is_that_of_the_project(tmp_path):
+    citation = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text())
+    card = card_of(tmp_path / "irmas")
+    assert citation["title"] in card and f"version = {{{citation['version']}, commit 0123" in card
+    assert "author = {Bosch, Juan J. and Janer, Jordi and Fuhrmann, Ferdinand and Herrera, Perfecto}" in card
+    assert "pages = {559--564}" in card and "bosch" not in card_of(tmp_path / "own", dataset={"name": "own folder x"})
+
+
+def test_the_compute_line_gives_device_hours_and_claims_no_carbon(tmp_path):
+    assert "That is 0.51 device-hours; energy and carbon were not measured." in card_of(tmp_path / "run")
+
+
+def test_a_test_set_of_few_songs_is_said_in_one_sentence(tmp_path):
+    card = card_of(tmp_path / "few", num_songs=12)
+    assert re.search(r"Only \d+ to \d+ test songs stand behind each instrument", card)
+    assert "Few test songs stand behind" not in card
