@@ -25,6 +25,7 @@ from training import evaluation, run_folder
 from training.arguments import Recipe
 from training.augmentation import Augmentation, cpu_transform
 from training.clips import TrainingClips, collate, multi_hot
+from training.example import write_example
 from training.model import device_features, load_model
 from training.model_card import write_model_card
 from training.report import draw_figures, results_table
@@ -254,6 +255,7 @@ def report(recipe: Recipe, trainer: InstrumentTrainer, results: dict) -> None:
         return
     run_dir = Path(recipe.training.output_dir)
     draw_figures(run_dir)
+    write_example(run_dir, results["dataset"]["classes"])
     write_model_card(run_dir, repo_id=recipe.training.hub_model_id)
     log_results(trainer, run_dir, results)
     print(
