@@ -10,7 +10,7 @@ from transformers.utils import logging
 import models  # noqa: F401  registers this repository's architectures, so that its own runs need no remote code
 from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
-from models.instrument_recognition import InstrumentRecognitionPipeline
+from models.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 
 
 def load_recogniser(
@@ -37,13 +37,23 @@ def load_recogniser(
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         extractor = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=trust_remote_code)
         network, report = AutoModelForAudioClassification.from_pretrained(
-            model, config=config, trust_remote_code=trust_remote_code, output_loading_info=True
+            model,
+            config=config,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     except Exception as error:  # whatever a foreign folder or the Hub can raise
         raise UserError(why_it_cannot_be_loaded(model, error)) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])[0]
         raise UserError(f"{model} is no trained classifier: it holds no weights for {missing}; give a run's folder.")
+    if unfit := sorted(map(str, report["mismatched_keys"] | report["unexpected_keys"])):
+        raise UserError(f"{model} holds weights that do not fit its config.json ({unfit[0]}); give a run's folder.")
+    try:
+        check_protocol(config)
+    except ValueError as error:
+        raise UserError(f"{model}/config.json cannot be used: {error}") from error
     separation = getattr(config, "separation", "none")
     try:
         return InstrumentRecognitionPipeline(
@@ -55,7 +65,7 @@ def load_recogniser(
             **options,
         )
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"{model}: {error}") from error
 
 
 def check_model_name(model: str) -> None:

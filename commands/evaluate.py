@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from commands._recogniser import check_model_name
 from irmas_dataset.errors import UserError
+from models.instrument_recognition import check_protocol
 from training import evaluation, run
 from training.arguments import Recipe, parse_recipe
 from training.report import draw_figures, results_table
@@ -80,10 +81,14 @@ def evaluate(recipe: Recipe, is_own_test_set: bool) -> tuple[dict, Dataset, np.n
     data = run.load_data(recipe)
     model, extractor = run.build_model(recipe, data)
     thresholds = getattr(model.config, "thresholds", None)
-    if not thresholds or len(thresholds) != model.config.num_labels:
+    if not thresholds:
         raise UserError(
             f"{recipe.model.model_name_or_path} holds no thresholds for its classes: train it by a recipe first."
         )
+    try:
+        check_protocol(model.config)
+    except ValueError as error:
+        raise UserError(f"{recipe.model.model_name_or_path}/config.json cannot be used: {error}") from error
     for name in ("window_seconds", "hop_seconds", "aggregation"):
         setattr(recipe.data, name, getattr(model.config, name))
     recipe.data.separation = getattr(model.config, "separation", "none")

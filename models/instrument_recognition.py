@@ -112,6 +112,10 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             raise ValueError(f"{TASK} needs the model's feature extractor; pass `feature_extractor`.")
         if config.problem_type == "single_label_classification":
             raise ValueError(f"{TASK} needs a multi-label model, but this one was trained to choose a single label.")
+        check_protocol(config)
+        for name, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise ValueError(f"The model holds weights that are no numbers, in {name}; take another one.")
         self.separate = separate or separation_of(getattr(config, "separation", None))
         self.labels = [config.id2label[index] for index in range(config.num_labels)]
 
@@ -350,6 +354,25 @@ def separate_blocks(blocks: Iterable[np.ndarray], rate: int, separate: Callable)
             buffer = buffer[length:]
     if len(buffer):
         yield separate(buffer, rate)
+
+
+def check_protocol(config: Any) -> None:
+    """Raise ValueError where what a run stored in its configuration, beside the weights, cannot be."""
+    thresholds = getattr(config, "thresholds", None)
+    if thresholds is not None and not (
+        isinstance(thresholds, (list, tuple))
+        and len(thresholds) == config.num_labels
+        and all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in thresholds)
+    ):
+        raise ValueError(f"`thresholds` must hold a number from 0 to 1 for each of its {config.num_labels} labels.")
+    window, hop = (getattr(config, name, None) for name in ("window_seconds", "hop_seconds"))
+    for name, value in (("window_seconds", window), ("hop_seconds", hop)):
+        if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+            raise ValueError(f"`{name}` must be a positive number, not {value!r}.")
+    if hop and hop > (window or 10.0):
+        raise ValueError(f"`hop_seconds` is {hop}, longer than the window of {window or 10.0} s.")
+    if (aggregation := getattr(config, "aggregation", None)) not in (None, *AGGREGATIONS):
+        raise ValueError(f"`aggregation` {aggregation!r} is not one of {', '.join(AGGREGATIONS)}.")
 
 
 def longest_window_seconds(feature_extractor: Any) -> float:

@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -124,9 +123,13 @@ def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
             setattr(extractor, field, value)
         set_regularization(config, arguments)
         model, report = AutoModelForAudioClassification.from_pretrained(
-            name, config=config, output_loading_info=True, dtype=torch.float32, **options
+            name, config=config, output_loading_info=True, dtype=torch.float32, ignore_mismatched_sizes=True, **options
         )
+    except UserError:
+        raise
     except OSError as error:
+        if Path(name).exists():
+            raise UserError(damaged_checkpoint(name, error)) from error
         if looks_local(name):
             raise UserError(missing_folder(name)) from error
         raise UserError(
@@ -134,13 +137,27 @@ def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
             f"({first_sentence(error)}): connect, fetch it elsewhere with `hf download {name}`, or name a folder with "
             "--model_name_or_path."
         ) from error
-    except (ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"The checkpoint {name} could not be loaded: {first_sentence(error)}") from error
+    except Exception as error:  # whatever transformers makes of a damaged or foreign folder
+        raise UserError(damaged_checkpoint(name, error)) from error
     wrong = {kind: sorted(map(str, report[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
     if any(wrong.values()):
         found = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
         raise UserError(f"The checkpoint {name} does not fit its configuration ({found}): fetch it again.")
+    tensors = model.state_dict().items()
+    broken = [key for key, tensor in tensors if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise UserError(f"The checkpoint {name} holds weights that are no numbers ({broken[0]}): name another one.")
     return model, extractor
+
+
+def damaged_checkpoint(name: str, error: Exception) -> str:
+    """Return the sentence about a checkpoint that is there and cannot be loaded."""
+    if "trust_remote_code" in str(error):
+        return f"The checkpoint {name} comes with its own code: read it, and then add --trust_remote_code to run it."
+    return (
+        f"The checkpoint {name} could not be loaded ({first_sentence(error)}): fetch it again, or name another with "
+        "--model_name_or_path."
+    )
 
 
 def looks_local(name: str) -> bool:
