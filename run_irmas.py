@@ -21,10 +21,10 @@ def main(arguments: list[str]) -> None:
         importlib.import_module(f"commands.{arguments[0]}").main(arguments[1:])
         return
     from training import run
-    from training.arguments import parse_recipe, system_of
+    from training.arguments import SYSTEMS, parse_recipe, system_of
 
     if system := system_of(arguments):
-        importlib.import_module(f"baselines.{system}").main(arguments)
+        importlib.import_module(SYSTEMS[system]).main(arguments)
         return
     recipe = parse_recipe(arguments)
     checkpoint = run.begin(recipe)

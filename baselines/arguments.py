@@ -79,28 +79,31 @@ def parse_classical_recipe(arguments: list[str]) -> ClassicalRecipe:
     Raises:
         UserError: a missing recipe, an unknown key, a wrong value, or a contradiction.
     """
+    parts = (ClassicalArguments, DataArguments)
+    recipe = ClassicalRecipe(*parse_parts(arguments, parts, "Train, evaluate and report a classical system."))
+    recipe.classical.grid = from_json("grid", recipe.classical.grid)
+    check(recipe)
+    return recipe
+
+
+def parse_parts(arguments: list[str], parts: tuple[type, ...], description: str) -> list:
+    """Return the dataclasses `parts` filled by `RECIPE.yaml [--field value ...]`; one of them has `output_dir`.
+
+    Raises:
+        UserError: a missing recipe, an unknown key, or a wrong value.
+    """
     if not arguments or arguments[0].startswith("--"):
         raise UserError("Name a recipe first, for example recipes/classical/sarwar.yaml.")
     path, given = Path(arguments[0]), arguments[1:]
-    parser = RecipeParser(
-        (ClassicalArguments, DataArguments), prog="run_irmas.py RECIPE.yaml",
-        description="Train, evaluate and report a classical system.", allow_abbrev=False,
-    )  # fmt: skip
+    parser = RecipeParser(parts, prog="run_irmas.py RECIPE.yaml", description=description, allow_abbrev=False)
     known = {action.dest: action for action in parser._actions}
     for item in given:
         name = item[2:].split("=")[0].replace("-", "_").removeprefix("no_") if item.startswith("--") else None
         if name is not None and name not in known:
-            raise UserError(f"--{name} is no field of a classical recipe{nearest(name, known)}")
+            raise UserError(f"--{name} is no field of a recipe with `system: {parts[0].system}`{nearest(name, known)}")
     default_output = ["--output_dir", str(Path("runs", run_name(path)))]
     namespace = vars(parser.parse_args([*default_output, *recipe_as_arguments(path, known), *given]))
-    parts = [
-        part(**{item.name: namespace[item.name] for item in dataclasses.fields(part)})
-        for part in (ClassicalArguments, DataArguments)
-    ]
-    recipe = ClassicalRecipe(*parts)
-    recipe.classical.grid = from_json("grid", recipe.classical.grid)
-    check(recipe)
-    return recipe
+    return [part(**{item.name: namespace[item.name] for item in dataclasses.fields(part)}) for part in parts]
 
 
 def check(recipe: ClassicalRecipe) -> None:

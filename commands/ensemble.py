@@ -2,10 +2,13 @@
 
 import argparse
 import logging
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from baselines.arguments import parse_parts
 from baselines.system_run import finish, measure, provenance
 from commands._fusion import FITTED, METHODS, Fusion, fuse
 from commands._run_results import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
@@ -27,6 +30,37 @@ METHODS_IN_WORDS = {
 
 def main(argv: list[str]) -> None:
     """Fuse runs into a new run folder: results.json, predictions, figures and a card."""
+    runs, output_dir, method = parse(argv)
+    check(runs, output_dir)
+
+    runs = read_runs(runs)
+    validation = read_validation(runs, method)
+    fusion = fuse(
+        method,
+        np.stack([run.test.scores for run in runs]),
+        None if validation is None else np.stack([of_run.scores for of_run in validation]),
+        None if validation is None else validation[0].labels,
+        np.stack([run.thresholds for run in runs]),
+    )
+    results = write_run(output_dir, runs, validation, fusion, method)
+    print(f"{results_table(results)}\n\nThe run folder is {output_dir}: `compare` reads it as any other.")
+
+
+@dataclass
+class EnsembleRecipe:
+    """The runs to fuse; `system: ensemble` is what tells such a recipe from a network's."""
+
+    system: Literal["ensemble"] = field(default="ensemble", metadata={"help": "Scores of finished runs, fused."})
+    runs: list[str] = field(default_factory=list, metadata={"help": "Run folders."})
+    method: Literal[METHODS] = field(default="mean", metadata={"help": "How scores are fused."})
+    output_dir: str | None = field(default=None, metadata={"help": "The run folder to write. Default: runs/<recipe>."})
+
+
+def parse(argv: list[str]) -> tuple[list[Path], Path, str]:
+    """Return the run folders, the output folder and the method, of a command line or of a recipe that lists them."""
+    if argv and argv[0].endswith(".yaml"):
+        (recipe,) = parse_parts(argv, (EnsembleRecipe,), "Fuse finished runs.")
+        return [Path(run) for run in recipe.runs], Path(recipe.output_dir), recipe.method
     parser = argparse.ArgumentParser(
         prog="run_irmas.py ensemble",
         description="Fuse finished runs of one data set from their scores. Weights, stacking and the tuned thresholds "
@@ -36,19 +70,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--output_dir", metavar="DIR", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--method", choices=METHODS, default="mean", help="how scores are fused (default: mean)")
     arguments = parser.parse_intermixed_args(argv)
-    check(arguments.runs, arguments.output_dir)
-
-    runs = read_runs(arguments.runs)
-    validation = read_validation(runs, arguments.method)
-    fusion = fuse(
-        arguments.method,
-        np.stack([run.test.scores for run in runs]),
-        None if validation is None else np.stack([of_run.scores for of_run in validation]),
-        None if validation is None else validation[0].labels,
-        np.stack([run.thresholds for run in runs]),
-    )
-    results = write_run(arguments.output_dir, runs, validation, fusion, arguments.method)
-    print(f"{results_table(results)}\n\nThe run folder is {arguments.output_dir}: `compare` reads it as any other.")
+    return arguments.runs, arguments.output_dir, arguments.method
 
 
 def check(folders: list[Path], output_dir: Path) -> None:

@@ -1,17 +1,19 @@
 """Every recipe is found, is a recipe, and trains two steps."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, SwinConfig, SwinModel
 
 from models.audioset import audioset_labels
 from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
 from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
 from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from tests.irmas_dataset.test_extra import write_tones
 from training import run
 from training.arguments import parse_recipe
 
@@ -78,6 +80,13 @@ def test_a_recipe_trains_two_steps(name, workplace):
         "torch_compile": False, "bf16": False, "disable_tqdm": True, "overwrite_output_dir": True,
     }  # fmt: skip
     values = yaml.safe_load((ROOT / name).read_text())
+    if "extra_train_dir" in values:
+        options["extra_train_dir"] = write_tones(workplace / "made", "train", {"cel": [300, 310, 320]})
+    if "backbone_name_or_path" in values:
+        small = {"embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2], "image_size": 56}
+        SwinModel(SwinConfig(**small)).save_pretrained(workplace / "swin")
+        options |= {"backbone_name_or_path": workplace / "swin"}
+        options["model_config"] = json.dumps(values["model_config"] | {"swin": small})
     if "model_name_or_path" in values:
         architecture = name.split("/")[1]
         options["model_name_or_path"] = narrow_checkpoint(architecture, workplace / architecture)

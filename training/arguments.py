@@ -37,11 +37,18 @@ class ModelArguments:
             "(AudioSet's 527 classes name all eleven). random: a fresh head."
         },
     )
-    freeze: Literal["none", "backbone", "batch_norm"] = field(
+    backbone_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "crnn with network swin: an ImageNet checkpoint of Swin to start from, a Hub id or a folder."
+        },
+    )
+    freeze: Literal["none", "backbone", "batch_norm", "known_labels"] = field(
         default="none",
         metadata={
             "help": "backbone: only the last linear layer is trained (a linear probe). batch_norm: everything but batch "
-            "normalisation is trained, which keeps the checkpoint's statistics (small, uneven data would spoil them)."
+            "normalisation is trained, which keeps the checkpoint's statistics (small, uneven data would spoil them). "
+            "known_labels (mfcc): the data's new classes get sub-networks of their own, and only these are trained."
         },
     )
     patchout_time: int = field(default=0, metadata={"help": "Random patch columns (time) dropped in training."})
@@ -300,8 +307,12 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     return recipe
 
 
-SYSTEMS = ("classical",)
-"""Modules of baselines/ that a recipe can name as its `system`; they parse the recipe by fields of their own."""
+SYSTEMS = {
+    "classical": "baselines.classical",
+    "wavegan": "baselines.wavegan",
+    "ensemble": "commands.ensemble",
+}
+"""What a recipe can name as its `system` -> the module whose `main` reads the recipe by fields of its own."""
 
 
 def system_of(arguments: list[str]) -> str | None:
@@ -409,6 +420,12 @@ def check(recipe: Recipe) -> None:
         raise UserError(f"--layer_decay must lie above 0 and at most at 1, not {training.layer_decay}.")
     if training.weight_averaging != "none" and training.fsdp:
         raise UserError("--weight_averaging ema keeps a whole copy of the weights and cannot run under FSDP: use none.")
+    if model.freeze == "known_labels" and model.model_name_or_path is None:
+        raise UserError("--freeze known_labels adds classes to a trained model: name its run in --model_name_or_path.")
+    if model.backbone_name_or_path and model.model_name_or_path:
+        raise UserError(
+            "--backbone_name_or_path starts a new model, --model_name_or_path a trained one: name one of them."
+        )
     if model.model_config and not isinstance(model.model_config, dict):
         raise UserError("--model_config must be a mapping, such as {hidden_size: 192}.")
 

@@ -17,6 +17,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import AUDIOSET_LABELS, readable_name
 from models import ARCHITECTURES
+from models.mfcc import with_labels
 from training import ast
 from training.arguments import ModelArguments
 
@@ -57,6 +58,8 @@ def load_model(
     else:
         model, extractor = from_scratch(arguments, labels, window_seconds)
     fit_window(model, extractor, window_seconds)
+    if arguments.freeze == "known_labels":
+        model = add_sub_networks(model, labels)
     start_head(model, labels, arguments.head_initialization)
     apply_patchout(model, arguments)
     if model.config.model_type == AST_TYPE:
@@ -92,9 +95,34 @@ def from_scratch(
         model = model_class(config)
         if arguments.architecture == "ast":
             ast.initialize_tokens(model)
+        if arguments.backbone_name_or_path:
+            load_backbone(model, arguments.backbone_name_or_path)
         return model, extractor_class(**extractor_fields)
     except ValueError as error:
         raise UserError(f"--model_config is not possible for {arguments.architecture}: {error}") from error
+
+
+def load_backbone(model: PreTrainedModel, checkpoint: str) -> None:
+    """Start the part of a new model that has an ImageNet checkpoint (Swin) from it.
+
+    Raises:
+        UserError: the model has no such part, or the checkpoint is not there or does not fit.
+    """
+    if not hasattr(model, "load_swin"):
+        raise UserError(
+            f"--backbone_name_or_path: {model.config.model_type} has no part that starts from ImageNet; remove it, or set "
+            '--architecture crnn with --model_config \'{"network": "swin"}\'.'
+        )
+    try:
+        model.load_swin(checkpoint)
+    except OSError as error:
+        raise UserError(
+            f"--backbone_name_or_path {checkpoint} is neither a folder here nor in the Hub's local cache, and could not be "
+            f"fetched ({first_sentence(error)}): connect, fetch it elsewhere with `hf download {checkpoint}`, or remove it "
+            "to start from scratch."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"--backbone_name_or_path: {first_sentence(error)}.") from error
 
 
 def check_fields(fields: dict, known: object, flag: str) -> None:
@@ -117,6 +145,8 @@ def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
         check_fields(arguments.model_config or {}, config, "model_config")
         check_fields(arguments.feature_extractor_config or {}, extractor, "feature_extractor_config")
+        if hasattr(config, "trainable_labels"):
+            config.trainable_labels = None  # what that run froze; this one says for itself
         for field, value in (arguments.model_config or {}).items():
             setattr(config, field, value)
         for field, value in (arguments.feature_extractor_config or {}).items():
@@ -200,7 +230,7 @@ def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     if layer.out_features != model.config.num_labels:
         raise UserError(
             f"{model.config.model_type} has no single output layer, so its head can be neither replaced nor trained alone: "
-            "keep the checkpoint's classes, and set --freeze none."
+            "keep the checkpoint's classes and set --freeze none, or add classes with --freeze known_labels where it can."
         )
     return name, layer
 
@@ -232,6 +262,27 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: i for i, label in enumerate(labels)}
     model.num_labels = len(labels)
+
+
+def add_sub_networks(model: PreTrainedModel, labels: list[str]) -> PreTrainedModel:
+    """Return a model of sub-networks with a new one for each label that it lacks, in the labels' order, the old ones frozen.
+
+    Raises:
+        UserError: the model has no sub-networks, or the data has nothing new or lacks one of the model's classes.
+    """
+    if not hasattr(model, "subnetworks"):
+        raise UserError(
+            f"--freeze known_labels needs a sub-network a class, which {model.config.model_type} does not have: choose "
+            "an mfcc run, or --freeze backbone."
+        )
+    if lost := sorted(set(model.label_names) - set(labels)):
+        raise UserError(
+            f"--freeze known_labels keeps the checkpoint's classes, but the data has none of {', '.join(lost)}: add clips of "
+            "it, which a new class needs as counterexamples anyway."
+        )
+    if set(labels) == set(model.label_names):
+        raise UserError("--freeze known_labels has nothing to train: the checkpoint knows every class of the data.")
+    return with_labels(model, labels)
 
 
 def missing_labels(model: PreTrainedModel, labels: list[str]) -> list[str]:

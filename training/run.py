@@ -17,6 +17,7 @@ from irmas_dataset import describe, load_irmas
 from irmas_dataset import prepare as prepare_split
 from irmas_dataset.download import ensure_irmas
 from irmas_dataset.errors import UserError
+from irmas_dataset.extra import add_training_clips, count_of
 from irmas_dataset.separation import Separation
 from irmas_dataset.streaming import files_folder, load_streamed
 from irmas_dataset.synthetic import FORMAT_VERSION, synthesize
@@ -83,6 +84,8 @@ def load_data(recipe: Recipe) -> DatasetDict:
         else:
             ensure_irmas(folder)
         splits = load_irmas(folder, recording_pattern=data.recording_pattern, **options)
+    if data.extra_train_dir is not None:
+        splits = add_training_clips(splits, data.extra_train_dir)
     for split, most in (("train", data.max_train_clips), ("test", data.max_test_clips)):
         if most is not None and most < len(splits[split]):
             splits[split] = splits[split].shuffle(seed=data.split_seed).select(range(most))
@@ -113,7 +116,6 @@ def build_model(recipe: Recipe, data: DatasetDict) -> tuple[PreTrainedModel, Seq
 def prepare(recipe: Recipe, data: DatasetDict, sampling_rate: int) -> DatasetDict:
     """Decode, resample and, where asked for, separate every clip, once; what is cached already is only opened."""
     clip_seconds = max(recipe.data.window_seconds, EXCERPT_SECONDS)
-    separation = None if recipe.data.separation == "none" else Separation(recipe.data.separation)
     return DatasetDict(
         {
             name: split
@@ -123,11 +125,16 @@ def prepare(recipe: Recipe, data: DatasetDict, sampling_rate: int) -> DatasetDic
                 sampling_rate,
                 segment_seconds=None if name == "test" else clip_seconds,
                 num_proc=recipe.data.preparation_processes,
-                transform=separation,
+                transform=separation(recipe),
             )
             for name, split in data.items()
         }
     )
+
+
+def separation(recipe: Recipe) -> Separation | None:
+    """Return what finds the part of the music that the recipe hears; None where it hears all."""
+    return None if recipe.data.separation == "none" else Separation(recipe.data.separation)
 
 
 def build_trainer(
@@ -228,7 +235,11 @@ def describe_data(recipe: Recipe, data: DatasetDict, reported: list[int]) -> dic
     """Return the `dataset` part of results.json; of the test set, the rows whose figures are reported."""
     measured = copy.copy(data)  # with what it knows of damaged files
     measured["test"] = data["test"].select(reported)
-    return describe(measured) | {"synthetic": recipe.data.data_dir == "synthetic"}
+    description = describe(measured)
+    description["synthetic"] = recipe.data.data_dir == "synthetic"
+    if recipe.data.extra_train_dir is not None:
+        description["extra_train_clips"] = count_of(data["train"], recipe.data.extra_train_dir)
+    return description
 
 
 def remember_protocol(model: PreTrainedModel, data, thresholds) -> None:

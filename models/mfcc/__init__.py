@@ -2,9 +2,16 @@
 
 from .configuration_mfcc import MfccConfig
 from .feature_extraction_mfcc import MfccFeatureExtractor
-from .modeling_mfcc import MfccForAudioClassification, add_labels, resize_labels
+from .modeling_mfcc import MfccForAudioClassification, add_labels, resize_labels, with_labels
 
-__all__ = ["MfccConfig", "MfccFeatureExtractor", "MfccForAudioClassification", "add_labels", "resize_labels"]
+__all__ = [
+    "MfccConfig",
+    "MfccFeatureExtractor",
+    "MfccForAudioClassification",
+    "add_labels",
+    "resize_labels",
+    "with_labels",
+]
 
 CLASSES = (MfccConfig, MfccFeatureExtractor, MfccForAudioClassification)
 """What `models.register` makes known to the Auto classes."""

@@ -141,6 +141,11 @@ def add_labels(
     return _rebuild(model, [*model.label_names, *labels], labels, filters)
 
 
+def with_labels(model: MfccForAudioClassification, label_names: list[str]) -> MfccForAudioClassification:
+    """Return a model of `label_names` in this order: `model`'s sub-networks, frozen, and new ones where it has none."""
+    return _rebuild(model, label_names, [label for label in label_names if label not in model.label_names], None)
+
+
 def resize_labels(
     model: MfccForAudioClassification, labels: list[str], filters: list[int]
 ) -> MfccForAudioClassification:
@@ -160,9 +165,10 @@ def _rebuild(model, label_names, new_labels, filters):
     if filters is not None:
         config.label_filters = {**(config.label_filters or {}), **{label: list(filters) for label in new_labels}}
     if getattr(config, "thresholds", None):  # one a label; what is new has not been tuned yet
-        config.thresholds = [*config.thresholds, *[0.5] * (len(label_names) - len(config.thresholds))]
+        tuned = dict(zip(model.label_names, config.thresholds, strict=True))
+        config.thresholds = [tuned.get(label, 0.5) for label in label_names]
     rebuilt = MfccForAudioClassification(config).to(device=model.device, dtype=model.dtype)
     for label, old in zip(model.label_names, model.subnetworks, strict=True):
-        if label not in new_labels:
+        if label in label_names and label not in new_labels:
             rebuilt.subnetworks[label_names.index(label)].load_state_dict(old.state_dict())
     return rebuilt.train(model.training)

@@ -149,7 +149,7 @@ def test_a_networks_recipe_is_not_classical(tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--learning_rate", "1"], "--learning_rate is no field of a classical recipe"),
+        (["--learning_rate", "1"], "--learning_rate is no field of a recipe with `system: classical`"),
         (["--classifer", "svm"], "did you mean `classifier`"),
         (["--classifier", "perceptron"], "invalid choice"),
         (["--mix_probability", "2"], "between 0 and 1"),

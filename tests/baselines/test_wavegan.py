@@ -6,7 +6,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from baselines.wavegan import (
+from baselines.wavegan import WaveganTrainer, main
+from baselines.wavegan_networks import (
     Discriminator,
     Generator,
     channel_counts,
@@ -14,7 +15,6 @@ from baselines.wavegan import (
     gradient_penalty,
     shuffle_phase,
 )
-from baselines.wavegan_training import WaveganTrainer, main
 from irmas_dataset.errors import UserError
 
 
@@ -109,25 +109,57 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path):
     np.testing.assert_array_equal(straight.generate(3, seed=1), second.generate(3, seed=1))
 
 
-def test_from_files_to_generated_clips(tmp_path, capsys):
+@pytest.fixture
+def common(tmp_path) -> list[str]:
+    """Six small files of two classes, and the command line of a tiny WaveGAN on them."""
     for recording in range(6):
         path = tmp_path / "music" / "train" / f"class{recording % 2}" / f"{recording}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, 0.5 * np.sin(np.arange(6000) * (0.1 + 0.01 * recording)), 16_000)
-    common = ["--data_dir", str(tmp_path / "music"), "--output_dir", str(tmp_path / "out"), "--samples", "1024"]
-    common += ["--model_size", "4", "--batch_size", "2", "--save_steps", "1", "--generate", "3"]
+    (tmp_path / "tiny.yaml").write_text("system: wavegan\nsamples: 1024\nmodel_size: 4\nbatch_size: 2\nsave_steps: 1\n")
+    options = ["--data_dir", str(tmp_path / "music"), "--output_dir", str(tmp_path / "out"), "--generate", "3"]
+    return [str(tmp_path / "tiny.yaml"), *options]
+
+
+def test_from_files_to_generated_clips(tmp_path, common):
     main([*common, "--instrument", "class1", "--steps", "1"])
     main([*common, "--instrument", "class1", "--steps", "2"])
-    samples = tmp_path / "out" / "samples"
+    samples = tmp_path / "out" / "class1" / "samples"
     assert {path.name for path in samples.iterdir()} == {f"step-00000{n}.{x}" for n in (1, 2) for x in ("wav", "png")}
     with Image.open(samples / "step-000002.png") as picture:
         assert picture.width > 1000
     generated = sorted((tmp_path / "out" / "train" / "class1").glob("*.wav"))
     assert len(generated) == 3
     assert soundfile.info(generated[0]).frames == 1024
-    with pytest.raises(UserError, match="networks of another size"):
-        main([*common[:-6], "--model_size", "8", "--batch_size", "2", "--instrument", "class1", "--steps", "3"])
+    with pytest.raises(UserError, match="a training with model_size 4"):
+        main([*common, "--model_size", "8", "--instrument", "class1", "--steps", "3"])
     with pytest.raises(UserError, match="--instrument harp is no class"):
         main([*common, "--instrument", "harp"])
     with pytest.raises(UserError, match=r"--samples: .* not 1000"):
         main([*common, "--instrument", "class1", "--samples", "1000"])
+
+
+def test_a_killed_training_goes_on_to_the_same_weights_and_clips(tmp_path, common, monkeypatch):
+    options = [*common, "--instrument", "class0", "--steps", "5", "--save_steps", "2"]
+    main([*options, "--output_dir", str(tmp_path / "unbroken")])
+    take_step = WaveganTrainer.train_step
+
+    def until_killed(trainer):
+        if trainer.step == 3:  # after the checkpoint of step 2
+            raise KeyboardInterrupt
+        return take_step(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(WaveganTrainer, "train_step", until_killed)
+        main([*options, "--output_dir", str(tmp_path / "killed")])
+    main([*options, "--output_dir", str(tmp_path / "killed")])
+    unbroken, killed = (torch.load(tmp_path / name / "class0/checkpoint.pt") for name in ("unbroken", "killed"))
+    assert killed["step"] == 5
+    for network in ("generator", "discriminator"):
+        for name, weight in unbroken[network].items():
+            assert torch.equal(weight, killed[network][name]), name
+    for file in sorted((tmp_path / "unbroken/train/class0").iterdir()):
+        assert file.read_bytes() == (tmp_path / "killed/train/class0" / file.name).read_bytes()
+    for name in ("step-000002.wav", "step-000004.wav", "step-000005.wav"):
+        paths = [tmp_path / run / "class0/samples" / name for run in ("unbroken", "killed")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn.metrics import average_precision_score, log_loss
 
+import run_irmas
 from commands import ensemble
 from commands._comparison import compare_runs
 from commands._fusion import METHODS, fit_weights, fuse, logits, votes
@@ -211,3 +213,16 @@ def test_user_errors_are_one_sentence(runs, tmp_path):
     with pytest.raises(UserError, match="validated on different mixtures"):
         ensemble.main([str(runs[0]), str(other), *out])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_lists_the_runs(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    listed = yaml.safe_dump({"system": "ensemble", "runs": [str(run) for run in runs], "method": "voting"})
+    Path("fusion.yaml").write_text(listed)
+    run_irmas.main(["fusion.yaml"])
+    run_irmas.main(["fusion.yaml", "--method", "mean", "--output_dir", "mean"])
+    ensemble.main([*map(str, runs), "--output_dir", "verb", "--method", "mean"])
+    assert read_results(Path("runs/fusion"))["recipe"]["method"] == "voting"
+    assert read_results(Path("mean"))["test"] == read_results(Path("verb"))["test"]
+    with pytest.raises(UserError, match="at least two runs"):
+        run_irmas.main(["fusion.yaml", "--runs", str(runs[0])])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import ASTForAudioClassification
+from transformers import ASTForAudioClassification, SwinConfig, SwinModel
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
@@ -111,3 +111,23 @@ def test_from_scratch_an_unknown_field_is_refused():
         load_model(arguments(model_config={"hiden_size": 8}), CLASSES, 3.0)
     with pytest.raises(UserError, match="--architecture"):
         load_model(arguments(architecture="no_such_folder"), CLASSES, 3.0)
+
+
+def test_swin_starts_from_an_imagenet_checkpoint(tmp_path):
+    small = {"embed_dim": 12, "depths": [1, 1], "num_heads": [1, 2], "image_size": 56}
+    torch.manual_seed(0)
+    released = SwinModel(SwinConfig(**small))
+    released.save_pretrained(tmp_path / "swin")
+    fields = {"network": "swin", "swin": small}
+    start = {"architecture": "crnn", "model_config": fields, "backbone_name_or_path": str(tmp_path / "swin")}
+    model, _ = load_model(arguments(**start), CLASSES, 1.0)
+    ours, theirs = model.network.swin.state_dict(), released.state_dict()
+    kernel = "embeddings.patch_embeddings.projection.weight"
+    torch.testing.assert_close(ours.pop(kernel), theirs.pop(kernel).sum(dim=1, keepdim=True))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    with pytest.raises(UserError, match="neither a folder here nor in the Hub's local cache"):
+        load_model(arguments(**start | {"backbone_name_or_path": "nobody/swin"}), CLASSES, 1.0)
+    with pytest.raises(UserError, match="other sizes"):
+        load_model(arguments(**start | {"model_config": {"network": "swin"}}), CLASSES, 1.0)
+    with pytest.raises(UserError, match="no part that starts from ImageNet"):
+        load_model(arguments(**start | {"architecture": "cnn", "model_config": None}), CLASSES, 1.0)

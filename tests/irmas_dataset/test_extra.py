@@ -1,0 +1,68 @@
+"""Clips of another folder join the training set and nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from irmas_dataset import load_irmas
+from irmas_dataset.errors import UserError
+from irmas_dataset.extra import add_training_clips, count_of
+
+
+def write_tones(folder: Path, split: str, pitches: dict[str, list[int]]) -> Path:
+    """Write a short tone for each pitch: <folder>/<split>/<class>/<pitch>.wav."""
+    for name, of_class in pitches.items():
+        for hertz in of_class:
+            path = folder / split / name / f"{hertz}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 0.3 * np.sin(2 * np.pi * hertz * np.arange(4000) / 8000), 8000)
+    return folder
+
+
+@pytest.fixture
+def splits(tmp_path):
+    folder = write_tones(tmp_path / "music", "train", {"harp": [200, 210, 220, 230], "horn": [300, 310, 320, 330]})
+    write_tones(folder, "test", {"harp": [250], "horn": [350]})
+    return load_irmas(folder, validation_fraction=0.25, cache_dir=tmp_path / "cache")
+
+
+def test_they_join_the_training_set_with_the_data_sets_classes(tmp_path, splits):
+    extra = write_tones(tmp_path / "made", "train", {"horn": [400, 410]})
+    write_tones(extra, "test", {"horn": [420]})
+    joined = add_training_clips(splits, extra)
+    assert {name: len(split) for name, split in joined.items()} == {"train": 8, "validation": 2, "test": 2}
+    assert joined["train"].features == splits["train"].features
+    last = joined["train"][7]
+    assert last["instruments"] == [splits["train"].features["instruments"].feature.str2int("horn")]
+    assert last["path"].startswith(str(tmp_path / "made")) and last["recording"] not in splits["train"]["recording"][:]
+    assert len(set(joined["train"]["recording"][:])) == 8
+    assert count_of(joined["train"], extra) == 2
+    assert add_training_clips(splits, extra)["train"]._fingerprint == joined["train"]._fingerprint, (
+        "or nothing is cached"
+    )
+
+
+def test_a_recording_of_the_same_name_is_another_one(tmp_path, splits):
+    name = Path(splits["train"]["path"][0])
+    extra = write_tones(tmp_path / "made", "train", {name.parent.name: [500]})
+    (extra / "train" / name.parent.name / "500.wav").rename(extra / "train" / name.parent.name / name.name)
+    joined = add_training_clips(splits, extra)["train"]
+    assert len(set(joined["recording"][:])) == len(joined)
+
+
+def test_a_clip_of_validation_or_test_is_left_out(tmp_path, splits, caplog):
+    held = Path(splits["validation"]["path"][0])
+    extra = write_tones(tmp_path / "made", "train", {"harp": [440]})
+    (extra / "train/harp/copy.wav").write_bytes(held.read_bytes())
+    joined = add_training_clips(splits, extra)
+    assert len(joined["train"]) == len(splits["train"]) + 1
+    assert "left out of training" in caplog.text
+
+
+def test_what_cannot_join_is_refused_in_a_sentence(tmp_path, splits):
+    with pytest.raises(UserError, match="no such folder"):
+        add_training_clips(splits, tmp_path / "absent")
+    with pytest.raises(UserError, match="has no class kazoo; it has harp, horn"):
+        add_training_clips(splits, write_tones(tmp_path / "other", "train", {"kazoo": [440]}))
