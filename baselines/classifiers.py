@@ -54,10 +54,17 @@ CLASSIFIERS: dict[str, tuple[Callable[[int], BaseEstimator], dict]] = {
         {"C": [1.0, 8.0, 64.0], "gamma": ["scale", 8e-4, 2.5e-4]},
     ),
     "gradient_boosting": (
+        # 31 bins of a column are plenty for some thousand rows, and seven times faster than the default 255.
         lambda seed: HistGradientBoostingClassifier(
-            max_iter=200, l2_regularization=1.0, max_features=0.3, early_stopping=False, random_state=seed, **BALANCED
+            max_iter=100,
+            max_bins=31,
+            l2_regularization=1.0,
+            max_features=0.3,
+            early_stopping=False,
+            random_state=seed,
+            **BALANCED,
         ),
-        {"learning_rate": [0.05, 0.1], "max_leaf_nodes": [8, 24]},
+        {"max_leaf_nodes": [8, 24]},
     ),
 }
 """Name -> (the classifier of one class from a seed, the values that are searched)."""

@@ -9,13 +9,16 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, SwinConfig, SwinModel
 
+from baselines.arguments import ClassicalArguments, parse_parts
+from baselines.wavegan import WaveganArguments
+from commands.ensemble import EnsembleRecipe
 from models.audioset import audioset_labels
 from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
 from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
 from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
 from tests.irmas_dataset.test_extra import write_tones
 from training import run
-from training.arguments import parse_recipe
+from training.arguments import DataArguments, parse_recipe, run_name, system_of
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(
@@ -60,6 +63,28 @@ def test_a_recipe_parses_against_the_real_fields(name):
     for key, value in values.items():
         part = next(p for p in (recipe.model, recipe.data, recipe.augmentation, recipe.training) if hasattr(p, key))
         assert getattr(part, key) == value, key
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - set(NETWORKS)))
+def test_a_recipe_of_no_network_parses_against_its_systems_fields(name):
+    values = yaml.safe_load((ROOT / name).read_text())
+    parts = {
+        "classical": (ClassicalArguments, DataArguments),
+        "wavegan": (WaveganArguments, DataArguments),
+        "ensemble": (EnsembleRecipe,),
+    }[values["system"]]
+    parsed = parse_parts([str(ROOT / name)], parts, "")
+    assert system_of([str(ROOT / name)]) == values["system"]
+    for key, value in values.items():
+        assert value in [getattr(part, key) for part in parsed if hasattr(part, key)], key
+
+
+def test_recipes_that_need_other_runs_name_those_of_other_recipes():
+    made = {f"runs/{run_name(ROOT / name)}" for name in RECIPES}
+    for name in RECIPES:
+        values = yaml.safe_load((ROOT / name).read_text())
+        needed = {*values.get("runs", []), values.get("extra_train_dir", next(iter(made)))}
+        assert needed <= made, name
 
 
 @pytest.fixture(scope="module")
