@@ -255,7 +255,7 @@ class RecipeParser(HfArgumentParser):
     """transformers' parser of dataclasses, whose errors are one sentence."""
 
     def error(self, message: str) -> None:
-        raise UserError(f"{message[0].upper()}{message[1:]} (`python run_irmas.py --help` lists every field).")
+        raise UserError(f"{message[0].upper()}{message[1:]} (`python run_irmas.py RECIPE.yaml --help` lists every field).")
 
 
 PARTS = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
@@ -352,7 +352,7 @@ def recipe_as_arguments(path: Path, known: dict) -> list[str]:
 def nearest(name: str, known: dict) -> str:
     """Return the end of the sentence about an unknown field: the nearest known one, if any is near."""
     matches = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{matches[0]}`?" if matches else "; `python run_irmas.py --help` lists them all."
+    return f"; did you mean `{matches[0]}`?" if matches else "; `python run_irmas.py RECIPE.yaml --help` lists them all."
 
 
 def run_name(recipe: Path) -> str:
