@@ -17,14 +17,16 @@ def main(argv: list[str]) -> None:
     )  # fmt: skip
     parser.add_argument("--no_label_errors", action="store_true", help="doubt no labels; then cleanlab is not needed")
     parser.add_argument(
-        "--validation_fraction", type=float, default=0.15, help="as in the recipe (default: %(default)s)"
+        "--validation_fraction", metavar="F", type=float, default=0.15, help="as in the recipe (default: %(default)s)"
     )
-    parser.add_argument("--split_seed", type=int, default=0, help="as in the recipe (default: %(default)s)")
+    parser.add_argument(
+        "--split_seed", metavar="S", type=int, default=0, help="as in the recipe (default: %(default)s)"
+    )
     parser.add_argument("--recording_pattern", metavar="REGEX", help="as in the recipe")
     parser.add_argument(
-        "--examples", type=int, default=24, help="clips to see and hear a section (default: %(default)s)"
+        "--examples", metavar="N", type=int, default=24, help="clips to see and hear a section (default: %(default)s)"
     )
-    parser.add_argument("--processes", type=int, help="processes that decode (default: one a core)")
+    parser.add_argument("--processes", metavar="N", type=int, help="processes that decode (default: one a core)")
     args = parser.parse_args(argv)
     if args.output_dir.exists() and not args.output_dir.is_dir():
         raise UserError(f"--output_dir {args.output_dir} is a file; name a folder for the report.")

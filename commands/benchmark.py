@@ -1,4 +1,4 @@
-"""`benchmark`: how fast this machine decodes, trains, evaluates and tags with a recipe, and beside transformers' own example."""
+"""`run_irmas.py benchmark RECIPE`: how fast this machine decodes, trains, evaluates and tags with a recipe, and beside transformers' own example."""
 
 import argparse
 import logging
@@ -53,15 +53,21 @@ def main(argv: list[str]) -> None:
 
 def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Return the benchmark's own arguments, and the rest, which belongs to the recipe."""
-    parser = argparse.ArgumentParser(prog="run_irmas.py benchmark", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py benchmark",
+        description="Measure how fast this machine decodes, trains, evaluates and tags with a recipe.",
+        allow_abbrev=False,
+    )
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe; any of its fields can follow as --field value")
     parser.add_argument("--against", choices=["stock"], help="also measure what transformers' own example does")
     parser.add_argument("--output", metavar="F", type=Path, help="write all figures here as JSON")
     parser.add_argument("--figure", metavar="F", type=Path, help="the picture (default: beside --output, or in runs/)")
     parser.add_argument("--processes", metavar="N", type=int, help="also train in 1 and in N processes")
-    parser.add_argument("--clips", type=int, default=66, help="clips of 3 s to measure with (default: 66)")
-    parser.add_argument("--long_clips", type=int, help="clips of 20 s (default: 8, or 1 for a slow model on a CPU)")
-    parser.add_argument("--repeats", type=int, default=3, help="repeats behind each median (default: 3)")
+    parser.add_argument("--clips", metavar="N", type=int, default=66, help="clips of 3 s to measure with (default: 66)")
+    parser.add_argument(
+        "--long_clips", metavar="N", type=int, help="clips of 20 s (default: 8, or 1 for a slow model on a CPU)"
+    )
+    parser.add_argument("--repeats", metavar="N", type=int, default=3, help="repeats behind each median (default: 3)")
     parser.add_argument("--random_weights", action="store_true", help="the checkpoint's shape without its weights")
     arguments, fields = parser.parse_known_args(argv)
     if arguments.clips < 33 or arguments.repeats < 1:

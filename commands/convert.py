@@ -1,4 +1,4 @@
-"""`convert`: turn the authors' weights into a model folder that the Auto classes load."""
+"""`run_irmas.py convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`: turn the authors' weights into a model folder that the Auto classes load."""
 
 import argparse
 import importlib
@@ -12,10 +12,13 @@ ARCHITECTURES = ("beats", "passt", "mobilenet")
 
 def main(argv: list[str]) -> None:
     """Run `convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`; raise UserError where the checkpoint is not the authors'."""
-    parser = argparse.ArgumentParser(prog="run_irmas.py convert", description=__doc__)
-    parser.add_argument("architecture", choices=ARCHITECTURES)
-    parser.add_argument("checkpoint", type=Path, help="the authors' file of weights")
-    parser.add_argument("output_dir", type=Path, help="folder to write the model to")
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py convert",
+        description="Turn the authors' weights into a model folder that recipes and `predict` take.",
+    )
+    parser.add_argument("architecture", metavar="ARCHITECTURE", choices=ARCHITECTURES, help=", ".join(ARCHITECTURES))
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="the authors' file of weights")
+    parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, help="folder to write the model to")
     arguments = parser.parse_args(argv)
     if arguments.output_dir.exists() and not arguments.output_dir.is_dir():
         raise UserError(f"{arguments.output_dir} is a file; name a folder for the converted model.")

@@ -69,10 +69,12 @@ The examples are synthesised. Model: {name}.
 
 
 def main(argv: list[str]) -> None:
-    """Open the page, or write the Space."""
-    parser = argparse.ArgumentParser(prog="run_irmas.py demo", description="A page that hears music: on this machine.")
+    """Open a page on this machine that says which instruments a piece of music holds, or write it as a Space."""
+    parser = argparse.ArgumentParser(prog="run_irmas.py demo", description=main.__doc__)
     parser.add_argument("model", metavar="MODEL", help="folder of a run, or id of a model on the Hub")
-    parser.add_argument("--port", type=int, default=7860, help="of the page's address (default: %(default)s)")
+    parser.add_argument(
+        "--port", metavar="N", type=int, default=7860, help="of the page's address (default: %(default)s)"
+    )
     parser.add_argument("--export_space", metavar="DIR", type=Path, help="write a Space into this new folder instead")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, mps (default: the first GPU, else the CPU)")
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code that a model on the Hub brings")

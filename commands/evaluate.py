@@ -1,4 +1,4 @@
-"""`evaluate`: measure a trained model on a data folder's test set, by the protocol stored with the model."""
+"""`run_irmas.py evaluate MODEL`: measure a trained model on a data folder's test set, by the protocol stored with the model."""
 
 import argparse
 import tempfile
@@ -19,11 +19,18 @@ from training.report import draw_figures, results_table
 
 def main(argv: list[str]) -> None:
     """Run `evaluate MODEL [--data_dir D]`: print the figures that the run itself had, and write them if asked to."""
-    parser = argparse.ArgumentParser(prog="run_irmas.py evaluate", description=__doc__)
-    parser.add_argument("model", help="a run folder or the id of a model of this project on the Hub")
-    parser.add_argument("--data_dir", help="IRMAS, `synthetic`, or a folder of one's own (default: the run's)")
-    parser.add_argument("--output_dir", type=Path, help="write results.json, predictions.parquet and figures here")
-    parser.add_argument("--batch_size", type=int, default=32, help="windows at a time (default: 32)")
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py evaluate",
+        description="Measure a model on a test set by the protocol stored with it: on its run's own, its figures again.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder of a run, or id of a model of this project on the Hub")
+    parser.add_argument(
+        "--data_dir", metavar="D", help="IRMAS, `synthetic`, or a folder of one's own (default: the run's)"
+    )
+    parser.add_argument(
+        "--output_dir", metavar="O", type=Path, help="write results.json, predictions.parquet and figures here"
+    )
+    parser.add_argument("--batch_size", metavar="N", type=int, default=32, help="windows at a time (default: 32)")
     parser.add_argument("--trust_remote_code", action="store_true", help="run model code that comes from the Hub")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch:

@@ -43,7 +43,10 @@ def main(argv: list[str]) -> None:
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     """Return the arguments; raises UserError where the output cannot be a folder."""
-    parser = argparse.ArgumentParser(prog="run_irmas.py onnx", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py onnx",
+        description="Write a model as one ONNX graph, from waveforms to logits, for machines without torch.",
+    )
     parser.add_argument("model", metavar="MODEL", help="folder of a run, or id of a model on the Hub")
     parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, help="folder to write the graph to")
     parser.add_argument("--int8", action="store_true", help="write a second graph with weights of 8 bits, for CPUs")

@@ -115,3 +115,13 @@ def test_the_code_is_in_the_house_style():
     for arguments in (["check", "."], ["format", "--check", "."]):
         done = subprocess.run([str(ruff), *arguments], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_help_lists_every_verb_in_a_line_of_words(capsys):
+    import run_irmas
+
+    run_irmas.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.split()[2] for line in lines if line.startswith("python")]
+    assert told[0] == "RECIPE.yaml" and told[1:] == run_irmas.verbs()
+    assert all(20 < len(line) < 120 for line in lines)
