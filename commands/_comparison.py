@@ -51,7 +51,8 @@ def compare_runs(folders: list[Path]) -> Comparison:
     first, dataset = runs[0], runs[0].results["dataset"]
     resamples = first.results["protocol"]["bootstrap_resamples"]
     rows = [run_row(run, first, resamples) for run in runs] + trivial_rows(first.results["trivial"])
-    if all(kind_of_data(run.results) == "irmas" for run in runs):
+    wholes = [run for run in runs if not run.is_of_half]
+    if wholes and all(kind_of_data(run.results) == "irmas" for run in wholes):
         rows += published_rows()
     test_set = (
         f"{dataset['name']}: {dataset['clips']['test']:,} test clips, {dataset['songs']:,} songs, "

@@ -20,6 +20,7 @@ from irmas_dataset.errors import UserError
 from irmas_metric.bootstrap import paired_song_bootstrap
 from irmas_metric.protocol import test_results
 from tests.training.example_run import make_run
+from training.evaluation import THRESHOLDS_FROM
 from training.report import read_predictions, read_results
 
 REPOSITORY = Path(compare.__file__).parents[1]
@@ -189,3 +190,53 @@ def test_files_are_written(runs, tmp_path, capsys):
     with Image.open(tmp_path / "out" / "comparison.png") as picture:
         assert picture.width > 1500
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def half_of(source: Path, folder: Path) -> Path:
+    """Copy a run as if its figures were of the songs of an even number."""
+    shutil.copytree(source, folder)
+    results, table = read_results(source), pd.read_parquet(source / "predictions.parquet")
+    table = table[table["song"].str.split().str[1].astype(int) % 2 == 0].sample(frac=1, random_state=0)
+    table.to_parquet(folder / "predictions.parquet", index=False)
+    codes = results["dataset"]["classes"]
+    labels, scores = read_predictions(folder, codes)
+    results["test"] = test_results(labels, scores, list(table["song"]), codes, np.full(len(codes), 0.4), resamples=40)
+    results["protocol"]["thresholds_from"] = THRESHOLDS_FROM["test_half"]
+    results["dataset"]["clips"]["test"] = len(table)
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+def test_a_half_is_compared_on_its_own_clips_whatever_the_order(runs, tmp_path):
+    half = half_of(runs[1], tmp_path / "half")
+    row = compare_runs([runs[0], half]).of_kind("run")[1]
+    whole, part = read_results(runs[0]), read_results(half)
+    codes = whole["dataset"]["classes"]
+    table = pd.read_parquet(half / "predictions.parquet").set_index("clip")
+    of_first = pd.read_parquet(runs[0] / "predictions.parquet").set_index("clip").loc[table.index]
+    labels = np.array([[code in of_clip for code in codes] for of_clip in table["instruments"]], dtype=int)
+    thresholds = [entry["threshold"] for entry in whole["test"]["tuned"]["per_class"].values()]
+    paired = paired_song_bootstrap(
+        labels, table[codes].to_numpy(), np.full(len(codes), 0.4), of_first[codes].to_numpy(), np.array(thresholds),
+        list(table["song"]), 40,
+    )  # fmt: skip
+    assert row.differences["micro_f1"]["difference"] == pytest.approx(paired["micro_f1"]["difference"])
+    assert row.figures["micro_f1"] == part["test"]["tuned"]["micro_f1"]
+    back = compare_runs([half, runs[0]]).of_kind("run")[1].differences["micro_f1"]["difference"]
+    assert back == pytest.approx(-row.differences["micro_f1"]["difference"])
+    for render in (as_text, as_markdown):
+        assert "half: figures of half of the test set" in render(compare_runs([runs[0], half]))
+    assert f"measured on {len(table)} clips, half of the test set" in as_csv(compare_runs([runs[0], half]))
+
+
+def test_a_half_of_another_test_set_is_refused(runs, tmp_path):
+    other = half_of(make_run(tmp_path / "other", num_clips=400), tmp_path / "half")
+    with pytest.raises(UserError, match="different test sets"):
+        compare_runs([runs[0], other])
+
+
+def test_published_systems_stay_where_a_half_joins_full_irmas(runs, tmp_path):
+    counts = {"clips": {"train": 5702, "validation": 1003, "test": 2874}}
+    whole = make_run(tmp_path / "whole", dataset=counts)
+    half = half_of(whole, tmp_path / "half")
+    assert compare_runs([whole, half]).of_kind("published") and not compare_runs([half]).of_kind("published")
