@@ -19,7 +19,8 @@ from irmas_dataset.errors import UserError
 FOLDS = 5
 TREES = 300
 LEAST_SECOND_SCORE = 0.5  # of what clips labelled with the instrument score on average
-LEAST_OWN_SCORE = 0.5
+LEAST_EXCESS = 2.0  # standard deviations
+LEAST_DEVIATION = 0.02  # of a score, for classes that none of the clips is ever taken for
 
 
 def require_cleanlab() -> None:
@@ -111,15 +112,18 @@ def usual_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def missing_labels(scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray) -> pd.DataFrame:
     """Return the second instruments that clips seem to hold beside those that they name, likeliest first.
 
-    A class is missing where it scores at least half of what clips labelled with it usually do, while the named
-    instruments do so too and are not `flagged` as wrong. Columns: row, label (class id), strength (score relative to
-    the usual one).
+    A class is missing where it scores at least half of what clips labelled with it usually do, and `LEAST_EXCESS`
+    standard deviations more than in other clips with this one's (first) label, some of which are always taken for it;
+    and where the clip's own label is not `flagged` as wrong. Columns: row, label (class id), strength (that excess).
     """
     relative = scores / np.maximum(usual_scores(scores, labels), 1e-6)
-    own = np.where(labels > 0, relative, np.inf).min(axis=1)
-    sound = ~flagged & (own >= LEAST_OWN_SCORE)
-    rows, missing = np.nonzero((labels == 0) & (relative >= LEAST_SECOND_SCORE) & sound[:, None])
-    found = pd.DataFrame({"row": rows, "label": missing, "strength": relative[rows, missing]})
+    excess = np.zeros(scores.shape)
+    for own in np.unique(labels.argmax(axis=1)):
+        alike = labels.argmax(axis=1) == own
+        excess[alike] = (scores[alike] - scores[alike].mean(axis=0)) / (scores[alike].std(axis=0) + LEAST_DEVIATION)
+    is_missing = (labels == 0) & (relative >= LEAST_SECOND_SCORE) & (excess >= LEAST_EXCESS) & ~flagged[:, None]
+    rows, missing = np.nonzero(is_missing)
+    found = pd.DataFrame({"row": rows, "label": missing, "strength": excess[rows, missing]})
     return found.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
 
 

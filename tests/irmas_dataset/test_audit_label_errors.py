@@ -98,11 +98,21 @@ def test_one_recording_cannot_be_divided():
     assert out_of_fold_scores(np.zeros((3, 2)), np.eye(3, dtype=int), np.zeros(3)) is None
 
 
-def test_a_missing_label_needs_a_high_score_beside_a_sound_one():
-    labels = np.array([[1, 0], [1, 0], [1, 0], [0, 1], [0, 1]])
-    scores = np.array([[0.9, 0.1], [0.7, 0.6], [0.1, 0.9], [0.1, 0.8], [0.0, 1.0]])
-    assert usual_scores(scores, labels) == pytest.approx([(0.9 + 0.7 + 0.1) / 3, 0.9])
-    flagged = np.array([False, False, True, False, False])
+def test_usual_scores_are_the_mean_of_a_classes_own_clips():
+    labels = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0]])
+    scores = np.array([[0.9, 0.1, 0], [0.7, 0.6, 0], [0.1, 0.8, 0]])
+    assert usual_scores(scores, labels) == pytest.approx([0.8, 0.8, 1.0])
+
+
+def test_a_missing_label_scores_more_than_its_confusion_explains():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.eye(3, dtype=int), 20, axis=0)
+    scores = 0.8 * labels + rng.uniform(0, 0.1, labels.shape)
+    scores[:20, 1] += 0.5 * rng.uniform(0.8, 1.2, 20)  # class 0 is always taken for class 1 too: nothing is missing
+    assert missing_labels(scores, labels, np.zeros(60, dtype=bool)).empty
+    scores[[3, 25, 45], [2, 0, 0]] = 0.7, 0.6, 0.3  # the last is below half of what is usual
+    scores[30, 2] = 0.9
+    flagged = np.arange(60) == 30  # its label is wrong, not incomplete
     found = missing_labels(scores, labels, flagged)
-    assert found[["row", "label"]].to_numpy().tolist() == [[1, 1]]
-    assert found["strength"][0] == pytest.approx(0.6 / 0.9)
+    assert sorted(found[["row", "label"]].to_numpy().tolist()) == [[3, 2], [25, 0]]
+    assert (found["strength"] > 3).all() and found["strength"].is_monotonic_decreasing
