@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -30,6 +29,7 @@ from irmas_metric.bootstrap import song_weights
 from training import evaluation, run
 from training.arguments import Recipe, parse_recipe
 from training.clips import WindowedClips, multi_hot
+from training.head import window_embeddings
 from training.model import output_layer
 from training.trainer import InstrumentTrainer, interpolate
 
@@ -206,20 +206,15 @@ def regression_answers(
 
 
 def clip_embeddings(trainer: InstrumentTrainer, windows: WindowedClips) -> np.ndarray:
-    """Return what enters the output layer, averaged over a clip's windows (and a window's tokens): (clips, width)."""
-    collected = []
+    """Return what enters the head, averaged over a clip's windows: (clips, width).
 
-    def collect(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        tokens = inputs[0].detach().float().cpu()
-        collected.append(tokens.flatten(1, -2).mean(dim=1) if tokens.ndim > 2 else tokens)
-
-    hook = output_layer(trainer.model)[1].register_forward_pre_hook(collect)
-    compute_metrics, trainer.compute_metrics = trainer.compute_metrics, None
-    trainer.predict(windows)
-    trainer.compute_metrics = compute_metrics
-    hook.remove()
-    embeddings, ends = torch.cat(collected).numpy(), np.cumsum(windows.windows_per_clip)
-    return np.stack([of_clip.mean(axis=0) for of_clip in np.split(embeddings[: ends[-1]], ends[:-1])])
+    It is MobileNet's pooled features, which EfficientAT calls its embedding, and another model's input of the output layer.
+    """
+    model = trainer.model
+    layer = model.projection if hasattr(model, "projection") else output_layer(model)[1]
+    embeddings = window_embeddings(model, layer, trainer.features, windows, trainer.args.eval_batch_size, quiet=True)
+    ends = np.cumsum(windows.windows_per_clip)
+    return np.stack([of_clip.mean(axis=0) for of_clip in np.split(embeddings.numpy()[: ends[-1]], ends[:-1])])
 
 
 def summary(rows: list[dict], resamples: int) -> dict:

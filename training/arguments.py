@@ -30,11 +30,12 @@ class ModelArguments:
     feature_extractor_config: dict | str | None = field(
         default=None, metadata={"help": "Fields of the feature extractor to set, as a mapping (JSON on the shell)."}
     )
-    head_initialization: Literal["labels", "random"] = field(
+    head_initialization: Literal["labels", "regression", "random"] = field(
         default="labels",
         metadata={
             "help": "labels: start the head from the checkpoint's own rows for the same instruments, by label name "
-            "(AudioSet's 527 classes name all eleven). random: a fresh head."
+            "(AudioSet's 527 classes name all eleven). regression: from a logistic regression on the frozen embeddings of "
+            "the training clips that is pulled towards those rows (LP-FT, Kumar 2022). random: a fresh head."
         },
     )
     backbone_name_or_path: str | None = field(
@@ -170,8 +171,8 @@ class AugmentationArguments:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Return whether this CPU has a bf16 matrix unit (Intel AMX): there bf16 training is about twice as fast as fp32."""
-    return bool(torch.cpu._is_amx_tile_supported())
+    """Return whether this CPU multiplies bf16 matrices in hardware (AMX, or AVX-512's bf16): about twice fp32's rate."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 @dataclass
@@ -255,7 +256,9 @@ class RecipeParser(HfArgumentParser):
     """transformers' parser of dataclasses, whose errors are one sentence."""
 
     def error(self, message: str) -> None:
-        raise UserError(f"{message[0].upper()}{message[1:]} (`python run_irmas.py RECIPE.yaml --help` lists every field).")
+        raise UserError(
+            f"{message[0].upper()}{message[1:]} (`python run_irmas.py RECIPE.yaml --help` lists every field)."
+        )
 
 
 PARTS = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
@@ -352,7 +355,9 @@ def recipe_as_arguments(path: Path, known: dict) -> list[str]:
 def nearest(name: str, known: dict) -> str:
     """Return the end of the sentence about an unknown field: the nearest known one, if any is near."""
     matches = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean `{matches[0]}`?" if matches else "; `python run_irmas.py RECIPE.yaml --help` lists them all."
+    return (
+        f"; did you mean `{matches[0]}`?" if matches else "; `python run_irmas.py RECIPE.yaml --help` lists them all."
+    )
 
 
 def run_name(recipe: Path) -> str:
@@ -415,6 +420,11 @@ def check(recipe: Recipe) -> None:
         raise UserError(
             "--initial_weight keeps some of the model as it was before training, but that one has a random head: name a "
             "pretrained checkpoint with --head_initialization labels, or set --initial_weight 0."
+        )
+    if model.head_initialization == "regression" and (model.model_name_or_path is None or data.streaming):
+        raise UserError(
+            "--head_initialization regression needs a pretrained checkpoint and the training clips on disk: name one with "
+            "--model_name_or_path, without --streaming, or set --head_initialization labels."
         )
     if not 0 < training.layer_decay <= 1:
         raise UserError(f"--layer_decay must lie above 0 and at most at 1, not {training.layer_decay}.")

@@ -20,6 +20,7 @@ from models import ARCHITECTURES
 from models.mfcc import with_labels
 from training import ast
 from training.arguments import ModelArguments
+from training.head import CHECKPOINT_SCALE
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +240,8 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
     """Give the model one output a label, in place; each starts from the checkpoint's row for it, looked up by name.
 
     A row is found under the label's own name (a model trained on the same classes) or its AudioSet name. A label that
-    the checkpoint does not know starts fresh, and a warning names it.
+    the checkpoint does not know starts fresh, and a warning names it. Where a regression follows, the rows are what it is
+    pulled towards: scaled, and nothing for an unknown label.
     """
     own_names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     if own_names == labels:
@@ -250,12 +252,15 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
     new = nn.Linear(old.in_features, len(labels))
     nn.init.trunc_normal_(new.weight, std=getattr(model.config, "initializer_range", 0.02))
     nn.init.zeros_(new.bias)
-    if initialization == "labels":
+    if initialization == "regression":
+        nn.init.zeros_(new.weight)
+    if initialization != "random":
+        scale = CHECKPOINT_SCALE if initialization == "regression" else 1.0
         with torch.no_grad():
             for row, source in enumerate(rows):
                 if source is not None:
-                    new.weight[row] = old.weight[source]
-                    new.bias[row] = old.bias[source]
+                    new.weight[row] = scale * old.weight[source]
+                    new.bias[row] = scale * old.bias[source]
         if unknown := missing_labels(model, labels):
             logger.warning("The checkpoint has no class for %s: the head starts fresh there.", ", ".join(unknown))
     model.set_submodule(name, new)

@@ -8,6 +8,8 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
+import torch
 from datasets import DatasetDict
 from transformers import PreTrainedModel, set_seed
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
@@ -25,9 +27,10 @@ from models.instrument_recognition import attach_pipeline
 from training import evaluation, run_folder
 from training.arguments import Recipe
 from training.augmentation import Augmentation, cpu_transform
-from training.clips import TrainingClips, collate, multi_hot
+from training.clips import TrainingClips, WindowedClips, collate, multi_hot
 from training.example import write_example
-from training.model import device_features, load_model
+from training.head import balanced_weights, fit_output_layer, window_embeddings
+from training.model import device_features, load_model, output_layer
 from training.model_card import write_model_card
 from training.report import draw_figures, results_table
 from training.streaming import StreamedClips
@@ -185,6 +188,8 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
     if arguments.num_train_epochs > 0:
         keep = recipe.model.initial_weight
         initial = {name: tensor.clone() for name, tensor in model.state_dict().items()} if keep else {}
+        if checkpoint is None and recipe.model.head_initialization == "regression":
+            start_head_by_regression(recipe, trainer)
         if checkpoint is None or not trainer.restore_if_finished(checkpoint):
             metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
             clips = metrics["train_samples_per_second"]
@@ -203,6 +208,20 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
         "epochs": trainer.state.epoch or 0,
         "resumed": checkpoint is not None,
     }
+
+
+def start_head_by_regression(recipe: Recipe, trainer: InstrumentTrainer) -> None:
+    """Fit the output layer to the training clips before everything is trained."""
+    clips, rate = trainer.train_dataset, trainer.processing_class.sampling_rate
+    labels = clips.labels.numpy()
+    windows = WindowedClips(clips.waveforms, labels, *evaluation.window_and_hop_samples(recipe.data, rate))
+    _, layer = output_layer(trainer.model)
+    embeddings = window_embeddings(
+        trainer.model, layer, trainer.features, windows, recipe.training.eval_batch_size, recipe.training.disable_tqdm
+    )
+    weights = torch.from_numpy(balanced_weights(labels, windows.windows_per_clip))
+    rows = np.repeat(np.arange(len(labels)), windows.windows_per_clip)
+    fit_output_layer(layer, embeddings, clips.labels[rows], weights)
 
 
 def evaluate(

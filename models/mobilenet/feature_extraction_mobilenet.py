@@ -66,7 +66,7 @@ class MobileNetAudioFeatureExtractor(SequenceFeatureExtractor):
                 center=True,
                 return_complex=True,
             )
-            power = torch.view_as_real(spectrum.transpose(1, 2)).square().sum(dim=-1)
+            power = (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
             bands = (self.feature_size, self.fft_length, self.sampling_rate, self.min_frequency, self.max_frequency)
             return ((power @ _mel_filters(*bands, waveforms.device)).add(LOG_OFFSET).log() + 4.5) / 5
 

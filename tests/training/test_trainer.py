@@ -50,7 +50,12 @@ def build(output_dir, augmented=False, dropout=0.0, **values) -> InstrumentTrain
     defaults = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "logging_steps": 1,
                 "metric_for_best_model": None}  # fmt: skip
     arguments = IrmasTrainingArguments(
-        output_dir=str(output_dir), use_cpu=True, learning_rate=1e-3, disable_tqdm=True, **{**defaults, **values}
+        output_dir=str(output_dir),
+        use_cpu=True,
+        bf16=False,
+        learning_rate=1e-3,
+        disable_tqdm=True,
+        **{**defaults, **values},
     )
     return InstrumentTrainer(
         model=model, args=arguments, train_dataset=Noise(), eval_dataset=Noise(), data_collator=collate,
