@@ -8,6 +8,7 @@ python run_irmas.py VERB ...          # a file of commands/: predict, evaluate, 
 import ast
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -69,3 +70,6 @@ if __name__ == "__main__":
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -14,6 +14,7 @@ from irmas_dataset.errors import UserError
 from models.instrument_recognition import check_protocol
 from training import evaluation, run
 from training.arguments import Recipe, parse_recipe
+from training.clips import multi_hot
 from training.report import draw_figures, results_table
 
 
@@ -109,10 +110,11 @@ def evaluate(recipe: Recipe, is_own_test_set: bool) -> tuple[dict, Dataset, np.n
     test = prepared["test"].select(reported)
     windows = evaluation.windows_of(test, recipe.data, extractor.sampling_rate, run.eval_batch(recipe))
     scores = evaluation.clip_scores(trainer, windows, recipe.data.aggregation)
+    counts = multi_hot(data["train"]).sum(axis=0)
     results = {
         **evaluation.provenance(recipe),
         "dataset": run.describe_data(recipe, data, reported),
         "protocol": protocol,
-        **evaluation.evaluate_test(test, scores, np.array(thresholds), recipe.data),
+        **evaluation.evaluate_test(test, scores, np.array(thresholds), recipe.data, counts),
     }
     return results, test, scores
