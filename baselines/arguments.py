@@ -103,6 +103,10 @@ def parse_parts(arguments: list[str], parts: tuple[type, ...], description: str)
             raise UserError(f"--{name} is no field of a recipe with `system: {parts[0].system}`{nearest(name, known)}")
     default_output = ["--output_dir", str(Path("runs", run_name(path)))]
     namespace = vars(parser.parse_args([*default_output, *recipe_as_arguments(path, known), *given]))
+    if namespace.get("streaming"):
+        raise UserError(
+            f"--streaming true is for networks: a recipe with `system: {parts[0].system}` needs clips on disk."
+        )
     return [part(**{item.name: namespace[item.name] for item in dataclasses.fields(part)}) for part in parts]
 
 

@@ -129,6 +129,8 @@ def candidates(name: str, feature_selection: str, grid: dict | None) -> list[dic
 
 def fold_of_clip(labels: np.ndarray, groups: list[str], folds: int, seed: int) -> np.ndarray:
     """Return each clip's fold (clips,): whole recordings, classes spread evenly. labels: (clips, classes)."""
+    if folds > (most := np.bincount(labels.argmax(axis=1)).max()):
+        raise UserError(f"--search_folds {folds} is too many where no class has more than {most} training clips.")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = np.zeros(len(labels), dtype=int)
     for number, (_, held_out) in enumerate(splitter.split(labels, labels.argmax(axis=1), groups)):

@@ -10,6 +10,7 @@ import yaml
 from transformers import pipeline
 
 import run_irmas
+from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from models.instrument_recognition import separation_of
 from tests.test_pipeline_equals_evaluation import TOLERANCE, scores_of
@@ -91,6 +92,28 @@ def test_compare_sets_a_half_beside_the_whole_and_says_so(folder, capsys):
     assert "half: figures of half of the test set" in printed
     run_irmas.main(["compare", "runs/half", "runs/whole", "--format", "markdown"])
     assert "harmonic part" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_classical_system_does_both_too(folder, capsys):
+    fields = ("data_dir", "synthetic_train", "synthetic_test", "bootstrap_resamples")
+    recipe = {name: RECIPE[name] for name in fields} | {
+        "system": "classical", "features": "sarwar", "classifier": "naive_bayes", "grid": {"var_smoothing": [0.1]},
+        "processes": 1, "importance_repeats": 1, "search_folds": 2, "separation": "harmonic", "thresholds_from": "test_half",
+    }  # fmt: skip
+    Path("classical.yaml").write_text(yaml.safe_dump(recipe))
+    run_irmas.main(["classical.yaml"])
+    results = results_of("runs/classical")
+    assert results["protocol"]["separation"] == "harmonic"
+    assert list(pd.read_parquet("runs/classical/predictions.parquet")["clip"]) == list(
+        pd.read_parquet("runs/half/predictions.parquet")["clip"]
+    )
+    run_irmas.main(["compare", "runs/half", "runs/classical"])
+    run_irmas.main(["ensemble", "runs/half", "runs/classical", "--output_dir", "runs/both"])
+    assert results_of("runs/both")["protocol"]["thresholds_from"] == results["protocol"]["thresholds_from"]
+    assert "the other half" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is for networks"):
+        run_irmas.main(["classical.yaml", "--streaming", "true"])
 
 
 def test_a_part_that_librosa_does_not_give_is_refused_with_the_way_out():

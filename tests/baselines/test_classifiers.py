@@ -137,3 +137,8 @@ def test_shuffling_finds_the_columns_that_tell(rows):
     assert found["tells"]["mean"] > 0.3
     assert abs(found["noise"]["mean"]) < 0.1
     assert average_precision_score(labels[unknown][:, 0], raw_scores(system.classifiers, features[unknown])[:, 0]) > 0.9
+
+
+def test_too_few_clips_for_the_folds_are_refused():
+    with pytest.raises(UserError, match="--search_folds 3 is too many where no class has more than 2"):
+        fold_of_clip(np.eye(2, dtype=int).repeat(2, axis=0), ["a", "b", "c", "d"], 3, seed=0)
