@@ -59,6 +59,8 @@ def test_a_run_of_eleven_classes_goes_on_with_the_classes_of_another_folder(fold
     options = ["--model_name_or_path", "runs/first", "--data_dir", "winds"]
     results = train("cnn", "tuned", *options, "--extra_train_dir", "made")
     assert results["dataset"]["classes"] == ["bassoon", "flu"] and results["dataset"]["extra_train_clips"] == 3
+    card = Path("runs/tuned/README.md").read_text()
+    assert "Started from the run `first`." in card and "3 of the training clips come from a folder beside" in card
     train("cnn", "probe", *options, "--freeze", "backbone")
     first, tuned, probe = weights("first"), weights("tuned"), weights("probe")
     head = [name for name, tensor in first.items() if tensor.shape != tuned[name].shape]

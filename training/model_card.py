@@ -373,13 +373,14 @@ def training_section(results: dict) -> str:
     training, dataset, recipe = results.get("train", {}), results["dataset"], results["recipe"]
     lines = []
     if training.get("epochs"):
-        start = recipe.get("model_name_or_path")
-        lines.append(f"Started from `{base_model(results)}`." if base_model(results) else
-                     "Started from released weights." if start else "Trained from scratch.")  # fmt: skip
+        lines.append(start_sentence(results))
         clips = dataset["clips"]
         lines.append(
             f"{clips['train']:,} training clips and {clips['validation']:,} validation clips, {training['epochs']:g} epochs."
         )
+        if extra := dataset.get("extra_train_clips"):
+            folder = Path(recipe["extra_train_dir"]).name
+            lines.append(f"{extra:,} of the training clips come from a folder beside the data set, `{folder}`.")
     else:
         lines.append("Not trained on this collection: the weights are those it started from.")
     if training.get("device"):
@@ -390,6 +391,21 @@ def training_section(results: dict) -> str:
     lines.append("`recipe.yaml` beside this card holds every parameter; `results.json` every figure; "
                  "`predictions.parquet` every score.")  # fmt: skip
     return "## Training\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def start_sentence(results: dict) -> str:
+    """Say which weights the training started from."""
+    recipe = results["recipe"]
+    start, backbone = recipe.get("model_name_or_path"), recipe.get("backbone_name_or_path")
+    if base_model(results):
+        return f"Started from `{base_model(results)}`."
+    if start:
+        is_run = Path(start, "recipe.yaml").is_file()
+        return f"Started from the run `{Path(start).name}`." if is_run else "Started from released weights."
+    if backbone:
+        name = Path(backbone).name if Path(backbone).exists() else backbone
+        return f"Its image network started from `{name}`, trained on ImageNet; the rest from scratch."
+    return "Trained from scratch."
 
 
 def compute_line(training: dict) -> str:
