@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 import run_irmas
 from irmas_dataset.errors import UserError
@@ -63,6 +66,17 @@ def test_a_run_from_the_unpacked_export_has_the_same_splits(streamed):
     run_irmas.main(["tiny.yaml", "--output_dir", "runs/unpacked", "--validation_fraction", "0.3"])
     ours, theirs = (json.loads((run / "results.json").read_text()) for run in (Path("runs/unpacked"), streamed))
     assert ours["dataset"] == theirs["dataset"] and Path("runs/unpacked/README.md").is_file()
+
+
+@pytest.mark.slow
+def test_an_interrupted_stream_goes_on_to_the_same_weights(streamed, tmp_path):
+    before = load_file(shutil.copytree(streamed, tmp_path / "before") / "model.safetensors")
+    (streamed / "README.md").unlink()  # the card says that a run is finished
+    shutil.rmtree(streamed / "checkpoint-2")
+    run_irmas.main(["tiny.yaml", "--streaming", "true", "--output_dir", str(streamed), "--validation_fraction", "0.3"])
+    assert json.loads((streamed / "results.json").read_text())["train"]["resumed"]
+    for name, tensor in load_file(streamed / "model.safetensors").items():
+        torch.testing.assert_close(tensor, before[name])
 
 
 @pytest.mark.slow
