@@ -13,6 +13,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from irmas_dataset.errors import UserError
+from training.limits import check_numbers
 
 
 @dataclass
@@ -256,10 +257,14 @@ class RecipeParser(HfArgumentParser):
     """transformers' parser of dataclasses, whose errors are one sentence."""
 
     def error(self, message: str) -> None:
+        message = " ".join(message.split())
         raise UserError(
             f"{message[0].upper()}{message[1:]} (`python run_irmas.py RECIPE.yaml --help` lists every field)."
         )
 
+
+VALIDATION_FIGURES = ("map", "lrap", "loss")
+"""What an evaluation during training measures, by which the best checkpoint can be chosen."""
 
 PARTS = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
 
@@ -294,10 +299,7 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     default_output = ["--output_dir", str(Path("runs", run_name(path)))]
     untouched = vars(parser.parse_args([]))
     namespace = vars(parser.parse_args([*default_output, *from_recipe, *arguments]))
-    parts = [
-        part(**{item.name: namespace[item.name] for item in dataclasses.fields(part) if item.init}) for part in PARTS
-    ]
-    model, data, augmentation, training = parts
+    model, data, augmentation, training = (part_of(part, namespace) for part in PARTS)
     given = {
         item.name: namespace[item.name]
         for item in dataclasses.fields(training)
@@ -308,6 +310,15 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     recipe = Recipe(model, data, augmentation, training, given)
     check(recipe)
     return recipe
+
+
+def part_of(part: type, namespace: dict):
+    """Return one dataclass of the recipe; transformers checks its own fields, each in its own way."""
+    try:
+        return part(**{item.name: namespace[item.name] for item in dataclasses.fields(part) if item.init})
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"The recipe's fields do not go together, say transformers: {said.rstrip('.')}.") from error
 
 
 SYSTEMS = {
@@ -384,8 +395,8 @@ def check(recipe: Recipe) -> None:
         UserError: naming the field and the way out.
     """
     model, data, augmentation, training = recipe.model, recipe.data, recipe.augmentation, recipe.training
-    if data.window_seconds <= 0:
-        raise UserError(f"--window_seconds must be positive, not {data.window_seconds}.")
+    for part in (model, data, augmentation, training):
+        check_numbers(part)
     if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
         raise UserError(
             f"--hop_seconds must lie between 0 and the window ({data.window_seconds}), not {data.hop_seconds}."
@@ -394,9 +405,18 @@ def check(recipe: Recipe) -> None:
         raise UserError(f"--validation_fraction must lie between 0 and 1, not {data.validation_fraction}.")
     if data.streaming:
         check_streaming(data, augmentation)
-    for name in ("mix_probability", "noise_probability", "polarity_inversion_probability"):
-        if not 0 <= getattr(augmentation, name) <= 1:
-            raise UserError(f"--{name} must lie between 0 and 1, not {getattr(augmentation, name)}.")
+    if data.recording_pattern is not None:
+        try:
+            re.compile(data.recording_pattern)
+        except re.error as error:
+            raise UserError(
+                f"--recording_pattern {data.recording_pattern!r} is no regular expression: {error}."
+            ) from None
+    if augmentation.max_time_shift_seconds > data.window_seconds:
+        raise UserError(
+            f"--max_time_shift_seconds {augmentation.max_time_shift_seconds} is longer than the window "
+            f"({data.window_seconds} s), which it shifts in a circle: make it shorter."
+        )
     if not 2 <= augmentation.mix_max_clips <= 5:
         raise UserError(f"--mix_max_clips must be 2 to 5, not {augmentation.mix_max_clips}.")
     for low, high in (("min_gain_db", "max_gain_db"), ("min_snr_db", "max_snr_db")):
@@ -436,8 +456,21 @@ def check(recipe: Recipe) -> None:
         raise UserError(
             "--backbone_name_or_path starts a new model, --model_name_or_path a trained one: name one of them."
         )
-    if model.model_config and not isinstance(model.model_config, dict):
-        raise UserError("--model_config must be a mapping, such as {hidden_size: 192}.")
+    if training.remove_unused_columns:
+        raise UserError("--remove_unused_columns true would drop the waveforms: leave it out.")
+    best = (training.metric_for_best_model or "").removeprefix("eval_")
+    if training.load_best_model_at_end and best not in VALIDATION_FIGURES:
+        raise UserError(
+            f"--metric_for_best_model {training.metric_for_best_model} is not measured: choose one of "
+            f"{', '.join(VALIDATION_FIGURES)}."
+        )
+    for name, value in (
+        ("model_config", model.model_config), ("feature_extractor_config", model.feature_extractor_config)
+    ):  # fmt: skip
+        if value is not None and not isinstance(value, dict):
+            raise UserError(f"--{name} must be a mapping, such as {{hidden_size: 192}}, not {value!r}.")
+    if augmentation.audiomentations is not None and not isinstance(augmentation.audiomentations, list):
+        raise UserError("--audiomentations must be a list, such as [{PitchShift: {p: 0.5}}].")
 
 
 def check_streaming(data: DataArguments, augmentation: AugmentationArguments) -> None:

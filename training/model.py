@@ -263,6 +263,8 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
                     new.bias[row] = scale * old.bias[source]
         if unknown := missing_labels(model, labels):
             logger.warning("The checkpoint has no class for %s: the head starts fresh there.", ", ".join(unknown))
+    if thresholds := getattr(model.config, "thresholds", None):  # they follow their labels, or mean nothing any more
+        model.config.thresholds = None if None in rows else [thresholds[row] for row in rows]
     model.set_submodule(name, new)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: i for i, label in enumerate(labels)}

@@ -95,6 +95,12 @@ def load_data(recipe: Recipe) -> DatasetDict:
     for split in ("train", "validation", "test"):
         if len(splits[split]) == 0:
             raise UserError(f"{folder} gives no {split} clips: add recordings, or change --validation_fraction.")
+    longest = max(splits["train"]["duration"][:])
+    if recipe.training.num_train_epochs > 0 and data.window_seconds > 1.1 * longest:
+        raise UserError(
+            f"--window_seconds {data.window_seconds:g} is longer than every training clip of {folder} (the longest lasts "
+            f"{longest:.1f} s): the model would learn from padding; set it to {longest:.1f} or less."
+        )
     return splits
 
 

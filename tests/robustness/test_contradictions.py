@@ -1,0 +1,71 @@
+"""What a recipe and its data or its checkpoint cannot have together is refused before any decoding or training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+from irmas_dataset.errors import UserError
+from tests.robustness.tiny_run import write_recipe
+from training import run
+from training.arguments import ModelArguments, parse_recipe
+from training.model import load_model
+
+
+def make_folder(root: Path, seconds: float, labels=("cello", "piano")) -> Path:
+    for split, count in (("train", 6), ("test", 2)):
+        for label in labels:
+            (root / split / label).mkdir(parents=True)
+            for number in range(count):
+                noise = np.random.default_rng((number, len(label))).normal(0, 0.1, round(16000 * seconds))
+                soundfile.write(root / split / label / f"{number}.wav", noise, 16000)
+    return root
+
+
+def test_a_window_longer_than_every_training_clip(tmp_path):
+    music = make_folder(tmp_path / "music", seconds=1.0)
+    recipe = parse_recipe([str(write_recipe(tmp_path, data_dir=str(music))), "--window_seconds", "1.05"])
+    assert len(run.load_data(recipe)["train"]) > 0
+    recipe.data.window_seconds = 3.0
+    with pytest.raises(UserError, match=r"--window_seconds 3 is longer than every training clip .*1\.0 s"):
+        run.load_data(recipe)
+    recipe.training.num_train_epochs = 0  # nothing is learnt from the padding
+    run.load_data(recipe)
+
+
+def test_patchout_of_more_than_there_are_tokens(tmp_path):
+    path = write_recipe(tmp_path)
+    for option in ("--patchout_time", "--patchout_frequency", "--patchout_tokens"):
+        recipe = parse_recipe([str(path), option, "5000"])
+        with pytest.raises(UserError, match="patchout"):
+            load_model(recipe.model, ["cel", "pia"], 3.0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny AST of three labels with a threshold for each."""
+    folder, names = tmp_path_factory.mktemp("labels"), {0: "cello", 1: "clarinet", 2: "flute"}
+    config = ASTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_length=98, thresholds=[0.1, 0.2, 0.3],
+        id2label=names, label2id={name: index for index, name in names.items()},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    ASTForAudioClassification(config).save_pretrained(folder)
+    ASTFeatureExtractor(max_length=98).save_pretrained(folder)
+    return str(folder)
+
+
+def test_thresholds_follow_their_labels_and_are_not_taken_for_others(checkpoint):
+    arguments = ModelArguments(model_name_or_path=checkpoint)
+    assert load_model(arguments, ["cel", "cla", "flu"], 1.0)[0].config.thresholds == [0.1, 0.2, 0.3]
+    assert load_model(arguments, ["flu", "cel", "cla"], 1.0, trained=False)[0].config.thresholds == [0.3, 0.1, 0.2]
+    assert load_model(arguments, ["flu", "cel"], 1.0, trained=False)[0].config.thresholds == [0.3, 0.1]
+    assert load_model(arguments, ["cel", "cla", "pia"], 1.0)[0].config.thresholds is None
+
+
+def test_classes_that_the_checkpoint_does_not_know(checkpoint):
+    with pytest.raises(UserError, match="piano"):
+        load_model(ModelArguments(model_name_or_path=checkpoint), ["cel", "pia"], 1.0, trained=False)
