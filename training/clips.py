@@ -20,7 +20,7 @@ def multi_hot(dataset: Dataset) -> np.ndarray:
 
 
 class TrainingClips(torch.utils.data.Dataset):
-    """Clips of one fixed length, zero-padded or cut, as int16: {"waveforms": (samples,), "labels": (classes,)}."""
+    """Clips of one fixed length, zero-padded or cut: {"waveforms": int16 (samples,), "labels": (classes,), "rows": int}."""
 
     def __init__(
         self, prepared: Dataset, clip_samples: int, balanced: bool = False, transform: Callable | None = None
@@ -38,7 +38,11 @@ class TrainingClips(torch.utils.data.Dataset):
         if self.transform is not None:
             changed = self.transform(waveform.astype(np.float32) / 2**15)
             waveform = fit_length(to_int16(changed), self.clip_samples)
-        return {"waveforms": waveform, "labels": self.labels[index]}
+        return {"waveforms": waveform, "labels": self.labels[index], "rows": index}
+
+    def paths(self, rows: list[int]) -> list[str]:
+        """Return the files of these rows."""
+        return self.waveforms.dataset.select_columns("path")[rows]["path"]
 
 
 class WindowedClips(torch.utils.data.Dataset):
@@ -106,8 +110,9 @@ def fit_length(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 
 def collate(items: list[dict]) -> dict[str, torch.Tensor]:
-    """Stack items into int16 waveforms (batch, samples) and float labels (batch, classes); nothing else."""
-    return {
+    """Stack items into int16 waveforms (batch, samples), float labels (batch, classes) and, where known, rows (batch,)."""
+    rows = {"rows": torch.tensor([item["rows"] for item in items])} if "rows" in items[0] else {}
+    return rows | {
         "waveforms": torch.from_numpy(np.stack([item["waveforms"] for item in items])),
         "labels": torch.stack([item["labels"] for item in items]),
     }

@@ -81,6 +81,32 @@ class InstrumentTrainer(Trainer):
         step = self.args.train_batch_size * self.args.world_size
         return EpochSampler(dataset.labels, self.args.seed, multiple_of=step, balanced=dataset.balanced)
 
+    def training_step(self, model: torch.nn.Module, inputs: dict, *args, **kwargs) -> torch.Tensor:
+        """Take a step, and stop where the loss is no finite number: what follows would be lost.
+
+        The Trainer looks at every loss too, only to leave such a one out of its log. Half precision (fp16) is left to
+        the gradient scaler, which expects a step that overflows now and then.
+
+        Raises:
+            UserError: naming the batch's clips and the file in which the batch is kept.
+        """
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if not self.args.fp16 and not torch.isfinite(loss):
+            raise UserError(self.keep_batch(inputs))
+        return loss
+
+    def keep_batch(self, inputs: dict) -> str:
+        """Write a batch whose loss is no finite number into the run folder; return the sentence about it."""
+        path = Path(self.args.output_dir, f"non_finite_batch_{self.state.global_step + 1}_{self.args.process_index}")
+        kept = {name: inputs[name].cpu().contiguous() for name in ("waveforms", "labels")}
+        clips = self.train_dataset.paths(inputs["rows"].tolist()) if "rows" in inputs else ["of the stream"]
+        save_file(kept, path.with_suffix(".safetensors"), metadata={"clips": "\n".join(clips)})
+        return (
+            f"The loss of step {self.state.global_step + 1} is no finite number: its batch is kept in "
+            f"{path.with_suffix('.safetensors')}, its clips are {', '.join(clips)}; lower --learning_rate or set "
+            "--max_grad_norm, or look for what is wrong with these clips."
+        )
+
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """AdamW groups with no decay on norms and biases, and a lower rate for lower layers."""
         if self.optimizer is None:

@@ -1,0 +1,99 @@
+"""Numbers that go wrong stop the run, precision changes them little, and the same seed gives the same ones."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+
+import run_irmas
+from irmas_dataset.errors import UserError
+from tests.robustness.tiny_run import start, write_recipe
+from training import run
+from training.arguments import parse_recipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder, in which the synthetic music is made once."""
+    return tmp_path_factory.mktemp("numbers")
+
+
+def build(recipe):
+    """Return the Trainer of a recipe."""
+    run.begin(recipe)
+    data = run.load_data(recipe)
+    model, extractor = run.build_model(recipe, data)
+    return run.build_trainer(recipe, run.prepare(recipe, data, extractor.sampling_rate), model, extractor)
+
+
+def test_a_loss_that_is_no_number_stops_with_its_batch_named_and_kept(folder, monkeypatch):
+    """A weight turns to NaN after the third step; the fourth is not taken, and no checkpoint of it is written."""
+    monkeypatch.chdir(folder)
+    recipe = parse_recipe([str(write_recipe(folder)), "--output_dir", "runs/nan", "--weight_averaging", "none"])
+    trainer = build(recipe)
+    step, spoiled = type(trainer).training_step, []
+
+    def spoil(self, model, inputs, *args, **kwargs):
+        if self.state.global_step == 3:
+            spoiled.append(inputs)
+            with torch.no_grad():
+                next(model.parameters()).fill_(torch.nan)
+        return step(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(type(trainer), "training_step", spoil)
+    with pytest.raises(
+        UserError, match=r"step 4 is no finite number.*non_finite_batch_4_0\.safetensors.*\.wav"
+    ) as error:
+        run.train(recipe, trainer, None)
+    with safe_open(Path("runs/nan/non_finite_batch_4_0.safetensors"), "pt") as kept:
+        clips = kept.metadata()["clips"].split("\n")
+        assert torch.equal(kept.get_tensor("waveforms"), spoiled[0]["waveforms"].cpu())
+    assert len(clips) == 4 and all(Path(clip).is_file() and clip in str(error.value) for clip in clips)
+    rows = trainer.train_dataset.waveforms
+    assert np.array_equal(
+        rows[int(spoiled[0]["rows"][2])], spoiled[0]["waveforms"][2][: len(rows[int(spoiled[0]["rows"][2])])]
+    )
+    assert {path.name for path in Path("runs/nan").glob("checkpoint-*")} == {"checkpoint-3"}
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights_and_figures_three_times(folder):
+    """Three runs, each a fresh interpreter with another hash seed."""
+    recipe, weights, figures = write_recipe(folder, "same"), [], []
+    for number in range(3):
+        done = start(folder, recipe, "--output_dir", f"runs/same-{number}", PYTHONHASHSEED=str(number))
+        assert done.returncode == 0, done.stderr[-2000:]
+        weights.append((folder / f"runs/same-{number}/model.safetensors").read_bytes())
+        results = json.loads((folder / f"runs/same-{number}/results.json").read_text())
+        figures.append((results["test"], (folder / f"runs/same-{number}/predictions.parquet").read_bytes()))
+    assert weights[0] == weights[1] == weights[2] and figures[0] == figures[1] == figures[2]
+    done = start(folder, recipe, "--output_dir", "runs/other", "--seed", "7")
+    assert done.returncode == 0 and (folder / "runs/other/model.safetensors").read_bytes() != weights[0]
+
+
+@pytest.mark.slow
+def test_bf16_and_fp32_evaluate_alike(folder, monkeypatch, caplog):
+    """The same weights on the same clips: scores within 0.02; figures of twelve clips full of near ties within 0.1."""
+    monkeypatch.chdir(folder)
+    caplog.set_level(logging.ERROR)
+    recipe = write_recipe(folder, "precision", weight_averaging="none", max_steps=30)
+    run_irmas.main([str(recipe), "--output_dir", "runs/trained"])
+    scores, figures = {}, {}
+    for name, flag in (("fp32", "false"), ("bf16", "true")):
+        options = ["--model_name_or_path", "runs/trained", "--max_steps", "-1", "--num_train_epochs", "0"]
+        run_irmas.main([str(recipe), *options, "--model_config", "{}", "--bf16", flag, "--output_dir", f"runs/{name}"])
+        frame = pd.read_parquet(f"runs/{name}/predictions.parquet")
+        scores[name] = frame.select_dtypes("number").to_numpy()
+        figures[name] = json.loads(Path(f"runs/{name}/results.json").read_text())
+        assert figures[name]["train"]["precision"] == name
+    assert np.abs(scores["fp32"] - scores["bf16"]).max() < 0.02
+    assert (scores["fp32"] != scores["bf16"]).any(), "bf16 was not used"
+    for figure in ("lrap", "map"):
+        values = [figures[name]["test"][figure] for name in scores]
+        values = [value["value"] if isinstance(value, dict) else value for value in values]
+        assert abs(values[0] - values[1]) < 0.1
