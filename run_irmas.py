@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from irmas_dataset.errors import UserError
+from irmas_dataset.errors import UserError, storage_problem
 
 ROOT = Path(__file__).parent
 
@@ -73,3 +73,8 @@ if __name__ == "__main__":
     except BrokenPipeError:  # whoever reads, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception as error:
+        if (sentence := storage_problem(error)) is None:
+            raise
+        print(sentence, file=sys.stderr)
+        sys.exit(2)

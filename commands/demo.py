@@ -17,6 +17,7 @@ from irmas_dataset.synthetic import SAMPLE_RATE, draw_style, play
 from models.instrument_recognition import TASK, attach_pipeline
 
 GRADIO = "6.31.0"
+LARGEST_FILE = "500mb"  # that may be dropped: about an hour of uncompressed music
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXAMPLES = ((("pia",), ("pia", "vio")), (("sax",), ("org",)), (("gac",), ("gac", "voi")))
 """Instruments of each example's first and second half."""
@@ -43,7 +44,7 @@ recognise = pipeline("{task}", model=MODEL, trust_remote_code=True)
 page = build_page(recognise, {name!r}, sorted((HERE / "examples").glob("*.wav")))
 
 if __name__ == "__main__":
-    page.launch()
+    page.launch(max_file_size="500mb")
 '''
 SPACE_CARD = """---
 title: Instrument recognition
@@ -91,7 +92,13 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="irmas-demo-") as folder:
         page = build_page(recognise, Path(args.model).name, write_examples(Path(folder)))
         try:
-            page.launch(server_name="127.0.0.1", server_port=args.port, share=False, allowed_paths=[folder])
+            page.launch(
+                server_name="127.0.0.1",
+                server_port=args.port,
+                share=False,
+                allowed_paths=[folder],
+                max_file_size=LARGEST_FILE,
+            )
         except OSError as error:
             raise UserError(f"Port {args.port} cannot be used; give another one with --port.") from error
 

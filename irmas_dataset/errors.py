@@ -1,8 +1,33 @@
 """The one error that a user can cause."""
 
+import errno
+import os
+
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 class UserError(Exception):
     """A mistake in the input: one sentence that names the file or flag and the way out.
 
     `run_irmas.py` prints the sentence without a traceback and exits with code 2.
     """
+
+
+def storage_problem(error: BaseException) -> str | None:
+    """Return one sentence where an error, or what caused it, is a disk that is full, read-only or forbidden; else None.
+
+    Libraries wrap what the system says: `datasets` in errors of its own, safetensors and torch in words.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        said = str(seen)
+        if isinstance(seen, OSError) and seen.errno in STORAGE_ERRORS:
+            where = f" ({seen.filename})" if seen.filename else ""
+            return f"Cannot write: {os.strerror(seen.errno)}{where}; make room or name another folder, and start again."
+        for number in STORAGE_ERRORS:
+            if f"os error {number})" in said or f"code: {number}," in said:
+                return f"Cannot write: {os.strerror(number)}; make room or name another folder, and start again."
+        if "PytorchStreamWriter failed writing file" in said or "unexpected pos" in said:  # torch.save says no more
+            return "Cannot write a checkpoint: the disk is full; make room or name another folder, and start again."
+        seen = seen.__cause__ or seen.__context__
+    return None
