@@ -231,7 +231,7 @@ def push(output_dir: str | Path, repo_id: str, *, public: bool = False, token: s
     Raises UserError where the repository exists in public and `public` was not given.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     api = HfApi(token=token)
     try:
@@ -251,8 +251,10 @@ def push(output_dir: str | Path, repo_id: str, *, public: bool = False, token: s
         )
     except HFValidationError as error:
         raise UserError(f"--push_to_hub {repo_id} is no name of a repository, which is user/name: {error}") from None
-    except (HfHubHTTPError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of the Hub, or of whatever library speaks to it
         raise UserError(
-            f"--push_to_hub {repo_id} failed: {str(error).splitlines()[0]} The export is in {output_dir}."
+            f"--push_to_hub {repo_id} failed ({(str(error).splitlines() or [type(error).__name__])[0]}). The export is in {output_dir}."
         ) from None
     return f"https://huggingface.co/datasets/{repo_id}"
