@@ -326,14 +326,18 @@ def push(recipe: Recipe, trainer: InstrumentTrainer) -> None:
     run_dir = Path(arguments.output_dir)
     api = HfApi(token=arguments.hub_token)
     private = arguments.hub_private_repo is not False
-    repo_id = api.create_repo(arguments.hub_model_id or run_dir.name, private=private, exist_ok=True).repo_id
-    write_model_card(run_dir, repo_id=repo_id)
-    api.upload_folder(
-        repo_id=repo_id,
-        folder_path=run_dir,
-        ignore_patterns=["checkpoint-*", "runs/**", "*.tmp", "training_args.bin"],
-        commit_message=f"Upload {run_dir.name}",
-    )
+    try:
+        repo_id = api.create_repo(arguments.hub_model_id or run_dir.name, private=private, exist_ok=True).repo_id
+        write_model_card(run_dir, repo_id=repo_id)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=run_dir,
+            ignore_patterns=["checkpoint-*", "runs/**", "*.tmp", "training_args.bin", "non_finite_batch_*"],
+            commit_message=f"Upload {run_dir.name}",
+        )
+    except Exception as error:  # of the Hub, or of whatever library speaks to it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--push_to_hub failed ({reason}). The finished run is in {run_dir}.") from error
     print(f"Pushed to https://huggingface.co/{repo_id}" + (" (private)" if private else ""))
 
 
