@@ -72,8 +72,16 @@ def validation_figures(windows: WindowedClips, aggregation: str) -> Callable[[Ev
 
 
 def test_halves(test: Dataset, seed: int) -> tuple[list[int], list[int]]:
-    """Return the rows of a test set's two halves, to tune thresholds on and to report; no song or file is in both."""
+    """Return the rows of a test set's two halves, to tune thresholds on and to report; no song or file is in both.
+
+    Raises:
+        UserError: the test set is of one song.
+    """
     tuning = halve(merge_groups(test["song"][:], test["md5"][:]), test["instruments"][:], seed)
+    if not any(tuning):
+        raise UserError(
+            "The test set is of one song and cannot be halved: set --thresholds_from validation, or add recordings."
+        )
     rows = range(len(test))
     return [row for row in rows if tuning[row]], [row for row in rows if not tuning[row]]
 
@@ -90,10 +98,6 @@ def tune_and_write(
     test = prepared["test"]
     if data.thresholds_from == "test_half":
         tuning, reported = test_halves(test, data.split_seed)
-        if not tuning:
-            raise UserError(
-                "The test set is of one song and cannot be halved: set --thresholds_from validation, or add recordings."
-            )
         thresholds = tune_thresholds(multi_hot(test)[tuning], scores[tuning])
     else:
         tuning, reported = None, list(range(len(test)))

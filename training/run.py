@@ -95,13 +95,25 @@ def load_data(recipe: Recipe) -> DatasetDict:
     for split in ("train", "validation", "test"):
         if len(splits[split]) == 0:
             raise UserError(f"{folder} gives no {split} clips: add recordings, or change --validation_fraction.")
-    longest = max(splits["train"]["duration"][:])
-    if recipe.training.num_train_epochs > 0 and data.window_seconds > 1.1 * longest:
-        raise UserError(
-            f"--window_seconds {data.window_seconds:g} is longer than every training clip of {folder} (the longest lasts "
-            f"{longest:.1f} s): the model would learn from padding; set it to {longest:.1f} or less."
-        )
+    if isinstance(recipe, Recipe) and recipe.training.num_train_epochs > 0:  # a network's, not a classical system's
+        check_before_training(recipe, splits)
     return splits
+
+
+def check_before_training(recipe: Recipe, splits: DatasetDict) -> None:
+    """Refuse what would show only when hours of training are lost.
+
+    Raises:
+        UserError: a window longer than every training clip, or a test set that cannot be halved.
+    """
+    data, longest = recipe.data, max(splits["train"]["duration"][:])
+    if data.window_seconds > 1.1 * longest:
+        raise UserError(
+            f"--window_seconds {data.window_seconds:g} is longer than every training clip of {data_folder(recipe)} (the "
+            f"longest lasts {longest:.1f} s): the model would learn from padding; set it to {longest:.1f} or less."
+        )
+    if data.thresholds_from == "test_half":
+        evaluation.test_halves(splits["test"], data.split_seed)
 
 
 def data_folder(recipe: Recipe) -> Path:
