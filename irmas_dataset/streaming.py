@@ -159,7 +159,8 @@ def fetch(split: Dataset, folder: Path) -> None:
     log = folder / "fetched.txt"
     with FileLock(folder / ".lock"):
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        there = dict(reversed(line.split("\t", 1)) for line in lines)  # path -> md5, the last line counts
+        # path -> md5, the last line counts; a start that was killed may have left half a line
+        there = dict(reversed(line.split("\t", 1)) for line in lines if "\t" in line)
         missing = [i for i, (path, md5) in enumerate(zip(split["path"][:], split["md5"][:], strict=True))
                    if there.get(path) != md5 or not Path(path).exists()]  # fmt: skip
         rows = split.select(missing)

@@ -21,7 +21,8 @@ class StreamedClips(torch.utils.data.IterableDataset):
 
     The clips are divided evenly among the processes in the order in which they are stored, so that a process reads few
     row groups of another's. An epoch has as many whole batches for every process as the smallest share fills; no clip
-    comes twice in it, unless a share holds less than a batch. `len` counts one process's clips of an epoch.
+    comes twice in it, unless a share holds less than a batch (or several workers clips of unlike lengths). `len` counts
+    one process's clips of an epoch.
     """
 
     def __init__(
@@ -57,13 +58,17 @@ class StreamedClips(torch.utils.data.IterableDataset):
     def __iter__(self) -> Iterator[dict]:
         worker = torch.utils.data.get_worker_info()
         index, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        batches = len(range(index, self.batches, workers))  # a DataLoader takes a batch of each worker in turn
-        mine = np.array_split(self.share, workers)[index]
+        # A DataLoader takes a batch of each worker in turn.
+        batches_of_workers = [len(range(first, self.batches, workers)) for first in range(workers)]
+        ends = (
+            np.cumsum(batches_of_workers) * len(self.share) // self.batches
+        )  # as many clips as each has batches to fill
+        mine = np.split(self.share, ends[:-1])[index]
         mine = mine if len(mine) else self.share
         rounds = (
             self.one_round(mine, [self.seed, self.epoch, self.process_index, index, i]) for i in itertools.count()
         )
-        return itertools.islice(itertools.chain.from_iterable(rounds), batches * self.batch_size)
+        return itertools.islice(itertools.chain.from_iterable(rounds), batches_of_workers[index] * self.batch_size)
 
     def one_round(self, clips: np.ndarray, seed: list[int]) -> Iterator[dict]:
         """Yield every segment of the clips once, shuffled through a buffer of undecoded files."""

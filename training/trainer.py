@@ -75,6 +75,11 @@ class InstrumentTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
+    def num_examples(self, dataloader: DataLoader) -> int:
+        """Count the clips of an epoch, behind the clips per second; a stream itself counts those of one process."""
+        processes = self.args.world_size if isinstance(dataloader.dataset, IterableDataset) else 1
+        return super().num_examples(dataloader) * processes
+
     def _get_train_sampler(self, train_dataset=None) -> Sampler:
         """Shuffle, balanced if asked for; an epoch is a whole number of global batches, so that shapes never change."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -97,14 +102,14 @@ class InstrumentTrainer(Trainer):
 
     def keep_batch(self, inputs: dict) -> str:
         """Write a batch whose loss is no finite number into the run folder; return the sentence about it."""
-        path = Path(self.args.output_dir, f"non_finite_batch_{self.state.global_step + 1}_{self.args.process_index}")
+        step = self.state.global_step + 1
+        path = Path(self.args.output_dir, f"non_finite_batch_{step}_{self.args.process_index}.safetensors")
         kept = {name: inputs[name].cpu().contiguous() for name in ("waveforms", "labels")}
         clips = self.train_dataset.paths(inputs["rows"].tolist()) if "rows" in inputs else ["of the stream"]
-        save_file(kept, path.with_suffix(".safetensors"), metadata={"clips": "\n".join(clips)})
+        save_file(kept, path, metadata={"clips": "\n".join(clips)})
         return (
-            f"The loss of step {self.state.global_step + 1} is no finite number: its batch is kept in "
-            f"{path.with_suffix('.safetensors')}, its clips are {', '.join(clips)}; lower --learning_rate or set "
-            "--max_grad_norm, or look for what is wrong with these clips."
+            f"The loss of step {step} is no finite number: its batch is kept in {path}, its clips are {', '.join(clips)}; "
+            "lower --learning_rate or set --max_grad_norm, or look for what is wrong with these clips."
         )
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:

@@ -55,6 +55,14 @@ def test_the_splits_are_those_of_the_prepared_export(exported):
     assert describe(streamed)["name"].startswith("incomplete IRMAS") or "IRMAS-shaped" in describe(streamed)["name"]
 
 
+def test_half_a_line_of_a_start_that_was_killed_is_passed_over(exported):
+    load_streamed(str(exported))
+    log = files_folder(str(exported)) / "fetched.txt"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[:-1]) + lines[-1][:7])
+    assert all(Path(path).is_file() for path in load_streamed(str(exported))["test"]["path"])
+
+
 def test_a_server_gives_what_the_folder_gives(exported):
     with serve_folder(exported) as server:
         streamed = load_streamed(server.url + "/", validation_fraction=0.3)
