@@ -1,5 +1,6 @@
 """More clips for training from a folder beside the data set: generated ones, or recordings of one's own."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -34,9 +35,9 @@ def add_training_clips(splits: DatasetDict, folder: str | Path) -> DatasetDict:
         )
         logger.warning("--extra_train_dir: %s", warnings[0])
         extra = extra.select(sorted(set(range(len(extra))) - set(leaking)))
-    return DatasetDict(
-        splits | {"train": concatenate_datasets([splits["train"], relabelled(extra, splits["train"], root)])}
-    )
+    joined = copy.copy(splits)  # with what it knows of damaged files
+    joined["train"] = concatenate_datasets([splits["train"], relabelled(extra, splits["train"], root)])
+    return joined
 
 
 def count_of(train: Dataset, folder: str | Path) -> int:

@@ -31,7 +31,9 @@ def splits(tmp_path):
 def test_they_join_the_training_set_with_the_data_sets_classes(tmp_path, splits):
     extra = write_tones(tmp_path / "made", "train", {"horn": [400, 410]})
     write_tones(extra, "test", {"horn": [420]})
+    splits.damaged = ("train/harp/0.wav (is empty)",)
     joined = add_training_clips(splits, extra)
+    assert joined.damaged == splits.damaged
     assert {name: len(split) for name, split in joined.items()} == {"train": 8, "validation": 2, "test": 2}
     assert joined["train"].features == splits["train"].features
     last = joined["train"][7]
