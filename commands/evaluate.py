@@ -5,11 +5,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from commands._recogniser import check_model_name
+from commands._run_results import VALIDATION_FILE
 from irmas_dataset.errors import UserError
 from models.instrument_recognition import check_protocol
 from training import evaluation, run
@@ -35,8 +37,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--trust_remote_code", action="store_true", help="run model code that comes from the Hub")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch:
-        recipe, is_own_test_set = evaluation_recipe(arguments, scratch)
-        results, test, scores = evaluate(recipe, is_own_test_set)
+        recipe, tuned_songs = evaluation_recipe(arguments, scratch)
+        results, test, scores = evaluate(recipe, tuned_songs)
     if arguments.output_dir:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
         folder = run.data_folder(recipe)
@@ -46,44 +48,55 @@ def main(argv: list[str]) -> None:
     print(results_table(results))
 
 
-def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Recipe, bool]:
-    """Return the recipe that the model was trained by, with nothing left to train, and whether its data is the run's.
+def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Recipe, set[str]]:
+    """Return the recipe that the model was trained by, with nothing left to train, and the test songs that it has seen.
+
+    These are the songs of the half of its test set on which its thresholds were tuned, if they were.
 
     Raises:
         UserError: no such model, or one that this project did not make.
     """
     check_model_name(arguments.model)
-    try:
-        local = Path(arguments.model, "recipe.yaml")
-        path = local if Path(arguments.model).is_dir() else Path(hf_hub_download(arguments.model, "recipe.yaml"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(
-            f"{arguments.model} could not be fetched from the Hub: check its name and the connection."
-        ) from error
-    if not path.is_file():
-        raise UserError(
-            f"{arguments.model} holds no recipe.yaml: `evaluate` takes the folder of a run of this project."
-        )
+    path = file_of_run(arguments.model, "recipe.yaml")
     options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
     options += ["--per_device_eval_batch_size", str(arguments.batch_size), "--max_steps", "-1", "--eval_strategy", "no"]
     options += ["--save_strategy", "no", "--load_best_model_at_end", "false"]
+    options += ["--backbone_name_or_path", ""]  # what the model was made of is in its folder by now
     options += ["--trust_remote_code"] if arguments.trust_remote_code else []
     recipe = parse_recipe([str(path), *options])
-    data_of_run = run.data_folder(recipe).resolve()
     recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
     recipe.data.streaming &= arguments.data_dir is None or not Path(arguments.data_dir).is_dir()
     recipe.data.extra_train_dir = None
-    recipe.model.model_config = recipe.model.feature_extractor_config = None  # they are in the model's folder by now
-    return recipe, run.data_folder(recipe).resolve() == data_of_run
+    recipe.model.model_config = recipe.model.feature_extractor_config = None
+    if recipe.data.thresholds_from != "test_half":
+        return recipe, set()
+    tuned_on = pd.read_parquet(file_of_run(arguments.model, VALIDATION_FILE), columns=["song"])
+    return recipe, set(tuned_on["song"])
 
 
-def evaluate(recipe: Recipe, is_own_test_set: bool) -> tuple[dict, Dataset, np.ndarray]:
-    """Return the results, the test clips and the scores (clips, classes) of a trained model.
-
-    Where its thresholds were tuned on half of this very test set, the clips are those of the other half.
+def file_of_run(model: str, name: str) -> Path:
+    """Return a file of a run's folder, or of its copy on the Hub.
 
     Raises:
-        UserError: the model has other classes than the data, or no thresholds.
+        UserError: the folder does not hold it, or the Hub does not give it.
+    """
+    if not Path(model).is_dir():
+        try:
+            return Path(hf_hub_download(model, name))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise UserError(f"{model} could not be fetched from the Hub: check its name and the connection.") from error
+    if not Path(model, name).is_file():
+        raise UserError(f"{model} holds no {name}: `evaluate` takes the folder of a run of this project.")
+    return Path(model, name)
+
+
+def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[dict, Dataset, np.ndarray]:
+    """Return the results, the test clips and the scores (clips, classes) of a trained model.
+
+    The clips of `tuned_songs` are left out: the model's thresholds were tuned on them.
+
+    Raises:
+        UserError: the model has other classes than the data, or no thresholds; or it knows every test song.
     """
     run.quiet_libraries(recipe)
     data = run.load_data(recipe)
@@ -102,11 +115,15 @@ def evaluate(recipe: Recipe, is_own_test_set: bool) -> tuple[dict, Dataset, np.n
     recipe.data.separation = getattr(model.config, "separation", "none")
     prepared = run.prepare(recipe, data, extractor.sampling_rate)
     trainer = run.build_trainer(recipe, prepared, model, extractor)
-    protocol, reported = evaluation.protocol(recipe.data), list(range(len(data["test"])))
-    if recipe.data.thresholds_from == "test_half" and is_own_test_set:
-        _, reported = evaluation.test_halves(prepared["test"], recipe.data.split_seed)
-    elif recipe.data.thresholds_from == "test_half":
-        protocol["thresholds_from"] = "half of the test set that the model was trained beside"
+    reported = [row for row, song in enumerate(prepared["test"]["song"][:]) if song not in tuned_songs]
+    if not reported:
+        raise UserError(
+            f"The thresholds of {recipe.model.model_name_or_path} were tuned on all test songs of {run.data_folder(recipe)}: "
+            "name another --data_dir."
+        )
+    protocol = evaluation.protocol(recipe.data)
+    if tuned_songs and len(reported) == len(data["test"]):
+        protocol["thresholds_from"] = "half of another test set"
     test = prepared["test"].select(reported)
     windows = evaluation.windows_of(test, recipe.data, extractor.sampling_rate, run.eval_batch(recipe))
     scores = evaluation.clip_scores(trainer, windows, recipe.data.aggregation)

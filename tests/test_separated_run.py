@@ -1,6 +1,7 @@
 """A run that hears only a part of the music, with thresholds from half of the test set: the same in every command."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,9 @@ def test_the_pipelines_and_evaluate_separate_too(folder, capsys):
     assert after["test"]["lrap"] == pytest.approx(before["test"]["lrap"])
     assert after["test"]["tuned"]["micro_f1"] == pytest.approx(before["test"]["tuned"]["micro_f1"])
     assert "the harmonic part" in capsys.readouterr().out
+    shutil.copytree(data, "elsewhere")
+    run_irmas.main(["evaluate", "runs/half", "--data_dir", "elsewhere", "--output_dir", "moved"])
+    assert list(pd.read_parquet("moved/predictions.parquet")["song"]) == list(stored["song"]), "not those tuned on"
 
 
 @pytest.mark.slow

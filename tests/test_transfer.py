@@ -86,6 +86,8 @@ def test_one_class_more_leaves_the_other_sub_networks_as_they_were(folder):
     options = ["--model_name_or_path", "runs/two", "--freeze", "known_labels"]
     results = train("mfcc", "three", *options, "--data_dir", "more")
     assert results["dataset"]["classes"] == ["alphorn", "bassoon", "flu"]
+    run_irmas.main(["evaluate", "runs/three", "--output_dir", "again"])
+    assert json.loads(Path("again/results.json").read_text())["test"]["lrap"] == results["test"]["lrap"]
     two, three = weights("two"), weights("three")
     for old, new in ((0, 1), (1, 2)):  # bassoon, flute: their places have moved
         for name, tensor in two.items():

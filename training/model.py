@@ -43,7 +43,7 @@ def load_model(
     Args:
         classes: the dataset's class codes, in the order of its ClassLabel.
         window_seconds: length of the model's input.
-        trained: whether training follows; if not, the checkpoint must know every class.
+        trained: whether training follows; if not, the checkpoint must know every class, and its head stays as it is.
     Raises:
         UserError: a checkpoint that is not there, incomplete, or does not know the instruments it should start from.
     """
@@ -59,9 +59,9 @@ def load_model(
     else:
         model, extractor = from_scratch(arguments, labels, window_seconds)
     fit_window(model, extractor, window_seconds)
-    if arguments.freeze == "known_labels":
+    if arguments.freeze == "known_labels" and trained:
         model = add_sub_networks(model, labels)
-    start_head(model, labels, arguments.head_initialization)
+    start_head(model, labels, arguments.head_initialization if trained else "labels")
     apply_patchout(model, arguments)
     if model.config.model_type == AST_TYPE:
         ast.compute_only_what_is_pooled(model)

@@ -34,6 +34,18 @@ def test_the_figures_are_the_runs_own(finished, capsys):
     assert "tuned thresholds" in capsys.readouterr().out
 
 
+def test_what_the_training_started_from_does_not_matter(finished):
+    recipe = finished / "runs/tiny/recipe.yaml"
+    before = recipe.read_text()
+    try:
+        recipe.write_text(before + "backbone_name_or_path: nobody/swin\nfreeze: known_labels\n")
+        run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "again"])
+    finally:
+        recipe.write_text(before)
+    first, again = (json.loads((finished / f"{name}/results.json").read_text()) for name in ("runs/tiny", "again"))
+    assert again["test"]["lrap"] == first["test"]["lrap"]
+
+
 def test_what_is_no_run_is_refused(finished, tmp_path):
     with pytest.raises(UserError, match="no folder"):
         run_irmas.main(["evaluate", "runs/absent"])

@@ -12,12 +12,12 @@ from irmas_dataset.extra import add_training_clips, count_of
 
 
 def write_tones(folder: Path, split: str, pitches: dict[str, list[int]]) -> Path:
-    """Write a short tone for each pitch: <folder>/<split>/<class>/<pitch>.wav."""
+    """Write a tone of a second for each pitch: <folder>/<split>/<class>/<pitch>.wav."""
     for name, of_class in pitches.items():
         for hertz in of_class:
             path = folder / split / name / f"{hertz}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, 0.3 * np.sin(2 * np.pi * hertz * np.arange(4000) / 8000), 8000)
+            soundfile.write(path, 0.3 * np.sin(2 * np.pi * hertz * np.arange(8000) / 8000), 8000)
     return folder
 
 
