@@ -102,7 +102,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data_dir", required=True, help="the data set of every system")
     parser.add_argument("--output_dir", type=Path, required=True, help="a run folder a system, logs/ and table/")
     parser.add_argument(
-        "--seconds", type=float, default=180, help="training of each network on one core (default: 180)"
+        "--seconds", type=float, default=180, help="of training each network on one core (default: 180)"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=16, help="of the networks from scratch, which need many steps (default: 16)"
     )
     parser.add_argument("--mobilenet", help="a converted AudioSet MobileNet; without it its three systems are left out")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="systems at a time (default: one a core)")
@@ -128,8 +131,8 @@ def network_jobs(arguments: argparse.Namespace) -> list[Job]:
             epochs[name] = epochs_within(arguments.seconds, recipe, [*fields, *MIXING["mixed"]])
             budget_file.write_text(json.dumps(epochs, indent=1))
         for how, mixing in MIXING.items():
-            tenth = ("--eval_strategy=steps", "--eval_steps=0.1", "--save_strategy=steps", "--save_steps=0.1")
-            fields_of_run = (*fields, *mixing, *tenth, f"--num_train_epochs={epochs[name]}")
+            validated = ("--eval_strategy=steps", "--eval_steps=0.25", "--save_strategy=steps", "--save_steps=0.25")
+            fields_of_run = (*fields, *mixing, *validated, f"--num_train_epochs={epochs[name]}")
             jobs.append(recipe_job(f"{name}-{how}", recipe, fields_of_run, arguments.output_dir))
     if arguments.mobilenet:
         for name, recipe in ZERO_SHOT.items():
@@ -151,6 +154,8 @@ def common_fields(arguments: argparse.Namespace, name: str) -> list[str]:
         "--use_cpu=true",
         "--disable_tqdm=true",
     ]
+    if name in NETWORKS:
+        fields.append(f"--per_device_train_batch_size={arguments.batch_size}")
     return fields + ([f"--model_name_or_path={arguments.mobilenet}"] if name.startswith("mobilenet") else [])
 
 
@@ -204,7 +209,7 @@ def classical_jobs(arguments: argparse.Namespace) -> list[Job]:
         for how, mixing in MIXING.items():
             name = f"classical-{path.stem}-{how}"
             if chosen(name, arguments.only):
-                fields = (f"--data_dir={arguments.data_dir}", *mixing, "--preparation_processes=1")
+                fields = (f"--data_dir={arguments.data_dir}", *mixing, "--processes=1")
                 jobs.append(recipe_job(name, str(path.relative_to(ROOT)), fields, arguments.output_dir))
     return jobs
 
