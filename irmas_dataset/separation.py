@@ -61,7 +61,12 @@ class Separation:
     def __call__(self, waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
         length = PIECE_SECONDS * sampling_rate
         pieces = [waveform[start : start + length] for start in range(0, max(len(waveform), 1), length)]
-        return np.concatenate([SEPARATIONS[self.name](piece, sampling_rate) for piece in pieces])
+        return np.concatenate([self.of_piece(piece, sampling_rate) for piece in pieces])
+
+    def of_piece(self, piece: np.ndarray, sampling_rate: int) -> np.ndarray:
+        """Separate one piece, padded to a whole frame: librosa returns NaN where one is shorter, as a clip's end may be."""
+        padded = np.pad(piece, (0, max(FFT_SIZE - len(piece), 0)))
+        return SEPARATIONS[self.name](padded, sampling_rate)[: len(piece)]
 
 
 def solo_mask(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:

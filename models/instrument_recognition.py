@@ -341,7 +341,12 @@ def separation_of(name: str | None) -> Callable[[np.ndarray, int], np.ndarray] |
     except ImportError as error:
         raise ValueError(f"This model hears only the {name} part of the music; run `pip install librosa`.") from error
     effect = getattr(librosa.effects, name)
-    return lambda waveform, sampling_rate: effect(waveform).astype(np.float32)
+
+    def separate(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+        padded = np.pad(waveform, (0, max(2048 - len(waveform), 0)))  # librosa returns NaN for less than its one frame
+        return effect(padded).astype(np.float32)[: len(waveform)]
+
+    return separate
 
 
 def separate_blocks(blocks: Iterable[np.ndarray], rate: int, separate: Callable) -> Iterator[np.ndarray]:

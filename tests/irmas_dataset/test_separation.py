@@ -19,6 +19,7 @@ from irmas_dataset.separation import (
     solo,
     solo_mask,
 )
+from models.instrument_recognition import separation_of
 
 RATE = 22_050
 SAMPLES = int(1.2 * RATE)
@@ -133,3 +134,11 @@ def test_long_music_is_separated_piece_by_piece(tone, clicks, monkeypatch):
     assert separated.shape == mixture.shape
     np.testing.assert_array_equal(separated[:RATE], harmonic(mixture[:RATE], RATE))
     np.testing.assert_array_equal(separated[RATE:], harmonic(mixture[RATE:], RATE))
+
+
+@pytest.mark.parametrize("name", ["harmonic", "percussive"])
+@pytest.mark.parametrize("samples", [1, 512, 1025, 2047])
+def test_less_than_a_frame_is_separated_too(name, samples, noise):
+    for separate in (Separation(name), separation_of(name)):
+        separated = separate(noise[:samples], RATE)
+        assert separated.shape == (samples,) and separated.dtype == np.float32 and np.isfinite(separated).all()
