@@ -8,6 +8,7 @@ from typing import Literal
 
 from irmas_dataset.errors import UserError
 from training.arguments import DataArguments, RecipeParser, from_json, nearest, recipe_as_arguments, run_name
+from training.limits import check_numbers
 
 CLASSIFIER_NAMES = (
     "random_forest", "bagging", "decision_tree", "nearest_neighbours", "naive_bayes", "svm", "gradient_boosting",
@@ -90,7 +91,7 @@ def parse_parts(arguments: list[str], parts: tuple[type, ...], description: str)
     """Return the dataclasses `parts` filled by `RECIPE.yaml [--field value ...]`; one of them has `output_dir`.
 
     Raises:
-        UserError: a missing recipe, an unknown key, or a wrong value.
+        UserError: a missing recipe, an unknown key, a wrong value, or a number that cannot be meant.
     """
     if not arguments or arguments[0].startswith("--"):
         raise UserError("Name a recipe first, for example recipes/classical/sarwar.yaml.")
@@ -107,7 +108,10 @@ def parse_parts(arguments: list[str], parts: tuple[type, ...], description: str)
         raise UserError(
             f"--streaming true is for networks: a recipe with `system: {parts[0].system}` needs clips on disk."
         )
-    return [part(**{item.name: namespace[item.name] for item in dataclasses.fields(part)}) for part in parts]
+    filled = [part(**{item.name: namespace[item.name] for item in dataclasses.fields(part)}) for part in parts]
+    for part in filled:
+        check_numbers(part)
+    return filled
 
 
 def check(recipe: ClassicalRecipe) -> None:
@@ -125,8 +129,6 @@ def check(recipe: ClassicalRecipe) -> None:
         )
     if not 0 < data.validation_fraction < 1:
         raise UserError(f"--validation_fraction must lie between 0 and 1, not {data.validation_fraction}.")
-    if not 0 <= classical.mix_probability <= 1:
-        raise UserError(f"--mix_probability must lie between 0 and 1, not {classical.mix_probability}.")
     if not 2 <= classical.mix_max_clips <= 5:
         raise UserError(f"--mix_max_clips must be 2 to 5, not {classical.mix_max_clips}.")
     if classical.search_folds < 2:

@@ -10,7 +10,8 @@ POSITIVE = ("window_seconds", "hop_seconds", "eval_steps", "save_steps", "loggin
 AT_LEAST_ONE = (
     "synthetic_train", "synthetic_test", "max_train_clips", "max_test_clips", "preparation_processes", "bootstrap_resamples",
     "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "save_total_limit",
-    "eval_accumulation_steps", "dataloader_prefetch_factor",
+    "eval_accumulation_steps", "dataloader_prefetch_factor", "processes", "importance_repeats", "steps", "generate",
+    "batch_size", "model_size",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "synthetic_seed", "split_seed", "mix_max_gain_db", "max_time_shift_seconds", "time_masks", "max_time_mask_frames",

@@ -230,8 +230,9 @@ def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     name, layer = linear[-1]
     if layer.out_features != model.config.num_labels:
         raise UserError(
-            f"{model.config.model_type} has no single output layer, so its head can be neither replaced nor trained alone: "
-            "keep the checkpoint's classes and set --freeze none, or add classes with --freeze known_labels where it can."
+            f"{model.config.model_type} has no single output layer, so its head can be neither replaced, nor fitted or trained "
+            "alone: keep the checkpoint's classes, --freeze none and --head_initialization labels, or add classes with "
+            "--freeze known_labels where it can."
         )
     return name, layer
 

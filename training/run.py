@@ -229,14 +229,15 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
 
 
 def start_head_by_regression(recipe: Recipe, trainer: InstrumentTrainer) -> None:
-    """Fit the output layer to the training clips before everything is trained."""
+    """Fit the output layer to the training clips before everything is trained; every process fits the same one."""
     clips, rate = trainer.train_dataset, trainer.processing_class.sampling_rate
     labels = clips.labels.numpy()
     windows = WindowedClips(clips.waveforms, labels, *evaluation.window_and_hop_samples(recipe.data, rate))
     _, layer = output_layer(trainer.model)
     embeddings = window_embeddings(
-        trainer.model, layer, trainer.features, windows, recipe.training.eval_batch_size, recipe.training.disable_tqdm
-    )
+        trainer.model, layer, trainer.features, windows, recipe.training.eval_batch_size,
+        quiet=recipe.training.disable_tqdm or not trainer.is_world_process_zero(),
+    )  # fmt: skip
     weights = torch.from_numpy(balanced_weights(labels, windows.windows_per_clip))
     rows = np.repeat(np.arange(len(labels)), windows.windows_per_clip)
     fit_output_layer(layer, embeddings, clips.labels[rows], weights)

@@ -153,6 +153,7 @@ def test_a_networks_recipe_is_not_classical(tmp_path):
         (["--classifer", "svm"], "did you mean `classifier`"),
         (["--classifier", "perceptron"], "invalid choice"),
         (["--mix_probability", "2"], "between 0 and 1"),
+        (["--bootstrap_resamples", "0"], "at least 1"),
         (["--mix_max_clips", "1"], "2 to 5"),
         (["--window_seconds", "0.1"], "too short for features"),
         (["--search_folds", "1"], "at least 2"),

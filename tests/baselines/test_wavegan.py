@@ -135,6 +135,8 @@ def test_from_files_to_generated_clips(tmp_path, common):
         main([*common, "--model_size", "8", "--instrument", "class1", "--steps", "3"])
     with pytest.raises(UserError, match="--instrument harp is no class"):
         main([*common, "--instrument", "harp"])
+    with pytest.raises(UserError, match="--save_steps must be positive"):
+        main([*common, "--instrument", "class1", "--save_steps", "0"])
     with pytest.raises(UserError, match=r"--samples: .* not 1000"):
         main([*common, "--instrument", "class1", "--samples", "1000"])
 
