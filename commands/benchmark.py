@@ -26,6 +26,7 @@ from training import evaluation, run
 from training.arguments import Recipe, parse_recipe
 from training.clips import TrainingClips
 from training.model import AST_TYPE, CONVERTIBLE
+from training.trainer import full_precision
 
 CPU_BATCH = 4  # a larger one changes the rate of a CPU little, and stock's steps take a minute each
 IRMAS_CLIPS = 6705
@@ -294,7 +295,7 @@ class Bench:
     @torch.inference_mode()
     def _forward(self) -> None:
         model = self.trainer.model_wrapped.eval()
-        with self.trainer.accelerator.autocast():
+        with full_precision(self.trainer.model):  # as evaluation is
             self._race("forward", len(self.inputs), lambda: model(self.inputs))
 
     def _use_of_the_machine(self) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from training.clips import WindowedClips, collate
+from training.trainer import full_precision
 
 CHECKPOINT_SCALE = 2.0  # AudioSet's logits are cautious about instruments; doubled they hold out against few clips
 RIDGE = 30.0  # in units of a clip's loss: what the penalty weighs does not grow with the data
@@ -74,8 +75,11 @@ def window_embeddings(
     hook, training = layer.register_forward_pre_hook(collect), model.training
     model.eval()
     try:
-        for batch in tqdm(DataLoader(windows, batch_size, collate_fn=collate), desc="Embedding clips", disable=quiet):
-            model(features(batch["waveforms"].to(device).float() / 2**15))
+        with full_precision(model):
+            for batch in tqdm(
+                DataLoader(windows, batch_size, collate_fn=collate), desc="Embedding clips", disable=quiet
+            ):
+                model(features(batch["waveforms"].to(device).float() / 2**15))
     finally:
         hook.remove()
         model.train(training)

@@ -144,6 +144,11 @@ class InstrumentTrainer(Trainer):
         """Leave counting operations to the benchmark: transformers' estimate counts tokens of text."""
         return 0
 
+    def prediction_step(self, *args, **kwargs):
+        """Score in full precision whatever training used: the figures are then those of the saved model anywhere."""
+        with full_precision(self.model):
+            return super().prediction_step(*args, **kwargs)
+
     def evaluation_loop(self, *args, **kwargs):
         """Evaluate the averaged weights where there are any."""
         with self.averaged_weights():
@@ -309,6 +314,20 @@ def parameter_groups(
         }
         groups.setdefault((depth, decays), group)["params"].append(parameters[name])
     return list(groups.values())
+
+
+@contextlib.contextmanager
+def full_precision(model: torch.nn.Module) -> Iterator[None]:
+    """Take off, for a while, the autocast that accelerate has put around a model's `forward` for mixed precision."""
+    mixed = vars(model).get("forward")
+    if mixed is None or not hasattr(model, "_original_forward"):
+        yield
+        return
+    model.forward = model._original_forward
+    try:
+        yield
+    finally:
+        model.forward = mixed
 
 
 def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:

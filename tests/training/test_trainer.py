@@ -48,14 +48,9 @@ def build(output_dir, augmented=False, dropout=0.0, **values) -> InstrumentTrain
     extractor = ASTFeatureExtractor(max_length=48)
     augmentation = AugmentationArguments(mix_probability=0.5, min_gain_db=-6, time_masks=1, max_time_mask_frames=8)
     defaults = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "logging_steps": 1,
-                "metric_for_best_model": None}  # fmt: skip
+                "metric_for_best_model": None, "bf16": False}  # fmt: skip
     arguments = IrmasTrainingArguments(
-        output_dir=str(output_dir),
-        use_cpu=True,
-        bf16=False,
-        learning_rate=1e-3,
-        disable_tqdm=True,
-        **{**defaults, **values},
+        output_dir=str(output_dir), use_cpu=True, learning_rate=1e-3, disable_tqdm=True, **{**defaults, **values}
     )
     return InstrumentTrainer(
         model=model, args=arguments, train_dataset=Noise(), eval_dataset=Noise(), data_collator=collate,
@@ -237,3 +232,15 @@ def test_interpolation_lies_between_the_initial_and_the_trained_weights():
 
 if __name__ == "__main__":
     train_in_one_of_two_processes(sys.argv[1])
+
+
+def test_evaluation_is_in_full_precision_whatever_training_used(tmp_path):
+    mixed, full = (build(tmp_path / name, bf16=name == "mixed", max_steps=1) for name in ("mixed", "full"))
+    mixed.train()
+    full.train()
+    full.model.load_state_dict(mixed.model.state_dict())
+    np.testing.assert_array_equal(mixed.predict(Noise()).predictions, full.predict(Noise()).predictions)
+    batch = mixed._prepare_inputs(collate([Noise()[0], Noise()[1]]))
+    with torch.no_grad():
+        rounded = mixed.model(**batch).logits
+        assert not torch.equal(rounded, full.model(**batch).logits), "training's own forward pass stays in bf16"
