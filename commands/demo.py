@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import re
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from commands._recogniser import check_model_name, load_recogniser
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_dataset.synthetic import SAMPLE_RATE, draw_style, play
-from models.instrument_recognition import TASK, attach_pipeline
+from models.instrument_recognition import TASK, attach_pipeline, separation_of
 
 GRADIO = "6.31.0"
 LARGEST_FILE = "500mb"  # that may be dropped: about an hour of uncompressed music
@@ -44,7 +45,7 @@ recognise = pipeline("{task}", model=MODEL, trust_remote_code=True)
 page = build_page(recognise, {name!r}, sorted((HERE / "examples").glob("*.wav")))
 
 if __name__ == "__main__":
-    page.launch(max_file_size="500mb")
+    page.launch(max_file_size="{largest}")
 '''
 SPACE_CARD = """---
 title: Instrument recognition
@@ -123,8 +124,9 @@ def export_space(model: str, folder: Path) -> None:
     check_model_name(model)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; name a new folder for the Space.")
-    folder.mkdir(parents=True, exist_ok=True)
     is_local = Path(model).is_dir()
+    packages = packages_of_space(Path(model)) if is_local else SPACE_PACKAGES
+    folder.mkdir(parents=True, exist_ok=True)
     name = Path(model).resolve().name if is_local else model
     if is_local:
         copy_model(Path(model), folder / "model")
@@ -133,14 +135,24 @@ def export_space(model: str, folder: Path) -> None:
         (folder / Path(path).name.lstrip("_")).write_text(with_flat_imports(code), encoding="utf-8")
     write_examples(folder / "examples")
     app = APP.format(
-        title="Instrument recognition", task=TASK, name=name, model='str(HERE / "model")' if is_local else repr(model)
-    )
+        title="Instrument recognition", task=TASK, name=name, largest=LARGEST_FILE,
+        model='str(HERE / "model")' if is_local else repr(model),
+    )  # fmt: skip
     (folder / "app.py").write_text(app, encoding="utf-8")
     card = SPACE_CARD.format(gradio=GRADIO, name=name, models="" if is_local else f"models:\n- {model}\n")
     (folder / "README.md").write_text(card, encoding="utf-8")
     pins = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")
-    wanted = [match[0] for match in re.finditer(r"^([\w-]+)==[\w.]+", pins, re.MULTILINE) if match[1] in SPACE_PACKAGES]
+    wanted = [match[0] for match in re.finditer(r"^([\w-]+)==[\w.]+", pins, re.MULTILINE) if match[1] in packages]
     (folder / "requirements.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
+
+
+def packages_of_space(model: Path) -> tuple[str, ...]:
+    """Return what a model's Space installs; UserError where it hears a part of the music that a Space cannot find."""
+    try:
+        separate = separation_of(json.loads((model / "config.json").read_text(encoding="utf-8")).get("separation"))
+    except ValueError as error:
+        raise UserError(f"{model} cannot become a Space: {error}") from error
+    return SPACE_PACKAGES if separate is None else (*SPACE_PACKAGES, "librosa")
 
 
 def copy_model(run: Path, folder: Path) -> None:

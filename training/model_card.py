@@ -293,14 +293,20 @@ def usage_section(model: str, config: dict) -> str:
     own_code = ", trust_remote_code=True" if config.get("auto_map") else ""
     separation = config.get("separation", "none")
     unseparated = f", nor takes the {separation} part that this model is to hear" if separation != "none" else ""
+    comes, imported, given = "the pipeline's code comes with the model", "", ""
+    if separation in ("harmonic", "percussive"):
+        comes += "; it needs librosa"
+    elif separation != "none":
+        comes += f", what finds the {separation} part with this project"
+        imported, given = "from irmas_dataset.separation import Separation\n", f', separate=Separation("{separation}")'
     return f"""## How to use
 
-Audio of any length, with the windows and the thresholds of this card (the pipeline's code comes with the model):
+Audio of any length, with the windows and the thresholds of this card ({comes}):
 
 ```python
-from transformers import pipeline
+{imported}from transformers import pipeline
 
-recognise = pipeline("instrument-recognition", model="{model}", trust_remote_code=True)
+recognise = pipeline("instrument-recognition", model="{model}", trust_remote_code=True{given})
 print(recognise("song.flac"))
 print(recognise("song.flac", return_timeline=True))
 ```

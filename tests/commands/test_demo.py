@@ -1,7 +1,9 @@
 """`demo`: the examples, the exported Space in an empty environment, and the real page where Gradio is installed."""
 
 import importlib.util
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,17 @@ def test_the_spaces_card_and_requirements_are_what_the_hub_reads(space):
     pins = (space / "requirements.txt").read_text().splitlines()
     assert {pin.partition("==")[0] for pin in pins} == set(demo.SPACE_PACKAGES)
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins)
+
+
+def test_a_model_of_a_part_of_the_music_brings_what_finds_it_or_is_refused(run, tmp_path):
+    config = json.loads(Path(run, "config.json").read_text())
+    for part in ("harmonic", "solo"):
+        (shutil.copytree(run, tmp_path / part) / "config.json").write_text(json.dumps(config | {"separation": part}))
+    export_space(str(tmp_path / "harmonic"), tmp_path / "space")
+    assert re.search(r"^librosa==", (tmp_path / "space/requirements.txt").read_text(), re.MULTILINE)
+    with pytest.raises(UserError, match="cannot become a Space"):
+        export_space(str(tmp_path / "solo"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_space_of_a_model_on_the_hub_names_it_instead_of_copying_it(tmp_path):

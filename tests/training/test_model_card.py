@@ -14,7 +14,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from tests.training.example_run import make_run
 from training.example import write_example
-from training.model_card import write_model_card
+from training.model_card import usage_section, write_model_card
 from training.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
 from training.report import draw_figures, read_results
 
@@ -271,3 +271,12 @@ def test_a_test_set_of_few_songs_is_said_in_one_sentence(tmp_path):
     card = card_of(tmp_path / "few", num_songs=12)
     assert re.search(r"Only \d+ to \d+ test songs stand behind each instrument", card)
     assert "Few test songs stand behind" not in card
+
+
+def test_code_to_paste_says_what_a_part_of_the_music_needs():
+    assert "librosa" not in usage_section("runs/x", {})
+    assert "it needs librosa" in usage_section("runs/x", {"separation": "harmonic"})
+    solo = usage_section("runs/x", {"separation": "solo"})
+    assert 'trust_remote_code=True, separate=Separation("solo"))' in solo
+    for code in re.findall(r"```python\n(.*?)```", solo, re.DOTALL):
+        compile(code, "card", "exec")
