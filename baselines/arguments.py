@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from irmas_dataset.errors import UserError
-from training.arguments import DataArguments, RecipeParser, from_json, nearest, recipe_as_arguments, run_name
+from training.arguments import (
+    DataArguments,
+    RecipeParser,
+    check_data,
+    from_json,
+    nearest,
+    recipe_as_arguments,
+    run_name,
+)
 from training.limits import check_numbers
 
 CLASSIFIER_NAMES = (
@@ -111,6 +119,8 @@ def parse_parts(arguments: list[str], parts: tuple[type, ...], description: str)
     filled = [part(**{item.name: namespace[item.name] for item in dataclasses.fields(part)}) for part in parts]
     for part in filled:
         check_numbers(part)
+        if isinstance(part, DataArguments):
+            check_data(part)
     return filled
 
 
@@ -123,12 +133,6 @@ def check(recipe: ClassicalRecipe) -> None:
     classical, data = recipe.classical, recipe.data
     if data.window_seconds < 0.5:
         raise UserError(f"--window_seconds {data.window_seconds} is too short for features: give at least 0.5.")
-    if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
-        raise UserError(
-            f"--hop_seconds must lie between 0 and the window ({data.window_seconds}), not {data.hop_seconds}."
-        )
-    if not 0 < data.validation_fraction < 1:
-        raise UserError(f"--validation_fraction must lie between 0 and 1, not {data.validation_fraction}.")
     if not 2 <= classical.mix_max_clips <= 5:
         raise UserError(f"--mix_max_clips must be 2 to 5, not {classical.mix_max_clips}.")
     if classical.search_folds < 2:

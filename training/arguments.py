@@ -397,14 +397,22 @@ def check(recipe: Recipe) -> None:
     model, data, augmentation, training = recipe.model, recipe.data, recipe.augmentation, recipe.training
     for part in (model, data, augmentation, training):
         check_numbers(part)
+    check_data(data)
+    if data.streaming:
+        check_streaming(recipe)
+    check_augmentation(augmentation, data.window_seconds)
+    check_model(model)
+    check_training(training)
+
+
+def check_data(data: DataArguments) -> None:
+    """Refuse what is wrong with the fields of the data, which every kind of recipe has."""
     if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
         raise UserError(
             f"--hop_seconds must lie between 0 and the window ({data.window_seconds}), not {data.hop_seconds}."
         )
     if not 0 < data.validation_fraction < 1:
         raise UserError(f"--validation_fraction must lie between 0 and 1, not {data.validation_fraction}.")
-    if data.streaming:
-        check_streaming(data, augmentation)
     if data.recording_pattern is not None:
         try:
             re.compile(data.recording_pattern)
@@ -412,16 +420,26 @@ def check(recipe: Recipe) -> None:
             raise UserError(
                 f"--recording_pattern {data.recording_pattern!r} is no regular expression: {error}."
             ) from None
-    if augmentation.max_time_shift_seconds > data.window_seconds:
+
+
+def check_augmentation(augmentation: AugmentationArguments, window_seconds: float) -> None:
+    """Refuse what is wrong with the fields of the augmentation."""
+    if augmentation.max_time_shift_seconds > window_seconds:
         raise UserError(
             f"--max_time_shift_seconds {augmentation.max_time_shift_seconds} is longer than the window "
-            f"({data.window_seconds} s), which it shifts in a circle: make it shorter."
+            f"({window_seconds} s), which it shifts in a circle: make it shorter."
         )
     if not 2 <= augmentation.mix_max_clips <= 5:
         raise UserError(f"--mix_max_clips must be 2 to 5, not {augmentation.mix_max_clips}.")
     for low, high in (("min_gain_db", "max_gain_db"), ("min_snr_db", "max_snr_db")):
         if getattr(augmentation, low) > getattr(augmentation, high):
             raise UserError(f"--{low} is greater than --{high}: swap them.")
+    if augmentation.audiomentations is not None and not isinstance(augmentation.audiomentations, list):
+        raise UserError("--audiomentations must be a list, such as [{PitchShift: {p: 0.5}}].")
+
+
+def check_model(model: ModelArguments) -> None:
+    """Refuse what is wrong with the fields of the model."""
     if min(model.patchout_time, model.patchout_frequency, model.patchout_tokens) < 0:
         raise UserError(
             "--patchout_time, --patchout_frequency and --patchout_tokens count patches: none may be negative."
@@ -441,21 +459,30 @@ def check(recipe: Recipe) -> None:
             "--initial_weight keeps some of the model as it was before training, but that one has a random head: name a "
             "pretrained checkpoint with --head_initialization labels, or set --initial_weight 0."
         )
-    if model.head_initialization == "regression" and (model.model_name_or_path is None or data.streaming):
+    if model.head_initialization == "regression" and model.model_name_or_path is None:
         raise UserError(
-            "--head_initialization regression needs a pretrained checkpoint and the training clips on disk: name one with "
-            "--model_name_or_path, without --streaming, or set --head_initialization labels."
+            "--head_initialization regression needs a pretrained checkpoint: name one with --model_name_or_path, or set "
+            "--head_initialization labels."
         )
-    if not 0 < training.layer_decay <= 1:
-        raise UserError(f"--layer_decay must lie above 0 and at most at 1, not {training.layer_decay}.")
-    if training.weight_averaging != "none" and training.fsdp:
-        raise UserError("--weight_averaging ema keeps a whole copy of the weights and cannot run under FSDP: use none.")
     if model.freeze == "known_labels" and model.model_name_or_path is None:
         raise UserError("--freeze known_labels adds classes to a trained model: name its run in --model_name_or_path.")
     if model.backbone_name_or_path and model.model_name_or_path:
         raise UserError(
             "--backbone_name_or_path starts a new model, --model_name_or_path a trained one: name one of them."
         )
+    for name, value in (
+        ("model_config", model.model_config), ("feature_extractor_config", model.feature_extractor_config)
+    ):  # fmt: skip
+        if value is not None and not isinstance(value, dict):
+            raise UserError(f"--{name} must be a mapping, such as {{hidden_size: 192}}, not {value!r}.")
+
+
+def check_training(training: IrmasTrainingArguments) -> None:
+    """Refuse what is wrong with the fields of the training."""
+    if not 0 < training.layer_decay <= 1:
+        raise UserError(f"--layer_decay must lie above 0 and at most at 1, not {training.layer_decay}.")
+    if training.weight_averaging != "none" and training.fsdp:
+        raise UserError("--weight_averaging ema keeps a whole copy of the weights and cannot run under FSDP: use none.")
     if training.remove_unused_columns:
         raise UserError("--remove_unused_columns true would drop the waveforms: leave it out.")
     best = (training.metric_for_best_model or "").removeprefix("eval_")
@@ -464,23 +491,18 @@ def check(recipe: Recipe) -> None:
             f"--metric_for_best_model {training.metric_for_best_model} is not measured: choose one of "
             f"{', '.join(VALIDATION_FIGURES)}."
         )
-    for name, value in (
-        ("model_config", model.model_config), ("feature_extractor_config", model.feature_extractor_config)
-    ):  # fmt: skip
-        if value is not None and not isinstance(value, dict):
-            raise UserError(f"--{name} must be a mapping, such as {{hidden_size: 192}}, not {value!r}.")
-    if augmentation.audiomentations is not None and not isinstance(augmentation.audiomentations, list):
-        raise UserError("--audiomentations must be a list, such as [{PitchShift: {p: 0.5}}].")
 
 
-def check_streaming(data: DataArguments, augmentation: AugmentationArguments) -> None:
+def check_streaming(recipe: Recipe) -> None:
     """Refuse what needs all training clips at hand."""
+    data = recipe.data
     if data.data_dir == "synthetic":
         raise UserError(
             "--streaming true reads an export: run `python run_irmas.py export` and name its folder in --data_dir."
         )
     for name, is_set in {
-        "balanced_sampling": augmentation.balanced_sampling,
+        "balanced_sampling": recipe.augmentation.balanced_sampling,
+        "head_initialization regression": recipe.model.head_initialization == "regression",
         "extra_train_dir": data.extra_train_dir,
         "separation": data.separation != "none",
     }.items():

@@ -205,6 +205,7 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
     start, clips = time.perf_counter(), 0.0
     if arguments.num_train_epochs > 0:
         keep = recipe.model.initial_weight
+        # Before the regression: a resumed run, which goes without it, then ends with the same weights.
         initial = {name: tensor.clone() for name, tensor in model.state_dict().items()} if keep else {}
         if checkpoint is None and recipe.model.head_initialization == "regression":
             start_head_by_regression(recipe, trainer)
