@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 def storage_problem(error: BaseException) -> str | None:
-    """Return one sentence where an error, or what caused it, is a disk that is full, read-only or forbidden; else None.
+    """Return one sentence where an error, or what caused it, is a disk that is full, over its quota or read-only; else None.
 
     Libraries wrap what the system says: `datasets` in errors of its own, safetensors and torch in words.
     """
