@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from commands.evaluate import evaluation_recipe
+from commands.evaluate import evaluation_recipe, unseen_rows
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_metric.figures import figures
@@ -65,11 +65,12 @@ def windows_of_test(
 ) -> tuple[WindowedClips, list[str]]:
     """Return the windows of the run's test set (or of --data_dir's), and the codes of its classes."""
     with tempfile.TemporaryDirectory() as scratch:
-        recipe, _ = evaluation_recipe(args, scratch)
+        recipe, tuned_songs = evaluation_recipe(args, scratch)
     run.quiet_libraries(recipe)
     data = run.load_data(recipe)
     recipe.data.window_seconds, recipe.data.hop_seconds = window_and_hop
     prepared = run.prepare(recipe, data, sampling_rate)["test"]
+    prepared = prepared.select(unseen_rows(prepared, tuned_songs))
     windows = evaluation.windows_of(prepared, recipe.data, sampling_rate)
     return windows, prepared.features["instruments"].feature.names
 

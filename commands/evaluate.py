@@ -90,6 +90,14 @@ def file_of_run(model: str, name: str) -> Path:
     return Path(model, name)
 
 
+def unseen_rows(test: Dataset, tuned_songs: set[str]) -> list[int]:
+    """Return the rows of the test clips on whose songs no threshold was tuned; UserError where there are none."""
+    rows = [row for row, song in enumerate(test["song"][:]) if song not in tuned_songs]
+    if not rows:
+        raise UserError("The model's thresholds were tuned on every song of this test set: name another --data_dir.")
+    return rows
+
+
 def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[dict, Dataset, np.ndarray]:
     """Return the results, the test clips and the scores (clips, classes) of a trained model.
 
@@ -115,12 +123,7 @@ def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[dict, Dataset, np.n
     recipe.data.separation = getattr(model.config, "separation", "none")
     prepared = run.prepare(recipe, data, extractor.sampling_rate)
     trainer = run.build_trainer(recipe, prepared, model, extractor)
-    reported = [row for row, song in enumerate(prepared["test"]["song"][:]) if song not in tuned_songs]
-    if not reported:
-        raise UserError(
-            f"The thresholds of {recipe.model.model_name_or_path} were tuned on all test songs of {run.data_folder(recipe)}: "
-            "name another --data_dir."
-        )
+    reported = unseen_rows(prepared["test"], tuned_songs)
     protocol = evaluation.protocol(recipe.data)
     if tuned_songs and len(reported) == len(data["test"]):
         protocol["thresholds_from"] = "half of another test set"
