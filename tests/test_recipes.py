@@ -99,7 +99,7 @@ def workplace(tmp_path_factory):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_recipe_trains_two_steps(name, workplace):
     options = {
-        "data_dir": "synthetic", "synthetic_train": 44, "synthetic_test": 6, "output_dir": f"runs/{Path(name).stem}",
+        "data_dir": "synthetic", "synthetic_train": 44, "synthetic_test": 12, "output_dir": f"runs/{Path(name).stem}",
         "max_steps": 2, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "eval_strategy": "no",
         "save_strategy": "no", "load_best_model_at_end": False, "dataloader_num_workers": 0, "use_cpu": True,
         "torch_compile": False, "bf16": False, "disable_tqdm": True, "overwrite_output_dir": True,
