@@ -31,6 +31,7 @@ TIMEOUT_SECONDS = (15, 60)  # to connect, and between two pieces
 PIECE_BYTES = 1 << 14  # what is lost when a connection breaks
 MAX_EXTRACTED_BYTES = 20 << 30  # of one archive; IRMAS's largest is about 4 GB
 MAX_EXTRACTED_FILES = 50_000
+ENCRYPTED = 0x1  # the bit of a zip member's flags
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,9 @@ def check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
             )
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise UserError(f"{path} holds {member.filename!r}, which is no plain file: not extracted.")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & ENCRYPTED:
+            # zipfile unpacks any other coding a piece at once, to whatever size the piece has: it could fill the memory
+            raise UserError(f"{path} holds {member.filename!r}, which is encrypted or packed oddly: not extracted.")
     total = sum(member.file_size for member in members)
     if total > MAX_EXTRACTED_BYTES or len(members) > MAX_EXTRACTED_FILES:
         raise UserError(

@@ -4,9 +4,12 @@ import io
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
+import zlib
 from collections import Counter, namedtuple
 from pathlib import Path
 
@@ -318,6 +321,52 @@ def test_zip_bombs_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="far more than IRMAS"):
         download(tmp_path, parts=(TRAINING,))
     assert files_below(tmp_path) == {TRAINING.zip_name}
+
+
+def zip_that_lies(declared_bytes: int, true_bytes: int, fits_checksum: bool) -> bytes:
+    """Return a zip that declares a small wav, which unpacks to far more; its checksum can fit what it declares."""
+    whole = bytes(true_bytes)
+    contents = zip_bytes({"IRMAS-TrainingData/cel/a.wav": whole}).replace(
+        struct.pack("<I", true_bytes), struct.pack("<I", declared_bytes)
+    )
+    if not fits_checksum:
+        return contents
+    return contents.replace(struct.pack("<I", zlib.crc32(whole)), struct.pack("<I", zlib.crc32(whole[:declared_bytes])))
+
+
+@pytest.mark.parametrize("fits_checksum", [False, True])
+def test_zips_that_lie_about_their_size_take_no_more_than_they_declare(tmp_path, fits_checksum):
+    contents = zip_that_lies(1000, 30_000_000, fits_checksum)
+    part = archive_of("IRMAS-TrainingData", contents, clips=1)
+    (tmp_path / part.zip_name).write_bytes(contents)
+    tracemalloc.start()
+    if fits_checksum:
+        download(tmp_path, parts=(part,))
+    else:
+        with pytest.raises(UserError, match="no readable zip"):
+            download(tmp_path, parts=(part,))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 5_000_000
+    assert files_below(tmp_path) == {part.zip_name} | ({"IRMAS-TrainingData/cel/a.wav"} if fits_checksum else set())
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.wav")) <= 1000
+
+
+@pytest.mark.parametrize("kind", ["bzip2", "lzma", "encrypted", "unknown coding"])
+def test_zips_packed_in_another_way_are_refused(tmp_path, kind):
+    coding = {"bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}.get(kind, zipfile.ZIP_STORED)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", coding) as opened:
+        opened.writestr("IRMAS-TrainingData/cel/a.wav", bytes(30_000_000))  # a few kB in either coding
+    contents = bytearray(buffer.getvalue())
+    entry = contents.rindex(b"PK\1\2")  # in the archive's directory: signature, two versions, flags, coding
+    contents[entry + 8] |= kind == "encrypted"
+    contents[entry + 10] = 97 if kind == "unknown coding" else contents[entry + 10]
+    part = archive_of("IRMAS-TrainingData", bytes(contents), clips=1)
+    (tmp_path / part.zip_name).write_bytes(contents)
+    with pytest.raises(UserError, match="encrypted or packed oddly: not extracted"):
+        download(tmp_path, parts=(part,))
+    assert files_below(tmp_path) == {part.zip_name}
 
 
 def test_broken_zip_is_one_sentence(tmp_path):
