@@ -11,6 +11,7 @@ import models  # noqa: F401  registers this repository's architectures, so that 
 from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
 from models.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
+from training.hub import reach_hub
 
 
 def load_recogniser(
@@ -34,6 +35,7 @@ def load_recogniser(
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device} cannot be used on this machine; try --device cpu.") from error
     try:
+        reach_hub(model)
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         extractor = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=trust_remote_code)
         network, report = AutoModelForAudioClassification.from_pretrained(

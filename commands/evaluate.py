@@ -17,6 +17,7 @@ from models.instrument_recognition import check_protocol
 from training import evaluation, run
 from training.arguments import Recipe, parse_recipe
 from training.clips import multi_hot
+from training.hub import reach_hub
 from training.report import draw_figures, results_table
 
 
@@ -82,6 +83,7 @@ def file_of_run(model: str, name: str) -> Path:
     """
     if not Path(model).is_dir():
         try:
+            reach_hub(model)
             return Path(hf_hub_download(model, name))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise UserError(f"{model} could not be fetched from the Hub: check its name and the connection.") from error

@@ -21,6 +21,7 @@ from models.mfcc import with_labels
 from training import ast
 from training.arguments import ModelArguments
 from training.head import CHECKPOINT_SCALE
+from training.hub import reach_hub
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
             f"{name} holds no config.json: --model_name_or_path takes a Hub id or a folder with a saved model."
         )
     try:
+        reach_hub(name, arguments.model_revision)
         config = AutoConfig.from_pretrained(name, **options)
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
         check_fields(arguments.model_config or {}, config, "model_config")
