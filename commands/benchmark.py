@@ -14,11 +14,13 @@ from datasets import DatasetDict, disable_progress_bars
 from huggingface_hub import try_to_load_from_cache
 
 from commands import _benchmark_ours as ours
+from commands._benchmark_accuracy import PLAIN, compare_accuracy, in_words
 from commands._benchmark_clips import LONG_SECONDS, make_clips, make_long_clips
 from commands._benchmark_clock import Clock, added_memory, load_average, matrix_rates, speed
 from commands._benchmark_processes import measure_processes
 from commands._benchmark_report import draw, table
 from commands._benchmark_stock import Stock
+from commands._output import check_output_file
 from irmas_dataset.audio import decode, prepare, resample, usable_cores
 from irmas_dataset.errors import UserError
 from models.instrument_recognition import window_starts
@@ -42,6 +44,10 @@ def main(argv: list[str]) -> None:
         disable_progress_bars()
         figures = measure(recipe, arguments, Path(scratch), notes)
     print(table(figures))
+    if arguments.epochs:
+        with tempfile.TemporaryDirectory() as scratch:
+            figures["accuracy"] = compare_accuracy(accuracy_recipe(arguments, fields, scratch), arguments.epochs)
+        print(f"\n{in_words(figures['accuracy'])}")
     picture = arguments.figure or (arguments.output or Path("runs/benchmark.json")).with_suffix(".png")
     picture.parent.mkdir(parents=True, exist_ok=True)
     draw(figures, picture)
@@ -64,6 +70,9 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output", metavar="F", type=Path, help="write all figures here as JSON")
     parser.add_argument("--figure", metavar="F", type=Path, help="the picture (default: beside --output, or in runs/)")
     parser.add_argument("--processes", metavar="N", type=int, help="also train in 1 and in N processes")
+    parser.add_argument(
+        "--epochs", metavar="N", type=int, help="with --against: train both N epochs on the recipe's data; as accurate?"
+    )
     parser.add_argument("--clips", metavar="N", type=int, default=66, help="clips of 3 s to measure with (default: 66)")
     parser.add_argument(
         "--long_clips", metavar="N", type=int, help="clips of 20 s (default: 8, or 1 for a slow model on a CPU)"
@@ -73,9 +82,21 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     arguments, fields = parser.parse_known_args(argv)
     if arguments.clips < 33 or arguments.repeats < 1:
         raise UserError("--clips must be at least 33, so that each class has recordings, and --repeats at least 1.")
+    if arguments.long_clips is not None and arguments.long_clips < 1:
+        raise UserError(f"--long_clips {arguments.long_clips} is too few: give 1 or more.")
+    check_output_file(arguments.output, "--output")
+    check_output_file(arguments.figure, "--figure")
     if arguments.processes is not None and arguments.processes < 2:
         raise UserError(f"--processes {arguments.processes} is no comparison with one process: give 2 or more.")
+    if arguments.epochs is not None and (arguments.epochs < 1 or not arguments.against):
+        raise UserError("--epochs must be at least 1, and needs --against stock to compare with.")
     return arguments, fields
+
+
+def accuracy_recipe(arguments: argparse.Namespace, fields: list[str], scratch: str) -> Recipe:
+    """Return the recipe for as many epochs, without what the stock example does not do."""
+    own = PLAIN | {"output_dir": f"{scratch}/run", "num_train_epochs": arguments.epochs}
+    return parse_recipe([arguments.recipe, *fields, *(f"--{name}={value}" for name, value in own.items())])
 
 
 def benchmark_recipe(arguments: argparse.Namespace, fields: list[str], scratch: str) -> tuple[Recipe, list[str]]:

@@ -224,3 +224,23 @@ def test_two_processes_train_on_one_prepared_table(recipe_file, tmp_path):
     assert set(processes) == {"1", "2"} and len(processes["2"]["memory_bytes_each"]) == 2
     assert all(entry["clips_per_second"] > 0 for entry in processes.values())
     assert max(processes["2"]["memory_bytes_each"]) < 1.2 * processes["1"]["memory_bytes_each"][0]
+
+
+def test_ours_and_stock_are_trained_for_as_many_epochs_and_compared(tmp_path):
+    argv = ["recipes/quickstart.yaml", "--against", "stock", "--epochs", "1", "--data_dir", "synthetic", "--use_cpu", "true",
+            "--synthetic_train", "66", "--synthetic_test", "12", "--model_config", json.dumps(TINY), "--bf16", "false",
+            "--feature_extractor_config", '{"num_mel_bins": 32}', "--bootstrap_resamples", "20"]  # fmt: skip
+    arguments, fields = benchmark.parse_arguments(argv)
+    accuracy = benchmark.compare_accuracy(benchmark.accuracy_recipe(arguments, fields, str(tmp_path)), arguments.epochs)
+    difference = accuracy["ours"]["lrap"] - accuracy["stock"]["lrap"]
+    assert accuracy["difference"]["lrap"]["difference"] == pytest.approx(difference)
+    assert accuracy["ours"]["training_seconds"] < accuracy["stock"]["training_seconds"]
+    assert "after 1 epochs, ours: LRAP" in benchmark.in_words(accuracy)
+
+
+def test_accuracy_is_compared_from_scratch_and_with_stock_only(tmp_path):
+    with pytest.raises(UserError, match="--against stock"):
+        benchmark.parse_arguments(["recipes/quickstart.yaml", "--epochs", "2"])
+    arguments, fields = benchmark.parse_arguments(["recipes/ast/finetune.yaml", "--against", "stock", "--epochs", "2"])
+    with pytest.raises(UserError, match="from scratch"):
+        benchmark.compare_accuracy(benchmark.accuracy_recipe(arguments, fields, str(tmp_path)), 2)
