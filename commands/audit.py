@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from commands._output import check_output_folder
 from irmas_dataset.errors import UserError
 
 
@@ -28,8 +29,9 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--processes", metavar="N", type=int, help="processes that decode (default: one a core)")
     args = parser.parse_args(argv)
-    if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise UserError(f"--output_dir {args.output_dir} is a file; name a folder for the report.")
+    check_output_folder(args.output_dir, "--output_dir")
+    if args.examples < 0 or args.split_seed < 0 or (args.processes is not None and args.processes < 1):
+        raise UserError("--examples and --split_seed must be at least 0, and --processes at least 1.")
 
     from irmas_dataset.audit.audit import audit, write_tables
     from irmas_dataset.audit.report import summary, write_report

@@ -6,7 +6,7 @@ from pathlib import Path
 from commands._comparison import compare_runs
 from commands._comparison_figure import draw_comparison
 from commands._comparison_table import as_csv, as_markdown, as_text
-from irmas_dataset.errors import UserError
+from commands._output import check_output_folder
 
 FORMATS = {"text": as_text, "markdown": as_markdown, "csv": as_csv}
 FILES = {"text": "comparison.txt", "markdown": "comparison.md", "csv": "comparison.csv"}
@@ -24,12 +24,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--format", choices=FORMATS, default="text", help="what is printed (default: text)")
     arguments = parser.parse_intermixed_args(argv)  # a run may stand behind a flag
 
+    check_output_folder(arguments.output_dir, "--output_dir")
     comparison = compare_runs(arguments.runs)
     print(FORMATS[arguments.format](comparison))
     if arguments.output_dir is None:
         return
-    if arguments.output_dir.exists() and not arguments.output_dir.is_dir():
-        raise UserError(f"--output_dir {arguments.output_dir} is a file: name a folder.")
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     for name, render in FORMATS.items():
         (arguments.output_dir / FILES[name]).write_text(render(comparison) + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@ import argparse
 import importlib
 from pathlib import Path
 
-from irmas_dataset.errors import UserError
+from commands._output import check_output_folder
 from models.instrument_recognition import attach_pipeline
 
 ARCHITECTURES = ("beats", "passt", "mobilenet")
@@ -20,9 +20,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="the authors' file of weights")
     parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, help="folder to write the model to")
     arguments = parser.parse_args(argv)
-    if arguments.output_dir.exists() and not arguments.output_dir.is_dir():
-        raise UserError(f"{arguments.output_dir} is a file; name a folder for the converted model.")
-
+    check_output_folder(arguments.output_dir, "OUTPUT_DIR")
     architecture = arguments.architecture
     converter = importlib.import_module(f"models.{architecture}.convert_{architecture}")
     converter.convert(arguments.checkpoint, arguments.output_dir)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from commands._output import check_output_folder
 from commands._recogniser import check_model_name, load_recogniser
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
@@ -122,6 +123,7 @@ def write_examples(folder: Path) -> list[Path]:
 def export_space(model: str, folder: Path) -> None:
     """Write app.py, its modules, requirements.txt, README.md, examples and, of a run folder, the model itself."""
     check_model_name(model)
+    check_output_folder(folder, "--export_space")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; name a new folder for the Space.")
     is_local = Path(model).is_dir()

@@ -11,6 +11,7 @@ import numpy as np
 from baselines.arguments import parse_parts
 from baselines.system_run import finish, measure, provenance
 from commands._fusion import FITTED, METHODS, Fusion, fuse
+from commands._output import check_output_folder
 from commands._run_results import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
 from irmas_dataset.errors import UserError
 from training.evaluation import write_scores
@@ -77,8 +78,7 @@ def check(folders: list[Path], output_dir: Path) -> None:
     """Refuse one run alone, and an output folder that holds something else."""
     if len(folders) < 2:
         raise UserError("An ensemble needs at least two runs: name their folders.")
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"--output_dir {output_dir} is a file: name a folder.")
+    check_output_folder(output_dir, "--output_dir")
     if output_dir.resolve() in [folder.resolve() for folder in folders] or (output_dir / "model.safetensors").exists():
         raise UserError(f"--output_dir {output_dir} holds a run of its own: name a new folder for the ensemble.")
 

@@ -10,7 +10,8 @@ from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from commands._recogniser import check_model_name
+from commands._output import check_output_folder
+from commands._recogniser import check_batch_size, check_model_name
 from commands._run_results import VALIDATION_FILE
 from irmas_dataset.errors import UserError
 from models.instrument_recognition import check_protocol
@@ -37,6 +38,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--batch_size", metavar="N", type=int, default=32, help="windows at a time (default: 32)")
     parser.add_argument("--trust_remote_code", action="store_true", help="run model code that comes from the Hub")
     arguments = parser.parse_args(argv)
+    check_output_folder(arguments.output_dir, "--output_dir")
+    check_batch_size(arguments.batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         recipe, tuned_songs = evaluation_recipe(arguments, scratch)
         results, test, scores = evaluate(recipe, tuned_songs)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from commands._output import check_output_folder
 from irmas_dataset.export import export, push
 
 
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> None:
         help="push in public: you say that you may publish what is inside; IRMAS's audio may not be redistributed",
     )  # fmt: skip
     args = parser.parse_args(argv)
+    check_output_folder(args.output_dir, "--output_dir")
     counts = export(
         args.data_dir, args.output_dir, metadata_only=args.metadata_only, recording_pattern=args.recording_pattern
     )

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from commands._recogniser import load_recogniser
-from irmas_dataset.errors import UserError
+from commands._output import check_output_folder
+from commands._recogniser import check_batch_size, load_recogniser
 from models.instrument_recognition import InstrumentRecognitionPipeline
 from training.onnx_export import WaveformClassifier, export_onnx, quantise, require_onnx, write_description
 
@@ -58,10 +58,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code that a model on the Hub brings")
     args = parser.parse_args(argv)
-    if args.output_dir.exists() and not args.output_dir.is_dir():
-        raise UserError(f"{args.output_dir} is a file; name a folder for the graph.")
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size {args.batch_size} is too small; give 1 or more.")
+    check_output_folder(args.output_dir, "OUTPUT_DIR")
+    check_batch_size(args.batch_size)
     return args
 
 

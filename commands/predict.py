@@ -9,7 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from commands import _result_screen as screens
-from commands._recogniser import load_recogniser
+from commands._output import check_output_file, check_output_folder
+from commands._recogniser import check_batch_size, load_recogniser
 from commands._result_table import FORMATS, ResultTable
 from commands._timeline_figure import draw_timeline, save_picture
 from irmas_dataset.errors import UserError
@@ -101,8 +102,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         raise UserError("--resume needs the table to go on with; add --output FILE.")
     if args.timeline_table and args.output and args.timeline_table.resolve() == args.output.resolve():
         raise UserError("--output and --timeline_table name the same file; give each its own.")
-    if args.batch_size is not None and args.batch_size < 1:
-        raise UserError(f"--batch_size {args.batch_size} is too small; give 1 or more.")
+    check_output_file(args.output, "--output")
+    check_output_file(args.timeline_table, "--timeline_table")
+    check_output_folder(args.timeline, "--timeline")
+    check_batch_size(args.batch_size)
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise UserError(f"--threshold {args.threshold} is no score; give a number from 0 to 1.")
     return args
 
 

@@ -24,6 +24,7 @@ from irmas_dataset.files import SYNTHETIC_MARKER, TEST_FOLDERS, TRAINING_FOLDER
 from irmas_dataset.labels import GENRES, INSTRUMENT_CODES
 
 FORMAT_VERSION = 4  # raise it with every change that one can hear
+MAX_EXCERPTS = 1_000_000  # a terabyte of either kind
 UNFINISHED_MARKER = f"{SYNTHETIC_MARKER}.unfinished"
 LOCK = f"{SYNTHETIC_MARKER}.lock"
 
@@ -454,9 +455,9 @@ def synthesize(folder: Path, *, train: int, test: int, seed: int = 0) -> None:
         UserError: for counts below one, a negative seed, a folder that holds anything else, or one that cannot be written.
     """
     folder = Path(folder)
-    if train < 1 or test < 1 or seed < 0:
+    if not (1 <= train <= MAX_EXCERPTS and 1 <= test <= MAX_EXCERPTS and seed >= 0):
         raise UserError(
-            f"--train {train} --test {test} --seed {seed}: give counts of at least 1 and a seed of at least 0."
+            f"--train {train} --test {test} --seed {seed}: give counts of 1 to {MAX_EXCERPTS:,} and a seed of at least 0."
         )
     marker = json.dumps({"format": FORMAT_VERSION, "train": train, "test": test, "seed": seed})
     try:

@@ -52,4 +52,4 @@ def test_an_output_that_is_a_file(irmas, tmp_path):
     (tmp_path / "file").write_text("")
     done = run("--data_dir", irmas, "--output_dir", tmp_path / "file")
     assert done.returncode == 2
-    assert done.stderr.strip() == f"--output_dir {tmp_path / 'file'} is a file; name a folder for the report."
+    assert done.stderr.strip() == f"--output_dir {tmp_path / 'file'} is a file; name a folder."

@@ -238,7 +238,7 @@ def test_options_of_a_call_override_the_model(run, music, tmp_path):
     own = predict_csv(run, tmp_path / "own.csv", music)
     shorter = predict_csv(run, tmp_path / "shorter.csv", music, "--window_seconds", "0.5", "--aggregation", "max")
     assert not np.allclose(own[LABELS], shorter[LABELS])
-    strict = predict_csv(run, tmp_path / "strict.csv", music, "--threshold", "1.01")
+    strict = predict_csv(run, tmp_path / "strict.csv", music, "--threshold", "1")
     assert strict.instruments.isna().all()
     np.testing.assert_allclose(own[LABELS], strict[LABELS])
 
