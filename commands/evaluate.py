@@ -124,7 +124,11 @@ def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[dict, Dataset, np.n
     except ValueError as error:
         raise UserError(f"{recipe.model.model_name_or_path}/config.json cannot be used: {error}") from error
     for name in ("window_seconds", "hop_seconds", "aggregation"):
-        setattr(recipe.data, name, getattr(model.config, name))
+        setattr(recipe.data, name, getattr(model.config, name, None))
+    if not (recipe.data.window_seconds and recipe.data.aggregation):
+        raise UserError(
+            f"{recipe.model.model_name_or_path}/config.json lacks `window_seconds` or `aggregation`: give a run's folder."
+        )
     recipe.data.separation = getattr(model.config, "separation", "none")
     prepared = run.prepare(recipe, data, extractor.sampling_rate)
     trainer = run.build_trainer(recipe, prepared, model, extractor)

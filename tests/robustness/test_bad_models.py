@@ -17,6 +17,7 @@ from commands import evaluate as evaluate_command
 from commands._recogniser import load_recogniser
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
+from irmas_dataset.synthetic import synthesize
 from models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
 from models.instrument_recognition import attach_pipeline
 from training.arguments import ModelArguments
@@ -161,6 +162,8 @@ WRONG_PROTOCOL = {
     "a single threshold": {"thresholds": 0.5},
     "a negative window": {"window_seconds": -1.0},
     "a window of words": {"window_seconds": "long"},
+    "a window of no length": {"window_seconds": 0},
+    "an endless window": {"window_seconds": float("inf")},
     "a hop longer than the window": {"hop_seconds": 2.0},
     "an unknown aggregation": {"aggregation": "median"},
 }
@@ -218,6 +221,23 @@ def test_a_broken_checkpoint_is_refused_every_way_and_nothing_runs(kind, copy, t
 def test_a_protocol_that_cannot_be_is_refused_by_predict(kind, copy):
     change_json(copy, **WRONG_PROTOCOL[kind])
     refusal(load_recogniser, str(copy), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("music")
+    synthesize(folder, train=44, test=2)
+    return folder
+
+
+@pytest.mark.parametrize("kind", [*WRONG_PROTOCOL, "no thresholds", "no window", "no aggregation"])
+def test_a_protocol_that_cannot_be_is_refused_by_evaluate(kind, copy, music, tmp_path):
+    lacking = {"no thresholds": "thresholds", "no window": "window_seconds"}
+    missing = {lacking.get(kind, "aggregation"): None}  # `predict` has defaults for these; figures need the run's own
+    change_json(copy, **WRONG_PROTOCOL.get(kind, missing))
+    call = ["evaluate", str(copy), "--data_dir", str(music), "--output_dir", str(tmp_path / "measured")]
+    assert str(copy) in refusal(run_irmas.main, call)
+    assert not (tmp_path / "measured").exists()
 
 
 def test_code_beside_a_known_model_is_not_run(copy, tmp_path):
