@@ -180,6 +180,8 @@ def test_ten_hours_take_no_more_memory_than_ten_minutes(folder, tmp_path):
             str(tmp_path / f"{name}.flac"),
             "--output",
             str(tmp_path / f"{name}.json"),
+            "--hop_seconds",
+            "3",  # as the window: half the windows, and half the time
         ]
         settings = environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(
