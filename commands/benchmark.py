@@ -345,7 +345,8 @@ class Bench:
         if self.stock:
             self._note_stocks_evaluation(speed(seconds["stock"], count), windows)
         recognise = ours.recogniser(self.model, self.recipe, self.extractor, self.device)
-        self._race("predict", count, lambda: recognise(files))
+        with full_precision(self.trainer.model):
+            self._race("predict", count, lambda: recognise(files))
         predict = self.figures["ours"]["predict"]
         predict["times_real_time"] = predict["clips_per_second"] * LONG_SECONDS
 
