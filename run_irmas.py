@@ -7,12 +7,9 @@ python run_irmas.py VERB ...          # a file of commands/: predict, evaluate, 
 
 import ast
 import importlib
-import logging
-import os
-import sys
 from pathlib import Path
 
-from irmas_dataset.errors import UserError, storage_problem
+from irmas_dataset.errors import start
 
 ROOT = Path(__file__).parent
 
@@ -64,17 +61,4 @@ def overview() -> str:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # whoever reads, such as `head`, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except Exception as error:
-        if (sentence := storage_problem(error)) is None:
-            raise
-        print(sentence, file=sys.stderr)
-        sys.exit(2)
+    start(main)

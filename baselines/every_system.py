@@ -9,7 +9,6 @@ search is run. What is finished is kept: the same command goes on after an inter
 
 import argparse
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -20,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+from transformers import PrinterCallback
 
 from irmas_dataset.audio import usable_cores
-from irmas_dataset.errors import UserError
+from irmas_dataset.errors import UserError, start
 from training import run, run_folder
 from training.arguments import parse_recipe
 
@@ -190,9 +190,7 @@ def print_clips_per_second(argv: list[str]) -> None:
     model, extractor = run.build_model(recipe, data)
     prepared = run.prepare(recipe, data, extractor.sampling_rate)
     trainer = run.build_trainer(recipe, prepared, model, extractor)
-    trainer.callback_handler.callbacks = [
-        c for c in trainer.callback_handler.callbacks if "Printer" not in type(c).__name__
-    ]
+    trainer.remove_callback(PrinterCallback)
     times = []
     step = trainer.training_step
     trainer.training_step = lambda *given, **named: (step(*given, **named), times.append(time.perf_counter()))[0]
@@ -250,9 +248,4 @@ def one_thread() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    start(main)

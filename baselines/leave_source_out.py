@@ -9,10 +9,8 @@ of the main job, so every field of a recipe can be given.
 """
 
 import argparse
-import logging
 import re
 import shutil
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from irmas_dataset.errors import UserError
+from irmas_dataset.errors import UserError, start
 from irmas_dataset.own_folder import list_own_folder
 from irmas_dataset.splits import hold_out
 from irmas_metric.bootstrap import song_weights
@@ -269,9 +267,4 @@ def with_interval(figure: dict) -> str:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    start(main)

@@ -1,7 +1,10 @@
-"""The one error that a user can cause."""
+"""The one error that a user can cause, and how a command ends with it."""
 
 import errno
+import logging
 import os
+import sys
+from collections.abc import Callable
 
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -31,3 +34,21 @@ def storage_problem(error: BaseException) -> str | None:
             return "Cannot write a checkpoint: the disk is full; make room or name another folder, and start again."
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def start(main: Callable[[list[str]], None]) -> None:
+    """Run a command with the shell's words; what a user or a disk can cause ends in one sentence and exit code 2."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # whoever reads, such as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        if (sentence := storage_problem(error)) is None:
+            raise
+        print(sentence, file=sys.stderr)
+        sys.exit(2)
