@@ -211,12 +211,14 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
             start_head_by_regression(recipe, trainer)
         if checkpoint is None or not trainer.restore_if_finished(checkpoint):
             metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
-            clips = metrics["train_samples_per_second"]
+            runtime = metrics["train_runtime"]
+            clips = metrics["train_samples_per_second"] * runtime / (runtime - trainer.evaluation_seconds)
         if keep:
             interpolate(trainer.model, initial, keep)
         trainer.save_state()
     return {
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": round(time.perf_counter() - start - trainer.evaluation_seconds, 3),
+        "validation_seconds": round(trainer.evaluation_seconds, 3),
         "clips_per_second": clips,
         "peak_memory_bytes": evaluation.peak_memory_bytes(arguments.device),
         "device": evaluation.device_name(arguments.device),

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class InstrumentTrainer(Trainer):
         self.features = features
         self.augmentation = augmentation
         self.average: AveragedModel | None = None
+        self.evaluation_seconds = 0.0
         self._step_and_batch = (-1, 0)
         self.frozen = frozen_modules(self.model)
         if self.args.weight_averaging == "ema":
@@ -150,9 +152,12 @@ class InstrumentTrainer(Trainer):
             return super().prediction_step(*args, **kwargs)
 
     def evaluation_loop(self, *args, **kwargs):
-        """Evaluate the averaged weights where there are any."""
+        """Evaluate the averaged weights where there are any, and count the time, which is none of training's."""
+        start = time.perf_counter()
         with self.averaged_weights():
-            return super().evaluation_loop(*args, **kwargs)
+            output = super().evaluation_loop(*args, **kwargs)
+        self.evaluation_seconds += time.perf_counter() - start
+        return output
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:

@@ -14,11 +14,14 @@ from .configuration_crnn import CrnnConfig
 
 
 class ConvolutionBlock(nn.Module):
-    """Two 3x3 convolutions whose padding of 2 makes the map grow by 2 each time, then a pooling (Han 2017)."""
+    """Two 3x3 convolutions whose padding of 2 makes the map grow by 2 each time, then a pooling (Han 2017).
 
-    def __init__(self, in_channels: int, out_channels: int, pool: nn.Module):
+    The first convolution may step over frames: it then reads `frame_stride` of them for each that it writes.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, pool: nn.Module, frame_stride: int = 1):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=2)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=2, stride=(frame_stride, 1))
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=2)
         self.pool = pool
 
@@ -60,8 +63,10 @@ class CnnGru(nn.Module):
         super().__init__()
         sizes = [1, *config.filters]
         pools = [nn.MaxPool2d(3, stride=3) for _ in config.filters[1:]] + [nn.Identity()]
+        strides = [config.frame_stride] + [1] * len(config.filters[1:])
         self.blocks = nn.ModuleList(
-            ConvolutionBlock(*io, pool) for io, pool in zip(pairwise(sizes), pools, strict=True)
+            ConvolutionBlock(*io, pool, stride)
+            for io, pool, stride in zip(pairwise(sizes), pools, strides, strict=True)
         )
         self.block_dropout = nn.Dropout(config.block_dropout)
         self.gru = BidirectionalGru(sizes[-1], config.gru_hidden_size)

@@ -162,12 +162,18 @@ def test_gru_is_that_of_torch():
     assert torch.equal(ours(sequence), reference(sequence)[0])
 
 
-def test_cnn_gru_has_the_blocks_of_han_and_keeps_time():
-    model = CrnnForAudioClassification(CrnnConfig(num_labels=11)).eval()
+@pytest.mark.parametrize(
+    ("frame_stride", "maps"),
+    [
+        (1, [(32, 101, 44), (64, 35, 16), (128, 13, 6), (256, 17, 10)]),
+        (2, [(32, 51, 44), (64, 18, 16), (128, 7, 6), (256, 11, 10)]),
+    ],
+)
+def test_cnn_gru_has_the_blocks_of_han_and_keeps_time(frame_stride, maps):
+    model = CrnnForAudioClassification(CrnnConfig(num_labels=11, frame_stride=frame_stride)).eval()
     with torch.no_grad():
         states = model(torch.randn(1, 300, 128), output_hidden_states=True).hidden_states
-    maps = [(32, 101, 44), (64, 35, 16), (128, 13, 6), (256, 17, 10)]
-    assert [tuple(state.shape[1:]) for state in states] == [*maps, (17, 256), (256,)]
+    assert [tuple(state.shape[1:]) for state in states] == [*maps, (maps[-1][1], 256), (256,)]
 
 
 def test_gru_hears_the_order_of_events():
