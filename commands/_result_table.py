@@ -1,6 +1,7 @@
 """A table of results for programs, as CSV, JSON or Parquet, that an interrupted run can go on with."""
 
 import csv
+import glob
 import io
 import json
 import os
@@ -18,7 +19,8 @@ class ResultTable:
     """Rows with the same columns, `path` first, written so that nothing is lost when the run stops half-way.
 
     CSV is appended to row by row. JSON and Parquet cannot be: their rows go to a journal beside the file, which
-    `close` turns into the file in one step.
+    `close` turns into the file in one step. Where several processes fill one table, the first holds it and the others
+    append to parts beside it (`ResultPart`), which `take_parts` takes in; so does a run that goes on with --resume.
     """
 
     def __init__(
@@ -28,13 +30,11 @@ class ResultTable:
         self.file, self.columns, self.format = file, columns, format
         self.journal = file if format == "csv" else file.with_name(file.name + ".journal")
         file.parent.mkdir(parents=True, exist_ok=True)
-        left_over = next((path for path in (file, self.journal) if path.exists()), None)
+        left_over = next((path for path in (file, self.journal, *parts_of(file)) if path.exists()), None)
         if left_over and not resume:
             raise UserError(f"{left_over} exists; add --resume to keep its rows and go on, or delete it.")
         rows = [row for row in self._read() if only_paths is None or row["path"] in only_paths] if left_over else []
-        self.paths = {row["path"] for row in rows}
-        self._write_journal(rows)
-        self._appended_to = self.journal.open("a", encoding="utf-8", newline="")
+        self._start_from(rows)
 
     def append(self, rows: list[dict]) -> None:
         """Add rows; they are on disk when this returns."""
@@ -42,12 +42,18 @@ class ResultTable:
         self._appended_to.flush()
         self.paths.update(row["path"] for row in rows)
 
+    def take_parts(self, order: list[str]) -> None:
+        """Take in the rows of the parts that other processes have closed, in the `order` of their paths."""
+        self._appended_to.close()
+        place = {path: index for index, path in enumerate(order)}
+        self._start_from(sorted(self._read(), key=lambda row: place.get(row["path"], -1)))
+
     def close(self) -> None:
         """Finish the file."""
         self._appended_to.close()
         if self.format == "csv":
             return
-        rows = self._read_journal()
+        rows = read_lines(self.journal)
         unfinished = self.file.with_name(self.file.name + ".unfinished")
         if self.format == "json":
             lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
@@ -60,6 +66,14 @@ class ResultTable:
     def _line(self, row: dict) -> str:
         return json.dumps(row, ensure_ascii=False) + "\n" if self.format != "csv" else csv_line(row.values())
 
+    def _start_from(self, rows: list[dict]) -> None:
+        """Write the rows, which hold those of the parts, open the journal behind them, and remove the parts."""
+        self.paths = {row["path"] for row in rows}
+        self._write_journal(rows)
+        self._appended_to = self.journal.open("a", encoding="utf-8", newline="")
+        for part in parts_of(self.file):
+            part.unlink()
+
     def _write_journal(self, rows: list[dict]) -> None:
         header = csv_line(self.columns) if self.format == "csv" else ""
         unfinished = self.journal.with_name(self.journal.name + ".unfinished")
@@ -67,30 +81,28 @@ class ResultTable:
         os.replace(unfinished, self.journal)
 
     def _read(self) -> list[dict]:
-        """Return the rows of the file and of the journal that an interrupted run left; a half-written row is dropped."""
-        if self.format == "csv":
-            return self._read_csv()
-        rows = []
-        if self.file.exists():
+        """Return the rows of file, journal and parts that an interrupted run left; a half-written row is dropped."""
+        if not self.file.exists():
+            rows = []
+        elif self.format == "csv":
+            rows = self._read_csv()
+        else:
             try:
                 rows = self._read_finished()
             except ValueError as error:
                 raise UserError(f"{self.file} is no table of predictions to go on with; delete it.") from error
-        rows += self._read_journal()
+        if self.format != "csv":
+            rows += read_lines(self.journal)
+        for part in parts_of(self.file):
+            rows += read_lines(part)
         for row in rows:
             self._check(list(row))
-        return list({(row["path"], row.get("label"), row.get("start_seconds")): row for row in rows}.values())
+        return list({(row["path"], row.get("label"), str(row.get("start_seconds"))): row for row in rows}.values())
 
     def _read_finished(self) -> list[dict]:
         if self.format == "json":
             return json.loads(self.file.read_text(encoding="utf-8"))
         return json.loads(pd.read_parquet(self.file).to_json(orient="records", double_precision=15))
-
-    def _read_journal(self) -> list[dict]:
-        if not self.journal.exists():
-            return []
-        lines = self.journal.read_text(encoding="utf-8", errors="replace").split("\n")
-        return [json.loads(line) for line in lines[:-1]]  # what follows the last line's end was cut short
 
     def _read_csv(self) -> list[dict]:
         text = self.file.read_text(encoding="utf-8", errors="replace")
@@ -104,6 +116,35 @@ class ResultTable:
             raise UserError(
                 f"{self.file} has the columns of another model or table; choose another file, or delete it."
             )
+
+
+class ResultPart:
+    """The rows of one process but the first, beside the table that they belong to; it has the interface of a table."""
+
+    def __init__(self, file: Path, process: int):
+        self._appended_to = file.with_name(f"{file.name}.part-{process}").open("w", encoding="utf-8")
+
+    def append(self, rows: list[dict]) -> None:
+        """Add rows; they are on disk when this returns."""
+        self._appended_to.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        self._appended_to.flush()
+
+    def close(self) -> None:
+        """Finish the part."""
+        self._appended_to.close()
+
+
+def parts_of(file: Path) -> list[Path]:
+    """Return the parts beside a table."""
+    return sorted(file.parent.glob(f"{glob.escape(file.name)}.part-*"))
+
+
+def read_lines(journal: Path) -> list[dict]:
+    """Return the rows of a file that holds one as JSON a line; none where there is no such file."""
+    if not journal.exists():
+        return []
+    lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # what follows the last line's end was cut short
 
 
 def csv_line(values) -> str:

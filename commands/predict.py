@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,11 +12,12 @@ from tqdm import tqdm
 from commands import _result_screen as screens
 from commands._output import check_output_file, check_output_folder
 from commands._recogniser import check_batch_size, load_recogniser
-from commands._result_table import FORMATS, ResultTable
+from commands._result_table import FORMATS, ResultPart, ResultTable
 from commands._timeline_figure import draw_timeline, save_picture
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
 from models.instrument_recognition import AGGREGATIONS, InstrumentRecognitionPipeline
+from training.processes import Processes
 
 READ_BY_SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 READ_BY_FFMPEG = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".ac3", ".ape", ".wv")
@@ -25,10 +27,11 @@ TIMELINE_COLUMNS = ["path", "label", "start_seconds", "end_seconds", "score"]
 def main(argv: list[str]) -> None:
     """Recognise the instruments of every file; exits with code 1 where some could not be read."""
     args = parse_arguments(argv)
+    processes = Processes(args.device)
     files = find_audio(args.paths)
     recognise = load_recogniser(
         args.model,
-        device=args.device,
+        device=processes.device,
         batch_size=args.batch_size,
         trust_remote_code=args.trust_remote_code,
         thresholds=args.threshold,
@@ -37,14 +40,14 @@ def main(argv: list[str]) -> None:
         hop_seconds=args.hop_seconds,
     )
     thresholds = recognise.resolve_thresholds(args.threshold)
-    results, timelines = open_tables(args, recognise.labels)
-    todo = [file for file in files if results is None or to_text(file) not in results.paths]
-    if len(todo) < len(files):
+    results, timelines, finished = open_tables(args, recognise.labels, processes)
+    todo = [file for file in files if to_text(file) not in finished]
+    if len(todo) < len(files) and processes.is_first:
         print(f"{len(files) - len(todo)} of {len(files)} files are in {args.output} already.", file=sys.stderr)
-    screen = None if results else open_screen(args.format, todo, recognise.labels)
-    unreadable = []
+    screen = open_screen(args.format, todo, recognise.labels) if processes.is_first and not results else None
+    unreadable, unshown = [], []
     try:
-        for file, result in recognised(recognise, todo):
+        for file, result in recognised(recognise, processes.share(todo, sizes_of(todo)), quiet=not processes.is_first):
             if "error" in result:
                 unreadable.append(result["error"])
                 continue
@@ -55,17 +58,25 @@ def main(argv: list[str]) -> None:
                 timelines.append([timeline_row(file, segment) for segment in result["timeline"]])
             if results:
                 results.append([row])  # last: a file whose row is there has all the rest, and --resume skips it
-            else:
+            elif processes.count == 1:
                 screen.add(row, result["timeline"])
+            else:
+                unshown.append((files.index(file), row, result["timeline"]))
     except KeyboardInterrupt:
-        print("Stopped." + f" {args.output} goes on with --resume." * (results is not None), file=sys.stderr)
-        raise SystemExit(130) from None
-    for output in (timelines, results, screen):
-        if output:
-            output.close()
-    if unreadable:
+        if processes.is_first:
+            print("Stopped." + f" {args.output} goes on with --resume." * (results is not None), file=sys.stderr)
+        processes.leave(130)
+    for table in (timelines, results):
+        if table:
+            close_together(table, processes, order=[to_text(file) for file in files])
+    unshown, unreadable = processes.gather(unshown), processes.gather(unreadable)
+    if screen:
+        for _, row, timeline in sorted(unshown, key=itemgetter(0)):
+            screen.add(row, timeline)
+        screen.close()
+    if unreadable and processes.is_first:
         print(f"{len(unreadable)} of {len(todo)} files could not be read:", *unreadable, sep="\n  ", file=sys.stderr)
-        raise SystemExit(1)
+    processes.leave(1 if unreadable else 0)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -143,19 +154,39 @@ def find_audio(paths: list[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def open_tables(args: argparse.Namespace, labels: list[str]) -> tuple[ResultTable | None, ResultTable | None]:
-    """Return the table of results and the table of timelines, each where it was asked for."""
+def open_tables(args: argparse.Namespace, labels: list[str], processes: Processes) -> tuple:
+    """Return the table of results and that of timelines, or this process's parts of them, and the paths that are done.
+
+    A table that was not asked for is None.
+    """
     results = timelines = None
     timeline_format = format_of(args.timeline_table, "--timeline_table") if args.timeline_table else None
-    if args.output:
+    if processes.is_first and args.output:
         columns = ["path", "duration_seconds", "instruments", *labels]
         results = ResultTable(args.output, columns, format=args.format, resume=args.resume)
-    if args.timeline_table:
-        finished = results.paths if results else None
+    finished = set(results.paths) if results else set()
+    if processes.is_first and args.timeline_table:
+        only = finished if results else None
         timelines = ResultTable(
-            args.timeline_table, TIMELINE_COLUMNS, format=timeline_format, resume=args.resume, only_paths=finished
+            args.timeline_table, TIMELINE_COLUMNS, format=timeline_format, resume=args.resume, only_paths=only
         )
-    return results, timelines
+    finished = processes.from_first(finished)
+    if not processes.is_first:
+        results, timelines = (
+            ResultPart(file, processes.index) if file else None for file in (args.output, args.timeline_table)
+        )
+    return results, timelines, finished
+
+
+def close_together(table: ResultTable | ResultPart, processes: Processes, order: list[str]) -> None:
+    """Close the parts of a table, then the table, which takes them in."""
+    if not processes.is_first:
+        table.close()
+    processes.wait()
+    if processes.is_first:
+        if processes.count > 1:
+            table.take_parts(order)
+        table.close()
 
 
 def open_screen(format: str, files: list[Path], labels: list[str]):
@@ -167,11 +198,19 @@ def open_screen(format: str, files: list[Path], labels: list[str]):
     return screens.Bars() if len(files) == 1 else screens.Lines([to_text(file) for file in files])
 
 
-def recognised(recognise: InstrumentRecognitionPipeline, files: list[Path]) -> Iterator[tuple[Path, dict]]:
+def sizes_of(files: list[Path]) -> list[int]:
+    """Return the files' sizes in bytes, 0 for one that is missing: about how long each takes."""
+    return [file.stat().st_size if file.exists() else 0 for file in files]
+
+
+def recognised(
+    recognise: InstrumentRecognitionPipeline, files: list[Path], quiet: bool = False
+) -> Iterator[tuple[Path, dict]]:
     """Yield each file with its scores and timeline, or with the error that kept it from being read."""
     wanted = {"all_labels": True, "return_timeline": True, "return_activity": True, "skip_unreadable": True}
     results = recognise((os.fspath(file) for file in files), **wanted)
-    yield from tqdm(zip(files, results, strict=True), total=len(files), unit="file", disable=None, leave=False)
+    progress = {"total": len(files), "unit": "file", "disable": quiet or None, "leave": False}
+    yield from tqdm(zip(files, results, strict=True), **progress)
 
 
 def result_row(file: Path, result: dict, labels: list[str], thresholds: list[float]) -> dict:

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import os
 import sys
 import time
 import warnings
@@ -32,6 +31,7 @@ from training.example import write_example
 from training.head import balanced_weights, fit_output_layer, window_embeddings
 from training.model import device_features, load_model, output_layer
 from training.model_card import write_model_card
+from training.processes import leave
 from training.report import draw_figures, results_table
 from training.streaming import StreamedClips
 from training.tracking import log_results
@@ -361,8 +361,4 @@ def end(trainer: InstrumentTrainer) -> None:
     """Close trackers and let the processes leave together."""
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
-    if trainer.args.world_size > 1 and trainer.args.device.type == "cpu":
-        # Everything is written. torch 2.11's gloo group can wait for itself for ever in its destructor at exit.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    leave(0, several_on_cpu=trainer.args.world_size > 1 and trainer.args.device.type == "cpu")

@@ -17,13 +17,14 @@ import torch
 from PIL import Image
 
 from commands import predict
-from commands._result_table import ResultTable
+from commands._result_table import ResultPart, ResultTable
 from commands._text import clock, shortened
 from commands.predict import find_audio
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from models.instrument_recognition import attach_pipeline
 from tests.models.tiny import build
+from training.processes import Processes
 
 LABELS = list(INSTRUMENT_NAMES.values())
 COLUMNS = ["path", "duration_seconds", "instruments", *LABELS]
@@ -213,6 +214,90 @@ def test_a_killed_process_leaves_a_table_to_go_on_with(run, music, tmp_path):
     subprocess.run([*command, "--resume"], cwd=REPOSITORY, check=True)
     table = pd.read_parquet(tmp_path / "t.parquet")
     assert len(table) == len(set(table.path)) == 304
+
+
+@pytest.fixture(scope="module")
+def two_processes():
+    """Run `predict` in two real processes that torchrun starts over gloo, which accelerate finds itself among."""
+
+    def start(*arguments: object, check: bool = True) -> subprocess.CompletedProcess:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        command = [*launcher, str(REPOSITORY / "run_irmas.py"), "predict", *map(str, arguments)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=check
+        )
+
+    return start
+
+
+def test_two_processes_share_a_folder_and_write_one_table(run, music, tmp_path, two_processes):
+    tables = ["--output", tmp_path / "t.parquet", "--timeline_table", tmp_path / "when.csv"]
+    two_processes(run, music, *tables, "--timeline", tmp_path / "pictures")
+    predict.main([run, str(music), "--output", str(tmp_path / "one.csv"), "--timeline_table", str(tmp_path / "1.csv")])
+    together, alone = pd.read_parquet(tmp_path / "t.parquet"), pd.read_csv(tmp_path / "one.csv")
+    assert together.path.tolist() == alone.path.tolist()
+    assert together[LABELS].to_numpy() == pytest.approx(alone[LABELS].to_numpy(), abs=1e-5)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "when.csv"), pd.read_csv(tmp_path / "1.csv"), atol=1e-5)
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 4
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"t.parquet", "when.csv", "one.csv", "1.csv"}
+
+
+def test_two_processes_show_what_one_shows(run, music, two_processes, capfd):
+    (music / "b" / "empty.wav").touch()
+    together = two_processes(run, music, check=False)
+    assert together.returncode == 1
+    with pytest.raises(SystemExit):
+        predict.main([run, str(music)])
+    alone = capfd.readouterr()
+    assert together.stdout == alone.out
+    assert together.stderr.count("1 of 5 files could not be read:") == 1
+    assert together.stderr.count("empty.wav is an empty file") == 1
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffix):
+    whole, output = tmp_path / "whole.json", tmp_path / f"t.{suffix}"
+    predict.main([run, str(music), "--output", str(whole)])
+    rows = json.loads(whole.read_text())
+    first = ResultTable(output, COLUMNS, format=suffix)
+    first.append(rows[:1])
+    for process, row in enumerate(rows[1:3], start=1):
+        ResultPart(output, process).append([row | {"voice": 0.5}])
+    with (tmp_path / f"t.{suffix}.part-2").open("a") as part:
+        part.write('{"path": "half a')
+    with pytest.raises(UserError, match="add --resume"):
+        predict.main([run, str(music), "--output", str(output)])
+    predict.main([run, str(music), "--output", str(output), "--resume"])
+    table = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix](output)
+    assert table.path.tolist() == [row["path"] for row in rows]
+    assert (table.voice[1:3] == 0.5).all() and (table.voice[[0, 3]] != 0.5).all()
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"whole.json", output.name}
+
+
+def test_shares_are_disjoint_complete_in_order_and_of_about_equal_size():
+    items, sizes = list("abcdefg"), [9, 1, 1, 0, 5, 3, 1]
+    shares = []
+    for index in range(3):
+        processes = Processes()
+        processes.count, processes.index = 3, index
+        shares.append(processes.share(items, sizes))
+    assert sorted(item for share in shares for item in share) == items
+    assert all(share == sorted(share) for share in shares)
+    assert max(sum(sizes[items.index(item)] for item in share) for share in shares) == 9
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "message"),
+    [("cuda:1", 2, "one device for 2 processes"), (None, 1, r"2 processes and 1 GPU\(s\)")],
+)
+def test_processes_that_cannot_have_a_gpu_each_are_told_so(monkeypatch, device, gpus, message):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(UserError, match=message):
+        Processes(device)
 
 
 def test_the_timeline_table_agrees_with_the_scores(run, music, tmp_path):
