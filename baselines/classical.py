@@ -20,6 +20,7 @@ from baselines.system_run import finish, provenance
 from irmas_dataset import WaveformColumn
 from irmas_dataset.errors import UserError
 from irmas_dataset.splits import merge_groups
+from irmas_dataset.whole_file import whole_file
 from training import evaluation, run
 from training.clips import Mixtures, WindowedClips, multi_hot
 from training.report import results_table
@@ -63,7 +64,8 @@ def begin(recipe: ClassicalRecipe) -> None:
         (run_dir / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir / "figures", ignore_errors=True)
     text = yaml.safe_dump(recipe.values(), sort_keys=False, allow_unicode=True)
-    (run_dir / "recipe.yaml").write_text(text, encoding="utf-8")
+    with whole_file(run_dir / "recipe.yaml") as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def train(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[CalibratedClassifiers, dict]:

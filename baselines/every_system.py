@@ -23,6 +23,7 @@ from transformers import PrinterCallback
 
 from irmas_dataset.audio import usable_cores
 from irmas_dataset.errors import UserError, start
+from irmas_dataset.whole_file import whole_file
 from training import run, run_folder
 from training.arguments import parse_recipe
 
@@ -129,7 +130,8 @@ def network_jobs(arguments: argparse.Namespace) -> list[Job]:
         fields = common_fields(arguments, name)
         if name not in epochs:
             epochs[name] = epochs_within(arguments.seconds, recipe, [*fields, *MIXING["mixed"]])
-            budget_file.write_text(json.dumps(epochs, indent=1))
+            with whole_file(budget_file) as unfinished:
+                unfinished.write_text(json.dumps(epochs, indent=1))
         for how, mixing in MIXING.items():
             validated = ("--eval_strategy=steps", "--eval_steps=0.25", "--save_strategy=steps", "--save_steps=0.25")
             fields_of_run = (*fields, *mixing, *validated, f"--num_train_epochs={epochs[name]}")

@@ -20,6 +20,7 @@ from baselines.arguments import parse_parts
 from baselines.wavegan_networks import LATENT_SIZE, Discriminator, Generator, discriminator_loss
 from irmas_dataset import WaveformColumn, prepare
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import whole_file
 from training import run
 from training.arguments import DataArguments
 from training.clips import fit_length
@@ -116,8 +117,8 @@ class WaveganTrainer:
         state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         # Phase shuffle draws from torch's own generator.
         state |= {"random": self.random.get_state(), "torch_random": torch.get_rng_state(), "step": self.step}
-        torch.save(state, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        with whole_file(path) as unfinished:
+            torch.save(state, unfinished)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint; UserError where it is of networks of another size."""
@@ -189,7 +190,8 @@ def begin(recipe: WaveganRecipe, own_dir: Path) -> None:
                 "remove it."
             )
     own_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with whole_file(path) as unfinished:
+        unfinished.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def clips_of(recipe: WaveganRecipe) -> list[np.ndarray]:

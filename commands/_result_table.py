@@ -4,12 +4,12 @@ import csv
 import glob
 import io
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import whole_file
 
 FORMATS = ("csv", "json", "parquet")
 LIST_SEPARATOR = ";"  # between the values of a list in a CSV field
@@ -54,13 +54,12 @@ class ResultTable:
         if self.format == "csv":
             return
         rows = read_lines(self.journal)
-        unfinished = self.file.with_name(self.file.name + ".unfinished")
-        if self.format == "json":
-            lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-            unfinished.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        else:
-            pd.DataFrame(rows, columns=self.columns).to_parquet(unfinished, index=False)
-        os.replace(unfinished, self.file)
+        with whole_file(self.file) as unfinished:
+            if self.format == "json":
+                lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+                unfinished.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+            else:
+                pd.DataFrame(rows, columns=self.columns).to_parquet(unfinished, index=False)
         self.journal.unlink()
 
     def _line(self, row: dict) -> str:
@@ -76,9 +75,8 @@ class ResultTable:
 
     def _write_journal(self, rows: list[dict]) -> None:
         header = csv_line(self.columns) if self.format == "csv" else ""
-        unfinished = self.journal.with_name(self.journal.name + ".unfinished")
-        unfinished.write_text(header + "".join(self._line(row) for row in rows), encoding="utf-8", newline="")
-        os.replace(unfinished, self.journal)
+        with whole_file(self.journal) as unfinished:
+            unfinished.write_text(header + "".join(self._line(row) for row in rows), encoding="utf-8", newline="")
 
     def _read(self) -> list[dict]:
         """Return the rows of file, journal and parts that an interrupted run left; a half-written row is dropped."""

@@ -20,6 +20,7 @@ from irmas_dataset.exported import CARD
 from irmas_dataset.files import SYNTHETIC_MARKER, from_text, to_text
 from irmas_dataset.labels import GENRES, readable_name
 from irmas_dataset.splits import hold_out, merge_groups
+from irmas_dataset.whole_file import whole_file
 
 SHARD_BYTES = 400 << 20  # the Hub likes files of less than 500 MB
 ROW_GROUP_BYTES = 32 << 20  # what a reader has to hold at once
@@ -57,9 +58,8 @@ def export(
             write_shards(split, names, output_dir / "data", name, metadata_only, shard_bytes)
         if "synthetic" in builder.info.description:
             (output_dir / SYNTHETIC_MARKER).touch()
-        unfinished = output_dir / f"{CARD}.unfinished"
-        card(splits, builder.info.description, metadata_only, builder.config.listing.is_irmas).save(unfinished)
-        unfinished.replace(output_dir / CARD)  # last: a folder without a card is no export
+        with whole_file(output_dir / CARD) as unfinished:  # last: a folder without a card is no export
+            card(splits, builder.info.description, metadata_only, builder.config.listing.is_irmas).save(unfinished)
     except OSError as error:
         raise UserError(f"The export into {output_dir} broke off: {error}.") from error
     return {name: len(split) for name, split in splits.items()}

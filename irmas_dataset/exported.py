@@ -10,6 +10,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import whole_file
 
 CARD = "README.md"
 MARKER = "UNPACKED"
@@ -44,9 +45,8 @@ def unpack(data_dir: str | Path) -> None:
             ]
             if rows and not rows[0]["path"].startswith("IRMAS-T"):
                 _write_table(data_dir / "labels.csv", rows)
-            unfinished = data_dir / f"{MARKER}.unfinished"
-            unfinished.write_text(json.dumps(found))
-            unfinished.replace(marker)
+            with whole_file(marker) as unfinished:
+                unfinished.write_text(json.dumps(found))
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{data_dir} cannot be unpacked: {error}.") from error
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import SYNTHETIC_MARKER, TEST_FOLDERS, TRAINING_FOLDER
 from irmas_dataset.labels import GENRES, INSTRUMENT_CODES
+from irmas_dataset.whole_file import whole_file
 
 FORMAT_VERSION = 4  # raise it with every change that one can hear
 MAX_EXCERPTS = 1_000_000  # a terabyte of either kind
@@ -440,9 +441,8 @@ def write_excerpt(folder: Path, excerpt: Excerpt) -> None:
         num_samples = SAMPLE_RATE // 10 * int(50 + 150 * rng.beta(1, 5))  # 5 to 20 s, mostly short
         path.with_suffix(".txt").write_text("".join(f"{label}\t\n" for label in excerpt.labels))
     style = draw_style(excerpt.ensemble, excerpt.drums, np.random.default_rng((*excerpt.seed, 3)))
-    unfinished = path.with_suffix(".part")
-    scipy.io.wavfile.write(unfinished, SAMPLE_RATE, play(style, excerpt.labels, num_samples, rng))
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        scipy.io.wavfile.write(unfinished, SAMPLE_RATE, play(style, excerpt.labels, num_samples, rng))
 
 
 def synthesize(folder: Path, *, train: int, test: int, seed: int = 0) -> None:

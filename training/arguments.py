@@ -13,6 +13,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import whole_file
 from training.limits import check_numbers
 
 
@@ -248,9 +249,8 @@ class Recipe:
 
     def save(self, path: Path) -> None:
         """Write the resolved recipe as YAML, so that a reader never sees half a file."""
-        unfinished = path.with_name(path.name + ".tmp")
-        unfinished.write_text(yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        unfinished.replace(path)
+        with whole_file(path) as unfinished:
+            unfinished.write_text(yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 class RecipeParser(HfArgumentParser):

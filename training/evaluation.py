@@ -18,6 +18,7 @@ from transformers import EvalPrediction, Trainer
 from irmas_dataset import WaveformColumn
 from irmas_dataset.errors import UserError
 from irmas_dataset.splits import halve, merge_groups
+from irmas_dataset.whole_file import whole_file
 from irmas_metric.figures import ranking_figures
 from irmas_metric.protocol import test_results
 from irmas_metric.trivial import trivial_figures
@@ -216,6 +217,5 @@ def cpu_name() -> str:
 
 def write_json(path: Path, content: dict) -> None:
     """Write JSON so that a reader never sees half a file."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")

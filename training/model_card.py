@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from irmas_dataset.labels import GENRES, INSTRUMENT_CODES, readable_name
+from irmas_dataset.whole_file import whole_file
 from training.example import EXAMPLE, EXAMPLE_INSTRUMENTS
 from training.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
 from training.report import headline_regime, read_results, single_threshold
@@ -76,9 +77,9 @@ def write_model_card(run_dir: Path, *, repo_id: str | None = None) -> Path:
             {"src": EXAMPLE, "example_title": f"{listed(EXAMPLE_INSTRUMENTS).capitalize()} (synthesised)"}
         ]
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}\n")
-    unfinished = run_dir / "README.md.tmp"  # the card says that the run is finished: it comes whole or not at all
-    card.save(unfinished)
-    return unfinished.replace(run_dir / "README.md")
+    with whole_file(run_dir / "README.md") as unfinished:  # the card says that the run is finished
+        card.save(unfinished)
+    return run_dir / "README.md"
 
 
 def metadata(results: dict, name: str, licence: str) -> ModelCardData:

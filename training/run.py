@@ -348,7 +348,7 @@ def push(recipe: Recipe, trainer: InstrumentTrainer) -> None:
         api.upload_folder(
             repo_id=repo_id,
             folder_path=run_dir,
-            ignore_patterns=["checkpoint-*", "runs/**", "*.tmp", "training_args.bin", "non_finite_batch_*"],
+            ignore_patterns=["checkpoint-*", "runs/**", "*.unfinished", "training_args.bin", "non_finite_batch_*"],
             commit_message=f"Upload {run_dir.name}",
         )
     except Exception as error:  # of the Hub, or of whatever library speaks to it

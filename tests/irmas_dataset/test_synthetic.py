@@ -127,12 +127,12 @@ def test_interrupted_folder_is_completed(tmp_path):
     complete = digests(folder)
     (folder / SYNTHETIC_MARKER).rename(folder / UNFINISHED_MARKER)
     victim = next(folder.rglob("*__1.wav"))
-    victim.with_suffix(".part").write_bytes(victim.read_bytes()[:1000])
+    victim.with_name(f"{victim.name}.unfinished").write_bytes(victim.read_bytes()[:1000])
     victim.unlink()
     synthesize(folder, train=2, test=1)
     assert digests(folder) == complete
     assert (folder / SYNTHETIC_MARKER).exists() and not (folder / UNFINISHED_MARKER).exists()
-    assert not list(folder.rglob("*.part"))
+    assert not list(folder.rglob("*.unfinished"))
 
 
 def test_two_processes_at_once_make_one_folder(tmp_path):
