@@ -20,7 +20,7 @@ from training.clips import TrainingClips, collate
 from training.model import AST_TYPE
 from training.trainer import InstrumentTrainer, WeightAveraging
 
-LOOP_STEPS = 4  # of the Trainer's own loop; the first two warm up and, on a GPU, compile
+LOOP_STEPS = {"cpu": 4, "cuda": 60}  # of the Trainer's own loop; the first two warm up and, on a GPU, compile
 
 
 def build(recipe: Recipe, clips: DatasetDict) -> tuple[PreTrainedModel, InstrumentTrainer]:

@@ -104,7 +104,7 @@ def benchmark_recipe(arguments: argparse.Namespace, fields: list[str], scratch: 
     recipe = parse_recipe([arguments.recipe, *fields])
     own = {"output_dir": f"{scratch}/run", "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": "false",
            "logging_strategy": "no", "disable_tqdm": "true", "gradient_accumulation_steps": 1,
-           "max_steps": ours.LOOP_STEPS}  # fmt: skip
+           "max_steps": ours.LOOP_STEPS.get(recipe.training.device.type, 4)}  # fmt: skip
     if recipe.training.device.type == "cpu":
         given = {field.split("=")[0] for field in fields}
         own["dataloader_num_workers"] = 0  # they would take the cores from the model
