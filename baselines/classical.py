@@ -21,7 +21,7 @@ from irmas_dataset import WaveformColumn
 from irmas_dataset.errors import UserError
 from irmas_dataset.splits import merge_groups
 from irmas_dataset.whole_file import whole_file
-from training import evaluation, run
+from training import evaluation, run, run_folder
 from training.clips import Mixtures, WindowedClips, multi_hot
 from training.report import results_table
 from training.thresholds import validation_mixtures
@@ -59,6 +59,7 @@ def begin(recipe: ClassicalRecipe) -> None:
     run_dir = recipe.run_dir
     if (run_dir / "config.json").exists() or list(run_dir.glob("checkpoint-*")):
         raise UserError(f"--output_dir {run_dir} holds a network's run: name another folder.")
+    run_folder.check_is_a_run(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     for name in ("README.md", "results.json", "predictions.parquet", "validation_predictions.parquet"):
         (run_dir / name).unlink(missing_ok=True)

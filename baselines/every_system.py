@@ -28,6 +28,7 @@ from training import run, run_folder
 from training.arguments import parse_recipe
 
 ROOT = Path(__file__).parents[1]
+BUDGET_FILE = "budget.json"
 CALIBRATION_STEPS = 8  # the first ones, which are slow, are not counted
 MOST_EPOCHS = 200
 NETWORKS = {
@@ -121,17 +122,16 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def network_jobs(arguments: argparse.Namespace) -> list[Job]:
     """Return the networks' runs, each with and without mixing, for the epochs that fit the budget."""
     recipes = NETWORKS | (PRETRAINED if arguments.mobilenet else {})
-    budget_file = arguments.output_dir / "epochs.json"
-    epochs = json.loads(budget_file.read_text()) if budget_file.is_file() else {}
-    jobs = []
+    budget = open_budget(arguments)
+    epochs, jobs = budget["epochs"], []
     for name, recipe in tqdm(recipes.items(), desc="Measuring steps", unit="system"):
         if not chosen(name, arguments.only):
             continue
         fields = common_fields(arguments, name)
         if name not in epochs:
             epochs[name] = epochs_within(arguments.seconds, recipe, [*fields, *MIXING["mixed"]])
-            with whole_file(budget_file) as unfinished:
-                unfinished.write_text(json.dumps(epochs, indent=1))
+            with whole_file(arguments.output_dir / BUDGET_FILE) as unfinished:
+                unfinished.write_text(json.dumps(budget, indent=1))
         for how, mixing in MIXING.items():
             validated = ("--eval_strategy=steps", "--eval_steps=0.25", "--save_strategy=steps", "--save_steps=0.25")
             fields_of_run = (*fields, *mixing, *validated, f"--num_train_epochs={epochs[name]}")
@@ -141,6 +141,21 @@ def network_jobs(arguments: argparse.Namespace) -> list[Job]:
             if chosen(name, arguments.only):
                 jobs.append(recipe_job(name, recipe, common_fields(arguments, name), arguments.output_dir))
     return jobs
+
+
+def open_budget(arguments: argparse.Namespace) -> dict:
+    """Return what all runs of the table share, and the epochs of the systems that are measured; UserError for another table."""
+    shared = {name: getattr(arguments, name) for name in ("data_dir", "seconds", "batch_size", "mobilenet")}
+    path = arguments.output_dir / BUDGET_FILE
+    if not path.is_file():
+        return shared | {"epochs": {}}
+    budget = json.loads(path.read_text())
+    if changed := [name for name in shared if budget[name] != shared[name]]:
+        raise UserError(
+            f"{arguments.output_dir} holds a table with --{changed[0]} {budget[changed[0]]}: give it again, or another "
+            "--output_dir."
+        )
+    return budget
 
 
 def chosen(name: str, only: list[str] | None) -> bool:

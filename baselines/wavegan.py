@@ -166,6 +166,8 @@ def main(arguments: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, waveform in enumerate(trainer.generate(settings.generate, settings.seed)):
         soundfile.write(folder / f"wavegan-{number:05d}.wav", waveform, SAMPLING_RATE)
+    for left_over in sorted(folder.glob("wavegan-*.wav"))[settings.generate :]:  # of a start that was asked for more
+        left_over.unlink()
     print(
         f"{settings.generate} generated clips of {settings.instrument} are in {folder}, samples of the training in "
         f"{own_dir / 'samples'}. A recipe trains on them too with --extra_train_dir {settings.output_dir}."

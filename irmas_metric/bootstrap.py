@@ -51,8 +51,9 @@ def song_weights(songs, resamples: int, seed: int) -> np.ndarray:
 
 
 def song_indices(songs) -> np.ndarray:
-    """Return each clip's song as an index from 0 (clips,); a clip whose song is None or empty is a song of its own."""
-    keys = [("song", str(song)) if song else ("clip", str(clip)) for clip, song in enumerate(songs)]
+    """Return each clip's song as an index from 0 (clips,); a clip whose song is None, NaN or empty is one of its own."""
+    known = [song is not None and song == song and song != "" for song in songs]
+    keys = [("song", str(song)) if known[clip] else ("clip", str(clip)) for clip, song in enumerate(songs)]
     index = {key: position for position, key in enumerate(dict.fromkeys(keys))}
     return np.array([index[key] for key in keys])
 

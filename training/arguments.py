@@ -124,7 +124,7 @@ class DataArguments:
         default="none", metadata={"help": "Hear only this part of all music, separated once (Gomez 2018)."}
     )
     preparation_processes: int | None = field(
-        default=None, metadata={"help": "Processes that decode and resample. Default: one per CPU core, 8 at most."}
+        default=None, metadata={"help": "Processes that decode and resample. Default: one a core."}
     )
     window_seconds: float = field(default=3.0, metadata={"help": "Length of the model's input."})
     hop_seconds: float | None = field(

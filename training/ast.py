@@ -8,6 +8,7 @@ from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogra
 
 from irmas_dataset.errors import UserError
 
+SAMPLING_RATE = 16000
 FRAME_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 512  # 25 ms, 10 ms, the next power of two, at 16 kHz
 PRE_EMPHASIS = 0.97
 CPU_CHUNK_CLIPS = 4  # more clips at once leave the CPU's cache and take several times as long
@@ -24,6 +25,8 @@ class AstFeatures(nn.Module):
 
     def __init__(self, extractor: ASTFeatureExtractor) -> None:
         super().__init__()
+        if extractor.sampling_rate != SAMPLING_RATE:
+            raise UserError(f"AST's features are defined at {SAMPLING_RATE} Hz, not at {extractor.sampling_rate} Hz.")
         self.max_length = extractor.max_length
         self.mean, self.std = (extractor.mean, extractor.std) if extractor.do_normalize else (0.0, 0.5)
         banks, _ = torchaudio.compliance.kaldi.get_mel_banks(

@@ -4,8 +4,11 @@ Everything draws from torch's default generator of the device; the Trainer seeds
 the same for a seed, resumed or not. Nothing here is saved with a model: the feature extractor stays deterministic.
 """
 
+import random
+from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 import torchaudio
 
@@ -24,11 +27,16 @@ class Augmentation:
         self.window_samples = window_samples
         self.time_axis = time_axis
 
-    def waveforms(self, waveforms: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented windows (batch, window samples) of waveforms (batch, samples), and labels (batch, classes)."""
+    def waveforms(
+        self, waveforms: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return augmented windows (batch, window samples) of waveforms (batch, samples), and labels (batch, classes).
+
+        `lengths` (batch,) says how many samples each has before the zeros that fill it up.
+        """
         a = self.arguments
         if waveforms.shape[1] > self.window_samples:
-            waveforms = random_window(waveforms, self.window_samples)
+            waveforms = random_window(waveforms, self.window_samples, lengths)
         if a.max_time_shift_seconds:
             waveforms = time_shift(waveforms, round(a.max_time_shift_seconds * self.sampling_rate))
         if a.polarity_inversion_probability:
@@ -99,10 +107,15 @@ def time_shift(waveforms: torch.Tensor, longest: int) -> torch.Tensor:
     return waveforms.gather(1, index)
 
 
-def random_window(waveforms: torch.Tensor, window_samples: int) -> torch.Tensor:
-    """Cut a random window out of each longer waveform: (batch, samples) -> (batch, window samples)."""
+def random_window(waveforms: torch.Tensor, window_samples: int, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    """Cut a random window out of each waveform: (batch, samples) -> (batch, window samples).
+
+    Where `lengths` (batch,) are given the window lies within so many samples, or begins with a shorter waveform.
+    """
     batch, samples = waveforms.shape
     start = torch.randint(0, samples - window_samples + 1, (batch, 1), device=waveforms.device)
+    if lengths is not None:
+        start = start % ((lengths[:, None] - window_samples).clamp_min(0) + 1)
     return waveforms.gather(1, start + torch.arange(window_samples, device=waveforms.device))
 
 
@@ -143,8 +156,10 @@ def mask_along(features: torch.Tensor, axis: int, longest: int) -> torch.Tensor:
     return masked if features.dim() == 4 else masked.squeeze(1)
 
 
-def cpu_transform(transforms: list | None, sampling_rate: int):
-    """Return one function of float32 samples in [-1, 1] from a recipe's `audiomentations` list, or None.
+def cpu_transform(transforms: list | None, sampling_rate: int) -> Callable[[np.ndarray, list[int]], np.ndarray] | None:
+    """Return one function from a recipe's `audiomentations` list, or None.
+
+    It maps float32 samples in [-1, 1] and a seed, a list of numbers, to changed samples: the same for the same seed.
 
     Each item is `{Name: {parameter: value}}` with a class of the audiomentations package.
 
@@ -166,4 +181,18 @@ def cpu_transform(transforms: list | None, sampling_rate: int):
             built.append(getattr(audiomentations, name)(**(parameters or {})))
         except TypeError as error:
             raise ValueError(f"audiomentations.{name}: {error}") from error
-    return partial(audiomentations.Compose(built), sample_rate=sampling_rate)
+    compose = audiomentations.Compose(built)
+
+    def transform(samples: np.ndarray, seed: list[int]) -> np.ndarray:
+        # audiomentations draws from Python's and numpy's own generators, which others draw from too.
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        number = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        random.seed(number)
+        np.random.seed(number)
+        try:
+            return compose(samples, sample_rate=sampling_rate)
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+    return transform

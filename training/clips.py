@@ -20,25 +20,40 @@ def multi_hot(dataset: Dataset) -> np.ndarray:
 
 
 class TrainingClips(torch.utils.data.Dataset):
-    """Clips of one fixed length, zero-padded or cut: {"waveforms": int16 (samples,), "labels": (classes,), "rows": int}."""
+    """Clips of one fixed length, zero-padded or cut, and how many samples each had before that.
+
+    An item is {"waveforms": int16 (samples,), "lengths": int, "labels": (classes,), "rows": int}.
+    """
 
     def __init__(
-        self, prepared: Dataset, clip_samples: int, balanced: bool = False, transform: Callable | None = None
+        self,
+        prepared: Dataset,
+        clip_samples: int,
+        balanced: bool = False,
+        transform: Callable | None = None,
+        seed: int = 0,
     ) -> None:
-        """`transform` is an optional CPU augmentation of (float32 samples in [-1, 1]); see `cpu_transform`."""
+        """`transform` is an optional CPU augmentation, drawn anew for each epoch and clip; see `cpu_transform`."""
         self.waveforms = WaveformColumn(prepared)
         self.labels = torch.from_numpy(multi_hot(prepared))
         self.clip_samples, self.balanced, self.transform = clip_samples, balanced, transform
+        self.seed, self.epoch = seed, 0
 
     def __len__(self) -> int:
         return len(self.waveforms)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose transforms come next."""
+        self.epoch = epoch
+
     def __getitem__(self, index: int) -> dict:
-        waveform = fit_length(self.waveforms[index], self.clip_samples)
+        waveform = self.waveforms[index]
         if self.transform is not None:
-            changed = self.transform(waveform.astype(np.float32) / 2**15)
-            waveform = fit_length(to_int16(changed), self.clip_samples)
-        return {"waveforms": waveform, "labels": self.labels[index], "rows": index}
+            changed = self.transform(
+                fit_length(waveform, self.clip_samples).astype(np.float32) / 2**15, [self.seed, self.epoch, index]
+            )
+            waveform = to_int16(changed)[: len(waveform)]
+        return filled(waveform, self.clip_samples) | {"labels": self.labels[index], "rows": index}
 
     def paths(self, rows: list[int]) -> list[str]:
         """Return the files of these rows."""
@@ -102,6 +117,11 @@ class Mixtures(Sequence):
         return to_int16(mixture / max(1.0, float(np.abs(mixture).max())))
 
 
+def filled(waveform: np.ndarray, samples: int) -> dict:
+    """Return a waveform of `samples`, cut or filled up with zeros, and how many of them are its own."""
+    return {"waveforms": fit_length(waveform, samples), "lengths": min(len(waveform), samples)}
+
+
 def fit_length(waveform: np.ndarray, samples: int) -> np.ndarray:
     """Cut a waveform at the end, or pad it with zeros, to exactly `samples`."""
     if len(waveform) >= samples:
@@ -110,9 +130,9 @@ def fit_length(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 
 def collate(items: list[dict]) -> dict[str, torch.Tensor]:
-    """Stack items into int16 waveforms (batch, samples), float labels (batch, classes) and, where known, rows (batch,)."""
-    rows = {"rows": torch.tensor([item["rows"] for item in items])} if "rows" in items[0] else {}
-    return rows | {
+    """Stack items: int16 waveforms (batch, samples), labels (batch, classes), and where known lengths and rows (batch,)."""
+    numbers = {name: torch.tensor([item[name] for item in items]) for name in ("lengths", "rows") if name in items[0]}
+    return numbers | {
         "waveforms": torch.from_numpy(np.stack([item["waveforms"] for item in items])),
         "labels": torch.stack([item["labels"] for item in items]),
     }

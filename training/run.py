@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import DatasetDict
 from transformers import PreTrainedModel, set_seed
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
@@ -48,10 +49,9 @@ def begin(recipe: Recipe) -> Path | None:
     """
     quiet_libraries(recipe)
     with recipe.training.main_process_first(local=False, desc="the run folder"):
-        if recipe.training.process_index == 0:
-            checkpoint = run_folder.open_run_folder(recipe)
-        else:
-            checkpoint = run_folder.last_checkpoint(Path(recipe.training.output_dir))
+        checkpoint = run_folder.open_run_folder(recipe) if recipe.training.process_index == 0 else None
+    if recipe.training.world_size > 1:
+        (checkpoint,) = broadcast_object_list([checkpoint])
     if checkpoint:
         logging.warning("Going on from %s.", checkpoint)
     set_seed(recipe.training.seed)
@@ -87,6 +87,7 @@ def load_data(recipe: Recipe) -> DatasetDict:
         else:
             ensure_irmas(folder)
         splits = load_irmas(folder, recording_pattern=data.recording_pattern, **options)
+    check_classes(splits["train"].features["instruments"].feature.names, folder)
     if data.extra_train_dir is not None:
         splits = add_training_clips(splits, data.extra_train_dir)
     for split, most in (("train", data.max_train_clips), ("test", data.max_test_clips)):
@@ -98,6 +99,14 @@ def load_data(recipe: Recipe) -> DatasetDict:
     if isinstance(recipe, Recipe) and recipe.training.num_train_epochs > 0:  # a network's, not a classical system's
         check_before_training(recipe, splits)
     return splits
+
+
+def check_classes(names: list[str], folder: Path) -> None:
+    """Raise UserError for classes that no table of scores could hold: a single one, or one named as another column."""
+    if len(names) < 2:
+        raise UserError(f"{folder} holds one class, {names[0]}: there is nothing to tell apart; add folders of others.")
+    if taken := sorted({"clip", "song", "instruments", "path", "duration_seconds"} & set(names)):
+        raise UserError(f"{folder} holds a class named '{taken[0]}', as a column of every table is: rename its folder.")
 
 
 def check_before_training(recipe: Recipe, splits: DatasetDict) -> None:
@@ -176,7 +185,7 @@ def build_trainer(
         )  # fmt: skip
     else:
         training_clips = TrainingClips(
-            prepared["train"], clip_samples, recipe.augmentation.balanced_sampling, transform
+            prepared["train"], clip_samples, recipe.augmentation.balanced_sampling, transform, arguments.seed
         )
     validation = evaluation.windows_of_mixtures(prepared["validation"], data, rate, eval_batch(recipe))
     return InstrumentTrainer(
@@ -344,6 +353,11 @@ def push(recipe: Recipe, trainer: InstrumentTrainer) -> None:
     private = arguments.hub_private_repo is not False
     try:
         repo_id = api.create_repo(arguments.hub_model_id or run_dir.name, private=private, exist_ok=True).repo_id
+        if private and not api.repo_info(repo_id).private:
+            raise UserError(
+                f"--hub_model_id {repo_id} is a public repository: give another, make it private, or add "
+                f"--hub_private_repo false. The finished run is in {run_dir}."
+            )
         write_model_card(run_dir, repo_id=repo_id)
         api.upload_folder(
             repo_id=repo_id,
@@ -351,6 +365,8 @@ def push(recipe: Recipe, trainer: InstrumentTrainer) -> None:
             ignore_patterns=["checkpoint-*", "runs/**", "*.unfinished", "training_args.bin", "non_finite_batch_*"],
             commit_message=f"Upload {run_dir.name}",
         )
+    except UserError:
+        raise
     except Exception as error:  # of the Hub, or of whatever library speaks to it
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"--push_to_hub failed ({reason}). The finished run is in {run_dir}.") from error

@@ -1,6 +1,7 @@
 """A run's folder: whether it is finished, whether to go on with it, and what may be in the way."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import yaml
 
 from irmas_dataset.errors import UserError
 from training.arguments import Recipe
+
+WRITTEN = (
+    "README.md", "results.json", "predictions.parquet", "validation_predictions.parquet", "model.safetensors",
+    "trainer_state.json",
+)  # fmt: skip
+"""What a run leaves in its folder besides checkpoints and figures; the card, first here, is written last."""
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -17,8 +24,13 @@ def is_finished(run_dir: Path) -> bool:
 
 def last_checkpoint(run_dir: Path) -> Path | None:
     """Return the newest checkpoint that is whole (the Trainer writes its state last)."""
-    whole = [path.parent for path in run_dir.glob("checkpoint-*/trainer_state.json") if is_whole_json(path)]
+    whole = [path for path in checkpoints(run_dir) if is_whole_json(path / "trainer_state.json")]
     return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """Return the Trainer's checkpoints of a run, whole or not; a `checkpoint-best` is a user's own."""
+    return [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
 
 
 def is_whole_json(path: Path) -> bool:
@@ -36,18 +48,25 @@ def open_run_folder(recipe: Recipe) -> Path | None:
     with this one.
 
     Raises:
-        UserError: the folder holds an unfinished run of another recipe, or --resume_from_checkpoint names no checkpoint.
+        UserError: the folder holds an unfinished run of another recipe, or files that no run wrote, or what this run
+            starts from; or --resume_from_checkpoint names no checkpoint.
     """
     run_dir, asked = Path(recipe.training.output_dir), recipe.training.resume_from_checkpoint
+    if run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"--output_dir {run_dir} is a file: name a folder.")
+    check_is_a_run(run_dir)
+    for name in ("model_name_or_path", "backbone_name_or_path"):
+        source = getattr(recipe.model, name)
+        if source and Path(source).exists() and Path(source).resolve().is_relative_to(run_dir.resolve()):
+            raise UserError(f"--output_dir {run_dir} would overwrite --{name} {source}: name another folder.")
     if asked and asked.lower() not in ("true", "last"):
-        if not (Path(asked) / "trainer_state.json").is_file():
+        if not is_whole_json(Path(asked) / "trainer_state.json"):
             raise UserError(
                 f"--resume_from_checkpoint {asked} is no checkpoint: name a folder such as {run_dir}/checkpoint-100."
             )
-        return Path(asked)
-    if run_dir.exists() and not run_dir.is_dir():
-        raise UserError(f"--output_dir {run_dir} is a file: name a folder.")
-    found = last_checkpoint(run_dir)
+        found = Path(asked)
+    else:
+        found = last_checkpoint(run_dir)
     if asked and found is None:
         raise UserError(f"{run_dir} holds no checkpoint to resume from: leave --resume_from_checkpoint out.")
     if found and not asked and (is_finished(run_dir) or recipe.training.overwrite_output_dir):
@@ -69,6 +88,13 @@ def same_recipe(path: Path, recipe: Recipe) -> bool:
     )
 
 
+def check_is_a_run(run_dir: Path) -> None:
+    """Raise UserError where a folder holds, under the names of a run's files, what no run has written: it would be lost."""
+    there = [name for name in (*WRITTEN, "figures") if (run_dir / name).exists()]
+    if there and not (run_dir / "recipe.yaml").is_file():
+        raise UserError(f"--output_dir {run_dir} is no run's folder, and its {there[0]} would be lost: name another.")
+
+
 def clear(run_dir: Path, keep_checkpoints: bool) -> None:
     """Make the folder if need be; take away what says that a run is finished and, unless they are to be used, checkpoints.
 
@@ -76,15 +102,8 @@ def clear(run_dir: Path, keep_checkpoints: bool) -> None:
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     if not keep_checkpoints:
-        for checkpoint in run_dir.glob("checkpoint-*"):
+        for checkpoint in checkpoints(run_dir):
             shutil.rmtree(checkpoint)
-    for name in (
-        "README.md",
-        "results.json",
-        "predictions.parquet",
-        "validation_predictions.parquet",
-        "model.safetensors",
-        "trainer_state.json",
-    ):
+    for name in WRITTEN:
         (run_dir / name).unlink(missing_ok=True)
     shutil.rmtree(run_dir / "figures", ignore_errors=True)

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from irmas_dataset.audio import cut, read_mono, resample, to_int16
 from irmas_dataset.streaming import by_row_group, read_audio
-from training.clips import fit_length, multi_hot
+from training.clips import filled, fit_length, multi_hot
 
 SHUFFLE_BUFFER = 256  # files as they came, in memory; row groups come in random order besides
 
@@ -93,11 +93,11 @@ class StreamedClips(torch.utils.data.IterableDataset):
         """Yield the segments of a file as the Trainer takes them."""
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             waveform = to_int16(resample(read_mono(file), file.samplerate, self.sampling_rate))
-        for segment in cut(waveform, self.clip_samples / self.sampling_rate, self.sampling_rate):
-            segment = fit_length(segment, self.clip_samples)
+        for number, segment in enumerate(cut(waveform, self.clip_samples / self.sampling_rate, self.sampling_rate)):
             if self.transform is not None:
-                segment = fit_length(to_int16(self.transform(segment.astype(np.float32) / 2**15)), self.clip_samples)
-            yield {"waveforms": segment, "labels": self.labels[clip]}
+                padded = fit_length(segment, self.clip_samples).astype(np.float32) / 2**15
+                segment = to_int16(self.transform(padded, [self.seed, self.epoch, clip, number]))[: len(segment)]
+            yield filled(segment, self.clip_samples) | {"labels": self.labels[clip]}
 
 
 def segments_of(clips_samples: np.ndarray, segment_samples: int) -> np.ndarray:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -36,8 +37,8 @@ class InstrumentTrainer(Trainer):
         self.frozen = frozen_modules(self.model)
         if self.args.weight_averaging == "ema":
             self.add_callback(WeightAveraging(self))
-        if isinstance(self.train_dataset, IterableDataset):
-            self.add_callback(EpochOfStream(self.train_dataset))
+        if hasattr(self.train_dataset, "set_epoch"):
+            self.add_callback(EpochOfClips(self.train_dataset))
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         """Turn a batch of waveforms into features on the device, augmented in training."""
@@ -49,7 +50,7 @@ class InstrumentTrainer(Trainer):
         if not self.model.training or self.augmentation is None:
             return {"input_values": self.features(waveforms), "labels": labels}
         with self._seeded():
-            waveforms, labels = self.augmentation.waveforms(waveforms, labels)
+            waveforms, labels = self.augmentation.waveforms(waveforms, labels, inputs.get("lengths"))
             features = self.augmentation.features(self.features(waveforms))
         return {"input_values": features, "labels": labels}
 
@@ -115,9 +116,18 @@ class InstrumentTrainer(Trainer):
         )
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """AdamW groups with no decay on norms and biases, and a lower rate for lower layers."""
+        """AdamW groups with no decay on norms and biases, and a lower rate for lower layers.
+
+        Raises:
+            UserError: a `layer_decay` for a model without `layers`, where it would change nothing.
+        """
         if self.optimizer is None:
             network = self.model if model is None else model
+            layered = any(re.search(r"\blayers\.\d+\.", name) for name, _ in network.named_parameters())
+            if self.args.layer_decay != 1 and not layered:
+                raise UserError(
+                    f"--layer_decay {self.args.layer_decay:g}: this model has no stack of layers; set it to 1."
+                )
             decayed = set(self.get_decay_parameter_names(network))
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, network)
             groups = parameter_groups(
@@ -201,7 +211,7 @@ class InstrumentTrainer(Trainer):
         Asked to go on from its own last step, transformers' Trainer would take one step more.
         """
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        if state.global_step < state.max_steps:
+        if state.global_step < self.planned_steps():
             return False
         self.state = state
         chosen = Path((self.args.load_best_model_at_end and state.best_model_checkpoint) or checkpoint)
@@ -212,13 +222,23 @@ class InstrumentTrainer(Trainer):
             self.model.load_state_dict(averaged)
         return True
 
+    def planned_steps(self) -> int:
+        """Return how many steps the recipe asks for."""
+        *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        return max_steps
+
     def load_weights(self, checkpoint: str) -> None:
         """Read a checkpoint's weights into the model.
 
         The Trainer's own way reads the file as it is, but transformers saves AST under its older key names: every
         encoder weight would be left as it was, with a warning only. `from_pretrained` knows both names.
         """
-        saved, report = type(self.model).from_pretrained(checkpoint, config=self.model.config, output_loading_info=True)
+        try:
+            saved, report = type(self.model).from_pretrained(
+                checkpoint, config=self.model.config, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise UserError(f"{checkpoint} is damaged: remove it, and the run goes on from the one before.") from error
         if any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
             raise UserError(f"{checkpoint} is damaged: remove it, and the run goes on from the one before.")
         self.model.load_state_dict(saved.state_dict(), strict=True)
@@ -256,14 +276,14 @@ class WeightAveraging(TrainerCallback):
         self.trainer.use_average()
 
 
-class EpochOfStream(TrainerCallback):
-    """Tells a stream which epoch comes next; the Trainer tells samplers only."""
+class EpochOfClips(TrainerCallback):
+    """Tells the training clips which epoch comes next; the Trainer tells samplers only."""
 
-    def __init__(self, stream: IterableDataset) -> None:
-        self.stream = stream
+    def __init__(self, clips: Dataset) -> None:
+        self.clips = clips
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
-        self.stream.set_epoch(int(state.epoch or 0))
+        self.clips.set_epoch(int(state.epoch or 0))
 
 
 class EpochSampler(Sampler[int]):

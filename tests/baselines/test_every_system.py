@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from baselines import every_system
+from irmas_dataset.errors import UserError
 from irmas_dataset.synthetic import synthesize
 
 ROOT = Path(__file__).parents[2]
@@ -22,13 +23,25 @@ def test_every_recipe_and_every_part_of_an_ensemble_is_there():
 
 def test_the_runs_of_a_system_differ_in_mixing_only(tmp_path):
     arguments = every_system.parse_arguments(["--data_dir=D", f"--output_dir={tmp_path}", "--only", "mfcc"])
-    (tmp_path / "epochs.json").write_text('{"mfcc-subnetworks": 2.5}')
+    (tmp_path / "budget.json").write_text(
+        '{"data_dir": "D", "seconds": 180, "batch_size": 16, "mobilenet": null, "epochs": {"mfcc-subnetworks": 2.5}}'
+    )
     mixed, single = every_system.network_jobs(arguments)
     assert {*mixed.command} ^ {*single.command} == {
         "--mix_probability=0.5", "--mix_max_clips=3", "--mix_probability=0",
         f"--output_dir={tmp_path / 'mfcc-subnetworks-mixed'}", f"--output_dir={tmp_path / 'mfcc-subnetworks-single'}",
     }  # fmt: skip
     assert "--num_train_epochs=2.5" in mixed.command
+
+
+def test_tables_of_other_data_or_budgets_are_not_mixed(tmp_path):
+    arguments = every_system.parse_arguments(["--data_dir=D", f"--output_dir={tmp_path}"])
+    budget = every_system.open_budget(arguments)
+    (tmp_path / "budget.json").write_text(json.dumps(budget | {"epochs": {"ast-small": 3.0}}))
+    assert every_system.open_budget(arguments)["epochs"] == {"ast-small": 3.0}
+    for other in (["--data_dir=E"], ["--data_dir=D", "--seconds=9"]):
+        with pytest.raises(UserError, match=r"holds a table with --(data_dir D|seconds 180)"):
+            every_system.open_budget(every_system.parse_arguments([f"--output_dir={tmp_path}", *other]))
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):

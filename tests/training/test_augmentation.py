@@ -1,5 +1,8 @@
 """Each augmentation does what its name says, and only that."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -69,6 +72,20 @@ def test_a_random_window_is_a_piece_of_its_clip():
     assert len(window[:, 0].unique()) > 5
 
 
+def test_a_random_window_of_a_short_clip_lies_within_its_own_samples():
+    lengths = torch.tensor([100, 45, 30, 12]).repeat(50)
+    ramp = torch.where(torch.arange(100) < lengths[:, None], torch.arange(100.0) + 1, 0.0)
+    window = augmentation.random_window(ramp, 30, lengths)
+    torch.manual_seed(1)
+    whole = augmentation.random_window(ramp, 30)
+    torch.manual_seed(1)
+    assert torch.equal(augmentation.random_window(ramp, 30, torch.full((200,), 100)), whole), "as without lengths"
+    assert ((window > 0).sum(dim=1) == lengths.clamp_max(30)).all()
+    starts = window[:, 0].view(50, 4) - 1
+    assert [len(column.unique()) for column in starts.T][2:] == [1, 1]
+    assert starts[:, 0].max() > 20 and 5 < starts[:, 1].max() <= 15
+
+
 def test_mixing_unites_the_labels_of_what_it_sums(waveforms, labels):
     mixture, united = augmentation.mix(waveforms, labels, 1.0, max_clips=3, max_gain_db=3.0)
     counts = united.sum(dim=1)
@@ -117,8 +134,19 @@ def test_masks_cover_whole_frames_and_bands(shape, time_axis):
 
 def test_audiomentations_by_name():
     transform = augmentation.cpu_transform([{"Gain": {"min_gain_db": 6.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
-    assert transform(torch.full((100,), 0.1).numpy()).mean() == pytest.approx(0.1995, abs=1e-3)
+    assert transform(torch.full((100,), 0.1).numpy(), [0]).mean() == pytest.approx(0.1995, abs=1e-3)
     assert augmentation.cpu_transform(None, RATE) is None
     for wrong in (["Gain"], [{"NoSuchTransform": {}}], [{"Gain": {"no_such_parameter": 1}}]):
         with pytest.raises(ValueError, match="audiomentations"):
             augmentation.cpu_transform(wrong, RATE)
+
+
+def test_audiomentations_depend_on_the_seed_alone_and_leave_other_generators_as_they_are():
+    transform = augmentation.cpu_transform([{"Gain": {"min_gain_db": -20.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
+    samples = torch.full((100,), 0.1).numpy()
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    gains = [float(transform(samples, [7, epoch, clip]).mean()) for epoch in range(3) for clip in range(3)]
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    random.random()
+    assert [float(transform(samples, [7, epoch, clip]).mean()) for epoch in range(3) for clip in range(3)] == gains
+    assert len(set(gains)) == 9

@@ -35,11 +35,12 @@ def test_training_clips_have_one_length(prepared):
     assert batch["waveforms"][0].tolist() == list(range(100))
     assert batch["waveforms"][1].tolist() == [*range(10, 90), *[0] * 20], "shorter: padded with silence"
     assert batch["waveforms"][2].tolist() == list(range(20, 120)), "longer: cut"
+    assert batch["lengths"].tolist() == [100, 80, 100]
     assert torch.equal(batch["labels"], torch.from_numpy(multi_hot(prepared)))
 
 
 def test_a_cpu_augmentation_sees_floats_and_gives_int16(prepared):
-    clips = TrainingClips(prepared, 100, transform=lambda samples: samples * 2)
+    clips = TrainingClips(prepared, 100, transform=lambda samples, seed: samples * 2)
     assert clips[0]["waveforms"].tolist() == [2 * i for i in range(100)]
 
 

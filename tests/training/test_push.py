@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
+from irmas_dataset.errors import UserError
 from training import run
 from training.arguments import parse_recipe
 
@@ -19,6 +20,9 @@ def hub(monkeypatch):
         return SimpleNamespace(repo_id=f"someone/{repo_id}")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "repo_info", lambda self, repo_id: SimpleNamespace(private=calls.get("private", True))
+    )
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", lambda self, **options: calls.update(upload=options))
     monkeypatch.setattr(run, "write_model_card", lambda folder, repo_id: calls.update(card=repo_id))
     return calls
@@ -52,3 +56,10 @@ def test_the_run_folder_is_pushed_privately_with_a_card_that_names_it(tmp_path, 
 def test_public_only_when_said_so(tmp_path, hub):
     push(tmp_path, "--push_to_hub", "--hub_private_repo", "false", "--hub_model_id", "named")
     assert hub["create"] == {"repo_id": "named", "private": False, "exist_ok": True}
+
+
+def test_a_repository_that_is_public_already_is_not_pushed_to_as_private(tmp_path, hub):
+    hub["private"] = False
+    with pytest.raises(UserError, match="someone/my-run is a public repository"):
+        push(tmp_path, "--push_to_hub")
+    assert "upload" not in hub

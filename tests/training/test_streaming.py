@@ -100,7 +100,7 @@ def test_a_share_smaller_than_a_batch_still_fills_one(train):
 
 
 def test_a_transform_hears_every_segment(train):
-    quieter = stream(train, transform=lambda waveform: waveform / 2)
+    quieter = stream(train, transform=lambda waveform, seed: waveform / 2)
     loud, soft = (
         np.sort([np.abs(item["waveforms"].astype(int)).sum() for item in clips]) for clips in (stream(train), quieter)
     )

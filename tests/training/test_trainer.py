@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, set_seed
 
+from irmas_dataset.errors import UserError
 from training import run
 from training.arguments import AugmentationArguments, IrmasTrainingArguments
 from training.augmentation import Augmentation
@@ -123,6 +124,24 @@ def test_a_run_whose_training_was_over_is_not_trained_further(tmp_path, averagin
     assert again.restore_if_finished(tmp_path / "run/checkpoint-3") and again.state.global_step == 3
     for name, tensor in finished.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
+
+
+def test_a_run_that_is_asked_for_more_epochs_goes_on(tmp_path):
+    options = {"per_device_train_batch_size": 4, "save_strategy": "steps", "save_steps": 4}
+    build(tmp_path, num_train_epochs=1, **options).train()
+    longer = build(tmp_path, num_train_epochs=3, **options)
+    assert not longer.restore_if_finished(tmp_path / "checkpoint-4")
+    longer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert longer.state.global_step == 12
+
+
+def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
+    trainer = build(tmp_path, per_device_train_batch_size=8, max_steps=1, save_strategy="steps", save_steps=1)
+    trainer.train()
+    weights = tmp_path / "checkpoint-1/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(UserError, match="checkpoint-1 is damaged: remove it"):
+        trainer.load_weights(str(tmp_path / "checkpoint-1"))
 
 
 def test_the_best_checkpoint_is_really_loaded(tmp_path):
