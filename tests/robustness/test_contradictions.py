@@ -69,3 +69,13 @@ def test_thresholds_follow_their_labels_and_are_not_taken_for_others(checkpoint)
 def test_classes_that_the_checkpoint_does_not_know(checkpoint):
     with pytest.raises(UserError, match="piano"):
         load_model(ModelArguments(model_name_or_path=checkpoint), ["cel", "pia"], 1.0, trained=False)
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"), [(("piano",), "holds one class, piano"), (("song", "speech"), "a class named 'song'")]
+)
+def test_classes_that_no_table_could_hold(tmp_path, labels, sentence):
+    music = make_folder(tmp_path / "music", seconds=1.0, labels=labels)
+    recipe = parse_recipe([str(write_recipe(tmp_path, data_dir=str(music))), "--window_seconds", "1"])
+    with pytest.raises(UserError, match=sentence):
+        run.load_data(recipe)
