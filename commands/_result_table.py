@@ -67,7 +67,7 @@ class ResultTable:
 
     def _start_from(self, rows: list[dict]) -> None:
         """Write the rows, which hold those of the parts, open the journal behind them, and remove the parts."""
-        self.paths = {row["path"] for row in rows}
+        self.paths, self.kept = {row["path"] for row in rows}, rows
         self._write_journal(rows)
         self._appended_to = self.journal.open("a", encoding="utf-8", newline="")
         for part in parts_of(self.file):
@@ -87,6 +87,8 @@ class ResultTable:
         else:
             try:
                 rows = self._read_finished()
+                if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+                    raise ValueError("no list of rows")
             except ValueError as error:
                 raise UserError(f"{self.file} is no table of predictions to go on with; delete it.") from error
         if self.format != "csv":
@@ -141,8 +143,13 @@ def read_lines(journal: Path) -> list[dict]:
     """Return the rows of a file that holds one as JSON a line; none where there is no such file."""
     if not journal.exists():
         return []
-    lines = journal.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [json.loads(line) for line in lines[:-1]]  # what follows the last line's end was cut short
+    rows = []
+    for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # cut short, or damaged: its file comes again
+            continue
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def csv_line(values) -> str:

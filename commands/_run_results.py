@@ -124,7 +124,7 @@ def is_half_and_whole(run: Run, other: Run) -> bool:
 
 def read_run(folder: Path, name: str) -> Run:
     """Read one run folder; see `read_runs`."""
-    results = read_results(folder)
+    results = {"train": {}, **read_results(folder)}  # `evaluate` trains nothing
     test = read_scored_clips(folder / TEST_FILE, results["dataset"]["classes"])
     measured = ranking_figures(test.labels, test.scores)
     if abs(measured["lrap"] - results["test"]["lrap"]) > 1e-6 or abs(measured["map"] - results["test"]["map"]) > 1e-6:

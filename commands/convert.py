@@ -5,6 +5,7 @@ import importlib
 from pathlib import Path
 
 from commands._output import check_output_folder
+from irmas_dataset.errors import UserError
 from models.instrument_recognition import attach_pipeline
 
 ARCHITECTURES = ("beats", "passt", "mobilenet")
@@ -21,6 +22,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, help="folder to write the model to")
     arguments = parser.parse_args(argv)
     check_output_folder(arguments.output_dir, "OUTPUT_DIR")
+    if (arguments.output_dir / "recipe.yaml").exists():
+        raise UserError(f"OUTPUT_DIR {arguments.output_dir} holds a trained run; name a new folder.")
     architecture = arguments.architecture
     converter = importlib.import_module(f"models.{architecture}.convert_{architecture}")
     converter.convert(arguments.checkpoint, arguments.output_dir)

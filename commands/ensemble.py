@@ -11,7 +11,7 @@ import numpy as np
 from baselines.arguments import parse_parts
 from baselines.system_run import finish, measure, provenance
 from commands._fusion import FITTED, METHODS, Fusion, fuse
-from commands._output import check_output_folder
+from commands._output import check_is_no_run, check_output_folder
 from commands._run_results import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
 from irmas_dataset.errors import UserError
 from training.evaluation import write_scores
@@ -79,7 +79,8 @@ def check(folders: list[Path], output_dir: Path) -> None:
     if len(folders) < 2:
         raise UserError("An ensemble needs at least two runs: name their folders.")
     check_output_folder(output_dir, "--output_dir")
-    if output_dir.resolve() in [folder.resolve() for folder in folders] or (output_dir / "model.safetensors").exists():
+    check_is_no_run(output_dir, "--output_dir")
+    if output_dir.resolve() in [folder.resolve() for folder in folders]:
         raise UserError(f"--output_dir {output_dir} holds a run of its own: name a new folder for the ensemble.")
 
 

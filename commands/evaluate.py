@@ -10,7 +10,7 @@ from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-from commands._output import check_output_folder
+from commands._output import check_is_no_run, check_output_folder
 from commands._recogniser import check_batch_size, check_model_name
 from commands._run_results import VALIDATION_FILE
 from irmas_dataset.errors import UserError
@@ -39,6 +39,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--trust_remote_code", action="store_true", help="run model code that comes from the Hub")
     arguments = parser.parse_args(argv)
     check_output_folder(arguments.output_dir, "--output_dir")
+    if arguments.output_dir:
+        check_is_no_run(arguments.output_dir, "--output_dir")
     check_batch_size(arguments.batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         recipe, tuned_songs = evaluation_recipe(arguments, scratch)

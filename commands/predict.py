@@ -12,7 +12,7 @@ from tqdm import tqdm
 from commands import _result_screen as screens
 from commands._output import check_output_file, check_output_folder
 from commands._recogniser import check_batch_size, load_recogniser
-from commands._result_table import FORMATS, ResultPart, ResultTable
+from commands._result_table import FORMATS, LIST_SEPARATOR, ResultPart, ResultTable
 from commands._timeline_figure import draw_timeline, save_picture
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
     )
     thresholds = recognise.resolve_thresholds(args.threshold)
     results, timelines, finished = open_tables(args, recognise.labels, processes)
+    if processes.is_first and results:
+        check_is_of_this_model(results, recognise, files, thresholds)
     todo = [file for file in files if to_text(file) not in finished]
     if len(todo) < len(files) and processes.is_first:
         print(f"{len(files) - len(todo)} of {len(files)} files are in {args.output} already.", file=sys.stderr)
@@ -166,6 +168,10 @@ def open_tables(args: argparse.Namespace, labels: list[str], processes: Processe
         results = ResultTable(args.output, columns, format=args.format, resume=args.resume)
     finished = set(results.paths) if results else set()
     if processes.is_first and args.timeline_table:
+        if not results and args.timeline_table.exists():
+            raise UserError(
+                f"{args.timeline_table} exists; delete it, or add --output and --resume to go on with both."
+            )
         only = finished if results else None
         timelines = ResultTable(
             args.timeline_table, TIMELINE_COLUMNS, format=timeline_format, resume=args.resume, only_paths=only
@@ -176,6 +182,32 @@ def open_tables(args: argparse.Namespace, labels: list[str], processes: Processe
             ResultPart(file, processes.index) if file else None for file in (args.output, args.timeline_table)
         )
     return results, timelines, finished
+
+
+def check_is_of_this_model(
+    table: ResultTable, recognise: InstrumentRecognitionPipeline, files: list[Path], thresholds: list[float]
+) -> None:
+    """Hear the shortest of the files again that the table held already; UserError where the answer is another now."""
+    by_path = {to_text(file): file for file in files}
+    rows = [row for row in table.kept if row["path"] in by_path]
+    if not rows:
+        return
+    before = min(rows, key=lambda row: float(row["duration_seconds"]))
+    ((file, result),) = recognised(recognise, [by_path[before["path"]]], quiet=True)
+    if "error" in result:
+        return  # it will not be heard again, and what was heard stays
+    now = result_row(file, result, recognise.labels, thresholds)
+    heard = (
+        before["instruments"].split(LIST_SEPARATOR) if isinstance(before["instruments"], str) else before["instruments"]
+    )
+    for label, needed in zip(recognise.labels, thresholds, strict=True):
+        score = float(before[label])
+        other_threshold = (label in heard) != (score >= needed) and abs(score - needed) > 1e-4
+        if abs(score - now[label]) > 0.01 or other_threshold:
+            raise UserError(
+                f"{table.file} has rows of another model, or of other thresholds or windows ({before['path']}, {label}: "
+                f"{score:.2f} there, {now[label]:.2f} now): resume with the same, or name another --output."
+            )
 
 
 def close_together(table: ResultTable | ResultPart, processes: Processes, order: list[str]) -> None:
@@ -238,6 +270,6 @@ def timeline_row(file: Path, segment: dict) -> dict:
 
 def picture_of(file: Path, files: list[Path], folder: Path) -> Path:
     """Return where the file's picture goes: in subfolders as the file is, with its suffix, so that no two collide."""
-    common = os.path.commonpath([path.absolute().parent for path in files])
-    inside = file.absolute().relative_to(common)
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
+    inside = Path(os.path.abspath(file)).relative_to(common)
     return folder / inside.with_name(inside.name + ".png")

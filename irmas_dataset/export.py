@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from irmas_dataset.builder import Irmas
 from irmas_dataset.errors import UserError
-from irmas_dataset.exported import CARD
+from irmas_dataset.exported import CARD, MARKER, is_exported
 from irmas_dataset.files import SYNTHETIC_MARKER, from_text, to_text
 from irmas_dataset.labels import GENRES, readable_name
 from irmas_dataset.splits import hold_out, merge_groups
@@ -44,6 +44,8 @@ def export(
     Returns the number of clips of each split. Raises UserError for a folder that cannot be read or written.
     """
     root, output_dir = Path(os.path.abspath(os.path.expanduser(data_dir))), Path(output_dir)
+    if is_exported(root):
+        raise UserError(f"--data_dir {data_dir} is an export already; name the folder that it was made from.")
     builder = Irmas(data_dir=str(root), recording_pattern=recording_pattern, cache_dir=cache_dir)
     builder.download_and_prepare()
     names = {to_text(clip.path): clip.name for clip in builder.config.listing.clips}
@@ -84,6 +86,10 @@ def make_empty(output_dir: Path) -> None:
         {path.relative_to(output_dir).as_posix() for path in output_dir.rglob("*")} if output_dir.exists() else set()
     )
     foreign = sorted(name for name in found if not _is_ours(name))
+    if MARKER in foreign:
+        raise UserError(
+            f"--output_dir {output_dir} is an export that was unpacked to be read: delete it, or name a new folder."
+        )
     if foreign:
         raise UserError(f"--output_dir {output_dir} holds {foreign[0]}, which no export writes; name a new folder.")
     (output_dir / CARD).unlink(missing_ok=True)  # first: what is left is no export any more

@@ -37,6 +37,7 @@ TASK = "instrument-recognition"
 AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
 BLOCK_FRAMES = 1 << 17  # what is decoded at a time: 3 s at 44.1 kHz
 PIECE_SECONDS = 60  # music is separated piece by piece, as it was for training
+MAX_WINDOW_SECONDS = 600
 MAX_LEVEL = 100  # of floating-point samples, where 1 is full scale: unscaled integers are louder
 MAX_KERNEL_SIZE = 50_000_000  # values of the filter that torchaudio builds for two rates without a common divisor
 
@@ -117,7 +118,6 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise ValueError(f"The model holds weights that are no numbers, in {name}; take another one.")
         self.separate = separate or separation_of(getattr(config, "separation", None))
-        self.labels = [config.id2label[index] for index in range(config.num_labels)]
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Return the instruments of one input, [{"label", "score"}] best first; of a list of inputs a list of those.
@@ -187,9 +187,15 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         given = [{key: value for key, value in part.items() if value is not None} for part in (preprocess, postprocess)]
         return given[0], {}, given[1]
 
+    @property
+    def labels(self) -> list[str]:
+        """The names of the labels in the order of their ids, which is not the order in which JSON lists `id2label`."""
+        config = self.model.config
+        return [config.id2label[index] for index in range(config.num_labels)]
+
     def resolve_thresholds(self, thresholds: float | list[float] | dict[str, float] | None = None) -> list[float]:
         """Return one threshold a label, in the order of the label ids: those given, else the configuration's, else 0.5."""
-        labels = list(self.model.config.id2label.values())
+        labels = self.labels
         stored = getattr(self.model.config, "thresholds", None)
         stored = [0.5] * len(labels) if stored is None else list(stored)
         if thresholds is None:
@@ -218,6 +224,10 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         hop = window * stored_hop / stored_window if hop_seconds is None else hop_seconds
         if not 0 < hop <= window:
             raise ValueError(f"hop_seconds must be above 0 and at most window_seconds; got {hop} and {window}.")
+        if window > MAX_WINDOW_SECONDS:
+            raise ValueError(
+                f"window_seconds={window} is longer than {MAX_WINDOW_SECONDS} s; a model hears less at once."
+            )
         longest = longest_window_seconds(self.feature_extractor)
         if window > 1.1 * longest:  # a few frames fewer than the window are as good
             raise ValueError(f"window_seconds={window} is longer than the {longest:.2f} s that the model looks at.")
@@ -372,8 +382,8 @@ def check_protocol(config: Any) -> None:
         raise ValueError(f"`thresholds` must hold a number from 0 to 1 for each of its {config.num_labels} labels.")
     window, hop = (getattr(config, name, None) for name in ("window_seconds", "hop_seconds"))
     for name, value in (("window_seconds", window), ("hop_seconds", hop)):
-        if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
-            raise ValueError(f"`{name}` must be a positive number, not {value!r}.")
+        if value is not None and not (isinstance(value, (int, float)) and 0 < value <= MAX_WINDOW_SECONDS):
+            raise ValueError(f"`{name}` must lie above 0 and at most at {MAX_WINDOW_SECONDS} s, not {value!r}.")
     if hop and hop > (window or 10.0):
         raise ValueError(f"`hop_seconds` is {hop}, longer than the window of {window or 10.0} s.")
     if (aggregation := getattr(config, "aggregation", None)) not in (None, *AGGREGATIONS):
@@ -578,13 +588,18 @@ def _array_blocks(array: np.ndarray | torch.Tensor) -> Iterator[np.ndarray]:
     array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
     if array.ndim not in (1, 2):
         raise ValueError(f"An array of audio has one or two dimensions, not {array.ndim}.")
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"An array of audio holds integers or floating-point numbers, not {array.dtype}.")
+    if array.size == 0:
+        raise ValueError("The array holds no samples.")
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
         array = array.T
     for start in range(0, len(array), BLOCK_FRAMES):
         block = array[start : start + BLOCK_FRAMES]
-        if block.dtype == np.uint8:  # as 8-bit wav files have it: 128 is silence
-            block = (block.astype(np.float32) - 128) / 128
-        elif np.issubdtype(block.dtype, np.integer):
+        if block.dtype.kind == "u":  # as 8-bit wav files have it: 128 is silence
+            half = 2.0 ** (8 * block.dtype.itemsize - 1)
+            block = (block.astype(np.float64) - half) / half
+        elif block.dtype.kind == "i":
             block = block / -float(np.iinfo(block.dtype).min)
         block = block.astype(np.float32)
         yield block if block.ndim == 1 else block.mean(axis=1)
@@ -666,6 +681,6 @@ def attach_pipeline(folder: str | os.PathLike) -> None:
         "pt": ["AutoModelForAudioClassification"],
         "type": "audio",
     }
-    config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if Path(__file__).resolve() != (folder / Path(__file__).name).resolve():
         shutil.copyfile(__file__, folder / Path(__file__).name)

@@ -15,14 +15,15 @@ def read_predictions(files: Sequence[Path], clips: Clips) -> np.ndarray:
     """Return the mean score (clips, classes) of every clip over all tables; NaN where none holds it.
 
     A table (parquet or csv) has a column `clip` or `path`, and one column of scores in [0, 1] a class, named by its
-    code or in words. Paths are absolute, relative to the data folder, or at least their ends are.
+    code or in words. Paths are absolute or relative to the data folder, wherever it was: as many of their last parts
+    count as lead to one clip alone.
     Raises UserError for a file that is no such table or holds none of the clips.
     """
     sums, counts = np.zeros((len(clips.table), len(clips.classes))), np.zeros(len(clips.table))
-    rows = _rows_by_name(clips)
+    rows = _rows_by_end(clips)
     for file in files:
         paths, scores = _read_table(file, clips.classes)
-        found = np.array([rows.get(_short(path), -1) for path in paths], dtype=int)
+        found = np.array([_row_of(path, rows) for path in paths], dtype=int)
         if not (found >= 0).any():
             raise UserError(f"--predictions {file} holds no clip of {clips.root}, for example {paths[0]!r}.")
         np.add.at(sums, found[found >= 0], scores[found >= 0])
@@ -31,13 +32,24 @@ def read_predictions(files: Sequence[Path], clips: Clips) -> np.ndarray:
         return sums / counts[:, None]
 
 
-def _short(path: str) -> str:
-    """Return a file's name and the folder that it lies in: enough to find a clip wherever the data folder is."""
-    return "/".join(str(path).replace("\\", "/").split("/")[-2:])
+def _ends(path: str) -> list[str]:
+    """Return the path, then what is left of it without its first folder, its first two, ..., down to the name."""
+    parts = str(path).replace("\\", "/").strip("/").split("/")
+    return ["/".join(parts[first:]) for first in range(len(parts))]
 
 
-def _rows_by_name(clips: Clips) -> dict[str, int]:
-    return {_short(path): row for row, path in enumerate(clips.table["path"])}
+def _rows_by_end(clips: Clips) -> dict[str, int]:
+    """Return the row of each end of a clip's path; an end that several clips share has -1."""
+    rows: dict[str, int] = {}
+    for row, path in enumerate(clips.table["path"]):
+        for end in _ends(path):
+            rows[end] = row if end not in rows else -1
+    return rows
+
+
+def _row_of(path: str, rows: dict[str, int]) -> int:
+    """Return the row of the clip that a path's longest known end belongs to; -1 where it is none's or several clips'."""
+    return next((rows[end] for end in _ends(path) if end in rows), -1)
 
 
 def _read_table(file: Path, classes: list[str]) -> tuple[list[str], np.ndarray]:

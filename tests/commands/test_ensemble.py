@@ -199,6 +199,15 @@ def test_without_validation_scores_only_unfitted_methods_go_on(runs, tmp_path, c
     assert not (tmp_path / "out" / "validation_predictions.parquet").exists()
 
 
+def test_a_run_of_another_kind_is_not_written_over(runs, tmp_path):
+    classical = shutil.copytree(runs[0], tmp_path / "classical")
+    (classical / "recipe.yaml").write_text("system: classical")
+    before = (classical / "results.json").read_bytes()
+    with pytest.raises(UserError, match="holds a run of its own"):
+        ensemble.main([*map(str, runs[:2]), "--output_dir", str(classical)])
+    assert (classical / "results.json").read_bytes() == before
+
+
 def test_user_errors_are_one_sentence(runs, tmp_path):
     out = ["--output_dir", str(tmp_path / "out")]
     with pytest.raises(UserError, match="at least two runs"):

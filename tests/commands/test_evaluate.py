@@ -51,3 +51,16 @@ def test_what_is_no_run_is_refused(finished, tmp_path):
         run_irmas.main(["evaluate", "runs/absent"])
     with pytest.raises(UserError, match=r"config\.json"):
         run_irmas.main(["evaluate", str(tmp_path)])
+
+
+def test_a_runs_own_results_are_not_written_over(finished):
+    before = (finished / "runs/tiny/results.json").read_bytes()
+    with pytest.raises(UserError, match="holds a run of its own"):
+        run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "runs/tiny"])
+    assert (finished / "runs/tiny/results.json").read_bytes() == before
+
+
+def test_what_it_wrote_can_be_compared(finished, capsys):
+    run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "measured"])
+    run_irmas.main(["compare", "runs/tiny", "measured", "--output_dir", "table"])
+    assert "measured - tiny" in capsys.readouterr().out

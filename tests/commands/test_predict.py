@@ -178,6 +178,50 @@ def test_a_finished_run_resumed_does_nothing(run, music, tmp_path, capsys):
     assert "4 of 4 files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("changed", [["--threshold", "0.9"], ["--window_seconds", "0.5"], ["--aggregation", "max"]])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_of_other_settings_is_not_gone_on_with(run, music, tmp_path, changed, suffix):
+    output = tmp_path / f"t.{suffix}"
+    predict.main([run, str(music / "a"), "--output", str(output)])
+    before = output.read_bytes()
+    with pytest.raises(UserError, match="rows of another model, or of other thresholds or windows"):
+        predict.main([run, str(music), "--output", str(output), "--resume", *changed])
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', '"x"', "[1, 2]"])
+def test_what_is_no_table_is_not_gone_on_with(run, music, tmp_path, content):
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(UserError, match=r"t\.json is no table"):
+        predict.main([run, str(music), "--output", str(tmp_path / "t.json"), "--resume"])
+
+
+def test_a_damaged_line_of_a_journal_is_heard_again(run, music, tmp_path):
+    output = tmp_path / "t.json"
+    predict.main([run, str(music), "--output", str(output)])
+    rows = json.loads(output.read_text())
+    output.with_name("t.json.journal").write_text(
+        json.dumps(rows[0]) + '\n{"path": \n[]\n' + json.dumps(rows[2]) + "\n"
+    )
+    output.unlink()
+    predict.main([run, str(music), "--output", str(output), "--resume"])
+    again = json.loads(output.read_text())
+    assert sorted(row["path"] for row in again) == [row["path"] for row in rows]
+
+
+def test_a_timeline_table_alone_cannot_be_gone_on_with(run, music, tmp_path):
+    predict.main([run, str(music / "a"), "--timeline_table", str(tmp_path / "w.csv")])
+    with pytest.raises(UserError, match="delete it, or add --output and --resume"):
+        predict.main([run, str(music / "a"), "--timeline_table", str(tmp_path / "w.csv")])
+
+
+def test_pictures_of_files_outside_the_folder_stay_in_the_folder(run, music, tmp_path, monkeypatch):
+    monkeypatch.chdir(music / "a")
+    predict.main([run, "one.wav", "../b/one.wav", "--timeline", str(tmp_path / "pictures")])
+    inside = {path.relative_to(tmp_path / "pictures").as_posix() for path in tmp_path.rglob("*.png")}
+    assert inside == {"a/one.wav.png", "b/one.wav.png"}
+
+
 def test_a_table_of_another_model_is_not_gone_on_with(run, music, tmp_path):
     (tmp_path / "t.csv").write_text("path,oboe\nx.wav,0.5\n")
     with pytest.raises(UserError, match=r"t\.csv has the columns of another"):
@@ -263,7 +307,7 @@ def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffi
     first = ResultTable(output, COLUMNS, format=suffix)
     first.append(rows[:1])
     for process, row in enumerate(rows[1:3], start=1):
-        ResultPart(output, process).append([row | {"voice": 0.5}])
+        ResultPart(output, process).append([row | {"duration_seconds": 60.0 + process}])
     with (tmp_path / f"t.{suffix}.part-2").open("a") as part:
         part.write('{"path": "half a')
     with pytest.raises(UserError, match="add --resume"):
@@ -271,7 +315,7 @@ def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffi
     predict.main([run, str(music), "--output", str(output), "--resume"])
     table = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix](output)
     assert table.path.tolist() == [row["path"] for row in rows]
-    assert (table.voice[1:3] == 0.5).all() and (table.voice[[0, 3]] != 0.5).all()
+    assert table.duration_seconds.tolist() == [2.0, 61.0, 62.0, 3.4], "what the parts held is kept"
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"whole.json", output.name}
 
 

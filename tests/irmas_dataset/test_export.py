@@ -235,3 +235,11 @@ def test_features_are_stored_in_every_shard(exported):
         stored = json.loads(pyarrow.parquet.read_schema(shard).metadata[b"huggingface"])["info"]["features"]
         assert stored["audio"]["_type"] == "Audio"
         assert stored["instruments"]["feature"]["_type"] == "ClassLabel"
+
+
+def test_an_export_is_neither_exported_again_nor_written_over_once_it_is_unpacked(exported, irmas, tmp_path, cache):
+    with pytest.raises(UserError, match="is an export already"):
+        export(exported, tmp_path / "again", cache_dir=cache)
+    unpack(exported)
+    with pytest.raises(UserError, match="is an export that was unpacked"):
+        export(irmas, exported, cache_dir=cache)

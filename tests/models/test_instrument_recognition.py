@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -232,6 +233,7 @@ def test_every_form_of_array_is_the_same_audio(recognise):
         {"array": stereo, "sampling_rate": 22_050},
         {"array": stereo.T, "sampling_rate": 22_050},
         {"array": sixteen_bits, "sampling_rate": 22_050},
+        {"array": (sixteen_bits.astype(np.int32) + 32_768).astype(np.uint16), "sampling_rate": 22_050},
         {"bytes": buffer.getvalue(), "path": None},
         buffer.getvalue(),
     ]
@@ -264,6 +266,19 @@ def test_labels_are_chosen_by_thresholds_and_top_k(recognise):
     assert recognise(clip, top_k=2, thresholds=1.1) == everything[:2]
 
 
+def test_a_threshold_given_by_label_is_that_labels_after_loading_too(tmp_path):
+    """A file whose keys are sorted as text lists the labels as 0, 1, 10, 2, ..."""
+    model, extractor = build("mobilenet")
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()), sort_keys=True))
+    loaded = type(model).from_pretrained(tmp_path)
+    made = InstrumentRecognitionPipeline(model=loaded, feature_extractor=extractor, device="cpu")
+    assert len(made.labels) == 11 and list(loaded.config.id2label.values()) != made.labels
+    for index, label in enumerate(made.labels):
+        assert made.resolve_thresholds({label: 0.9}) == [0.9 if i == index else 0.5 for i in range(11)]
+
+
 def test_options_given_when_the_pipeline_is_made_hold_at_every_call(recognise):
     made = InstrumentRecognitionPipeline(
         model=recognise.model, feature_extractor=recognise.feature_extractor, device="cpu", top_k=1, sampling_rate=RATE
@@ -282,6 +297,8 @@ def test_options_given_when_the_pipeline_is_made_hold_at_every_call(recognise):
         ({"hop_seconds": 2.0}, "at most window_seconds"),
         ({"hop_seconds": 0.0}, "above 0"),
         ({"window_seconds": 5.0}, "longer than the 1.00 s"),
+        ({"window_seconds": math.inf}, "longer than 600 s"),
+        ({"window_seconds": 1e9}, "longer than 600 s"),
     ],
 )
 def test_impossible_options_are_refused_before_any_work(recognise, options, message):
@@ -373,6 +390,11 @@ def broken_inputs(folder: Path) -> list[tuple[object, str]]:
         ({"array": np.array([0.0, np.inf]), "sampling_rate": RATE}, "not numbers"),
         ({"array": np.zeros(0), "sampling_rate": RATE}, "holds no samples"),
         ({"array": np.zeros((2, 2, 2)), "sampling_rate": RATE}, "one or two dimensions"),
+        ({"array": np.zeros((2, 0)), "sampling_rate": RATE}, "holds no samples"),
+        (
+            {"array": np.zeros(100, complex), "sampling_rate": RATE},
+            "integers or floating-point numbers, not complex128",
+        ),
         ({"array": np.zeros(5)}, "needs its `sampling_rate`"),
         ({"samples": np.zeros(5)}, "needs `array` or `raw`"),
         (b"these are no samples", "the bytes given"),
