@@ -21,6 +21,8 @@ def main(argv: list[str]) -> None:
     window_samples, hop_samples = round(window_seconds * rate), max(1, round(hop_seconds * rate))
     args.output_dir.mkdir(parents=True, exist_ok=True)
     graph, int8_graph = args.output_dir / "model.onnx", args.output_dir / "model-int8.onnx"
+    if not args.int8:
+        int8_graph.unlink(missing_ok=True)  # of an earlier export: it would stand beside another model's graph
     classifier = WaveformClassifier(recognise.model, recognise.feature_extractor)
     difference = export_onnx(classifier, window_samples, graph)
     print(
