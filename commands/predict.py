@@ -28,21 +28,30 @@ def main(argv: list[str]) -> None:
     """Recognise the instruments of every file; exits with code 1 where some could not be read."""
     args = parse_arguments(argv)
     processes = Processes(args.device)
-    files = find_audio(args.paths)
-    recognise = load_recogniser(
-        args.model,
-        device=processes.device,
-        batch_size=args.batch_size,
-        trust_remote_code=args.trust_remote_code,
-        thresholds=args.threshold,
-        aggregation=args.aggregation,
-        window_seconds=args.window_seconds,
-        hop_seconds=args.hop_seconds,
-    )
-    thresholds = recognise.resolve_thresholds(args.threshold)
-    results, timelines, finished = open_tables(args, recognise.labels, processes)
-    if processes.is_first and results:
-        check_is_of_this_model(results, recognise, files, thresholds)
+    results = timelines = None
+    with processes.ending_together():
+        files = find_audio(args.paths)
+        recognise = load_recogniser(
+            args.model,
+            device=processes.device,
+            batch_size=args.batch_size,
+            trust_remote_code=args.trust_remote_code,
+            thresholds=args.threshold,
+            aggregation=args.aggregation,
+            window_seconds=args.window_seconds,
+            hop_seconds=args.hop_seconds,
+        )
+        thresholds = recognise.resolve_thresholds(args.threshold)
+        if processes.is_first:
+            results = open_results(args, recognise.labels)
+            if results:
+                check_is_of_this_model(results, recognise, files, thresholds)
+            timelines = open_timelines(args, results)
+    finished = processes.from_first(set(results.paths) if results else set())
+    if not processes.is_first:
+        results, timelines = (
+            ResultPart(file, processes.index) if file else None for file in (args.output, args.timeline_table)
+        )
     todo = [file for file in files if to_text(file) not in finished]
     if len(todo) < len(files) and processes.is_first:
         print(f"{len(files) - len(todo)} of {len(files)} files are in {args.output} already.", file=sys.stderr)
@@ -156,32 +165,24 @@ def find_audio(paths: list[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def open_tables(args: argparse.Namespace, labels: list[str], processes: Processes) -> tuple:
-    """Return the table of results and that of timelines, or this process's parts of them, and the paths that are done.
+def open_results(args: argparse.Namespace, labels: list[str]) -> ResultTable | None:
+    """Return the table of results, where one was asked for."""
+    if not args.output:
+        return None
+    columns = ["path", "duration_seconds", "instruments", *labels]
+    return ResultTable(args.output, columns, format=args.format, resume=args.resume)
 
-    A table that was not asked for is None.
-    """
-    results = timelines = None
-    timeline_format = format_of(args.timeline_table, "--timeline_table") if args.timeline_table else None
-    if processes.is_first and args.output:
-        columns = ["path", "duration_seconds", "instruments", *labels]
-        results = ResultTable(args.output, columns, format=args.format, resume=args.resume)
-    finished = set(results.paths) if results else set()
-    if processes.is_first and args.timeline_table:
-        if not results and args.timeline_table.exists():
-            raise UserError(
-                f"{args.timeline_table} exists; delete it, or add --output and --resume to go on with both."
-            )
-        only = finished if results else None
-        timelines = ResultTable(
-            args.timeline_table, TIMELINE_COLUMNS, format=timeline_format, resume=args.resume, only_paths=only
-        )
-    finished = processes.from_first(finished)
-    if not processes.is_first:
-        results, timelines = (
-            ResultPart(file, processes.index) if file else None for file in (args.output, args.timeline_table)
-        )
-    return results, timelines, finished
+
+def open_timelines(args: argparse.Namespace, results: ResultTable | None) -> ResultTable | None:
+    """Return the table of timelines, where one was asked for, with the rows of the files that `results` holds."""
+    if not args.timeline_table:
+        return None
+    if results is None and args.timeline_table.exists():
+        raise UserError(f"{args.timeline_table} exists; delete it, or add --output and --resume to go on with both.")
+    return ResultTable(
+        args.timeline_table, TIMELINE_COLUMNS, format=format_of(args.timeline_table, "--timeline_table"),
+        resume=args.resume, only_paths=results and set(results.paths),
+    )  # fmt: skip
 
 
 def check_is_of_this_model(

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -39,6 +41,22 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this is the process that speaks and writes for all."""
         return self.index == 0
+
+    @contextmanager
+    def ending_together(self) -> Iterator[None]:
+        """A UserError of any process in this block ends all of them, and one of them says it; they wait for each other."""
+        error = None
+        try:
+            yield
+        except UserError as raised:
+            if self.count == 1:
+                raise
+            error = str(raised)
+        errors = [said for said in self.gather([error]) if said is not None]
+        if errors:
+            if self.is_first:
+                print(errors[0], file=sys.stderr)
+            self.leave(2)
 
     def share(self, items: list, sizes: list[float]) -> list:
         """Return this process's items, in their order; each process gets about the same sum of the sizes."""

@@ -299,6 +299,14 @@ def test_two_processes_show_what_one_shows(run, music, two_processes, capfd):
     assert together.stderr.count("empty.wav is an empty file") == 1
 
 
+def test_a_mistake_ends_all_processes_and_is_said_once(run, music, tmp_path, two_processes):
+    (tmp_path / "t.csv").write_text("mine")
+    done = two_processes(run, music, "--output", tmp_path / "t.csv", check=False)
+    assert done.returncode != 0 and done.stderr.count("t.csv exists; add --resume") == 1
+    assert "[rank" not in done.stderr, "no process died of another's end"
+    assert (tmp_path / "t.csv").read_text() == "mine"
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffix):
     whole, output = tmp_path / "whole.json", tmp_path / f"t.{suffix}"
