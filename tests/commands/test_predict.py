@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import soundfile
 import torch
@@ -232,31 +232,26 @@ def test_a_table_of_another_model_is_not_gone_on_with(run, music, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_a_table_to_go_on_with(run, music, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_processes_leave_a_table_to_go_on_with(run, music, tmp_path, processes):
     for index in range(300):
         (music / f"copy {index}.wav").write_bytes((music / "a" / "one.wav").read_bytes())
-    script = "import sys; from commands.predict import main; main(sys.argv[1:])"
-    command = [
-        sys.executable,
-        "-c",
-        script,
-        run,
-        str(music),
-        "--output",
-        str(tmp_path / "t.parquet"),
-        "--batch_size",
-        "1",
-    ]
-    process = subprocess.Popen(command, cwd=REPOSITORY)
-    journal = tmp_path / "t.parquet.journal"
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 3):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    output = tmp_path / "t.parquet"
+    arguments = ["run_irmas.py", "predict", run, str(music), "--output", str(output), "--batch_size", "1"]
+    command = [sys.executable, *(launcher if processes > 1 else []), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = psutil.Popen(command, cwd=REPOSITORY, env=environment)
+    growing = [output.with_name(output.name + ".journal"), output.with_name(output.name + ".part-1")][:processes]
+    while not all(path.exists() and path.read_bytes().count(b"\n") > 3 for path in growing):
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    for each in [process, *process.children(recursive=True)]:
+        each.kill()
     process.wait()
-    assert not (tmp_path / "t.parquet").exists()
-    subprocess.run([*command, "--resume"], cwd=REPOSITORY, check=True)
-    table = pd.read_parquet(tmp_path / "t.parquet")
+    assert not output.exists()
+    subprocess.run([*command, "--resume"], cwd=REPOSITORY, env=environment, check=True)
+    table = pd.read_parquet(output)
     assert len(table) == len(set(table.path)) == 304
 
 
