@@ -40,7 +40,14 @@ from tests.robustness.tiny_run import command, environment, write_recipe
 from training import run
 from training.run_folder import is_finished
 
-VOLATILE = ("seconds", "clips_per_second", "peak_memory_bytes", "inference_clips_per_second", "resumed")
+VOLATILE = (
+    "seconds",
+    "validation_seconds",
+    "clips_per_second",
+    "peak_memory_bytes",
+    "inference_clips_per_second",
+    "resumed",
+)
 RUN_FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "predictions.parquet",
              "validation_predictions.parquet", "recipe.yaml", "instrument_recognition.py")  # fmt: skip
 EXPORT_PHASES = (
