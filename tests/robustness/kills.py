@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -30,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
+from tqdm import tqdm
 
 import run_irmas
 from irmas_dataset import WaveformColumn, exported, load_irmas
@@ -118,6 +120,7 @@ def fork(action: Callable[[Path], None], folder: Path, phases: Phases) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         datasets.config.HF_DATASETS_CACHE = folder / "cache"
+        tqdm.set_lock(threading.RLock())  # the one from before the fork is shared, and a killed process may hold it
         phases.watch()
         action(folder)
         code = 0
