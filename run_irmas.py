@@ -1,62 +1,188 @@
 #!/usr/bin/env python3
-"""Recipe -> data -> model -> Trainer -> evaluation -> report -> Hub.
+"""The table of contents: what each verb and each kind of recipe runs, and the main job from recipe to Hub.
 
 accelerate launch run_irmas.py recipes/ast/finetune.yaml [--field value ...]
-python run_irmas.py VERB ...          # a file of commands/: predict, evaluate, download, ...
+python run_irmas.py VERB ...
 """
-
-import ast
-import importlib
-from pathlib import Path
 
 from irmas_dataset.errors import start
 
-ROOT = Path(__file__).parent
-
 
 def main(arguments: list[str]) -> None:
-    """Run a verb, or train, evaluate and report a recipe (one of no network names its own `system` in baselines/)."""
-    if arguments and arguments[0] in verbs():
-        importlib.import_module(f"commands.{arguments[0]}").main(arguments[1:])
-        return
-    if arguments in (["--help"], ["-h"]):
+    """Run a verb, or the system that a recipe names."""
+    if arguments and arguments[0] in VERBS:
+        VERBS[arguments[0]](arguments[1:])
+    elif arguments in (["--help"], ["-h"]):
         print(overview())
-        return
-    from training import run
-    from training.arguments import SYSTEMS, parse_recipe, system_of
+    else:
+        from irmas_recipe.training.recipe import system_of
 
-    if system := system_of(arguments):
-        importlib.import_module(SYSTEMS[system]).main(arguments)
-        return
+        SYSTEMS[system_of(arguments) or "network"](arguments)
+
+
+def network(arguments: list[str]) -> None:
+    """Recipe -> data -> model -> Trainer -> evaluation -> report -> Hub."""
+    from irmas_recipe.report.share import push
+    from irmas_recipe.report.write import report
+    from irmas_recipe.training.checkpoint import save
+    from irmas_recipe.training.data import check_before_training, load_data, prepare_splits
+    from irmas_recipe.training.evaluation import evaluate
+    from irmas_recipe.training.model import build_model
+    from irmas_recipe.training.processes import end
+    from irmas_recipe.training.recipe import parse_recipe
+    from irmas_recipe.training.run_folder import begin
+    from irmas_recipe.training.train import build_trainer, train
+
     recipe = parse_recipe(arguments)
-    checkpoint = run.begin(recipe)
-    data = run.load_data(recipe)
-    model, feature_extractor = run.build_model(recipe, data)
-    prepared = run.prepare(recipe, data, feature_extractor.sampling_rate)
-    trainer = run.build_trainer(recipe, prepared, model, feature_extractor)
-    training = run.train(recipe, trainer, checkpoint)
-    results = run.evaluate(recipe, data, prepared, trainer, training)
-    run.save(recipe, trainer, results)
-    run.report(recipe, trainer, results)
-    run.push(recipe, trainer)
-    run.end(trainer)
+    checkpoint = begin(recipe)
+    splits = load_data(recipe.data)
+    check_before_training(recipe, splits)
+    model, feature_extractor = build_model(recipe, splits)
+    prepared = prepare_splits(splits, recipe.data, feature_extractor.sampling_rate)
+    trainer = build_trainer(recipe, prepared, model, feature_extractor)
+    cost = train(recipe, trainer, checkpoint)
+    results = evaluate(recipe, splits, prepared, trainer, cost)
+    save(recipe, trainer, results)
+    report(recipe, trainer, results)
+    push(recipe, trainer)
+    end(trainer)
 
 
-def verbs() -> list[str]:
-    """Return the names of the files in commands/ that are verbs."""
-    return sorted(path.stem for path in (ROOT / "commands").glob("*.py") if not path.stem.startswith("_"))
+def classical(arguments: list[str]) -> None:
+    """Hand-made features and a classifier."""
+    from irmas_recipe.baselines.classical.main import main
+
+    main(arguments)
+
+
+def wavegan(arguments: list[str]) -> None:
+    """A generator of training clips."""
+    from irmas_recipe.baselines.wavegan.main import main
+
+    main(arguments)
+
+
+def ensemble(arguments: list[str]) -> None:
+    """RUN... --output_dir D: several finished runs as one system, fused from their scores"""
+    from irmas_recipe.commands.ensemble.main import main
+
+    main(arguments)
+
+
+def audit(arguments: list[str]) -> None:
+    """--data_dir D --output_dir O: find copies, silence and doubtful labels in a data folder"""
+    from irmas_recipe.commands.audit import main
+
+    main(arguments)
+
+
+def benchmark(arguments: list[str]) -> None:
+    """RECIPE: how fast this machine decodes, trains, evaluates and tags with a recipe"""
+    from irmas_recipe.commands.benchmark.main import main
+
+    main(arguments)
+
+
+def compare(arguments: list[str]) -> None:
+    """RUN...: finished runs side by side, with intervals of their differences"""
+    from irmas_recipe.commands.compare import main
+
+    main(arguments)
+
+
+def convert(arguments: list[str]) -> None:
+    """ARCHITECTURE FILE DIR: turn released weights into a model folder"""
+    from irmas_recipe.commands.convert import main
+
+    main(arguments)
+
+
+def demo(arguments: list[str]) -> None:
+    """MODEL: a page on this machine that hears music and shows its instruments"""
+    from irmas_recipe.commands.demo.main import main
+
+    main(arguments)
+
+
+def doctor(arguments: list[str]) -> None:
+    """check this machine, and say how to fix what is missing"""
+    from irmas_recipe.commands.doctor import main
+
+    main(arguments)
+
+
+def download(arguments: list[str]) -> None:
+    """--data_dir D: fetch IRMAS, check it, extract it"""
+    from irmas_recipe.commands.download import main
+
+    main(arguments)
+
+
+def evaluate(arguments: list[str]) -> None:
+    """MODEL: measure a trained model on a test set, by the protocol stored with it"""
+    from irmas_recipe.commands.evaluate import main
+
+    main(arguments)
+
+
+def export(arguments: list[str]) -> None:
+    """--data_dir D --output_dir O: write a data folder as a Hub dataset"""
+    from irmas_recipe.commands.export import main
+
+    main(arguments)
+
+
+def onnx(arguments: list[str]) -> None:
+    """MODEL DIR: a model as one ONNX graph, for machines without torch"""
+    from irmas_recipe.commands.onnx.main import main
+
+    main(arguments)
+
+
+def predict(arguments: list[str]) -> None:
+    """MODEL PATH...: which instruments are heard in audio files, and when"""
+    from irmas_recipe.commands.predict.main import main
+
+    main(arguments)
+
+
+def synthesize(arguments: list[str]) -> None:
+    """DIR: write an IRMAS of made music, to try everything without a download"""
+    from irmas_recipe.commands.synthesize import main
+
+    main(arguments)
+
+
+VERBS = {
+    "predict": predict,
+    "evaluate": evaluate,
+    "compare": compare,
+    "ensemble": ensemble,
+    "audit": audit,
+    "download": download,
+    "synthesize": synthesize,
+    "export": export,
+    "convert": convert,
+    "doctor": doctor,
+    "benchmark": benchmark,
+    "demo": demo,
+    "onnx": onnx,
+}
+"""First word of a command -> what it runs; the docstring is its line of `--help`."""
+
+SYSTEMS = {"network": network, "classical": classical, "wavegan": wavegan, "ensemble": ensemble}
+"""What a recipe names as its `system` (a network's names none) -> what runs it."""
 
 
 def overview() -> str:
-    """Return what `--help` says: the verbs, one line each, and where the fields of a recipe are listed."""
+    """Return what `--help` says: how to run a recipe, and the verbs, one line each."""
     lines = [
         "python run_irmas.py RECIPE.yaml [--field value ...]",
         "    train, evaluate and report a recipe; with --help: list its fields",
     ]
-    for verb in verbs():
-        docstring = ast.get_docstring(ast.parse((ROOT / "commands" / f"{verb}.py").read_text(encoding="utf-8")))
-        command, _, words = docstring.splitlines()[0].removeprefix("`").partition("`: ")
-        lines += [f"python {command}", f"    {words}"]
+    for name, verb in VERBS.items():
+        usage, _, words = verb.__doc__.rpartition(": ")
+        lines += [f"python run_irmas.py {name} {usage}".rstrip(), f"    {words}"]
     return "\n".join(lines)
 
 

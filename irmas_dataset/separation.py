@@ -9,9 +9,13 @@ piece by piece; `irmas_dataset.prepare(transform=...)` can send it to other proc
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
+import datasets
 import librosa
 import numpy as np
+from filelock import FileLock
 
 PIECE_SECONDS = 60  # longer music is separated piece by piece, so that hours of it fit into memory
 FFT_SIZE, HOP = 2048, 512
@@ -65,8 +69,23 @@ class Separation:
 
     def of_piece(self, piece: np.ndarray, sampling_rate: int) -> np.ndarray:
         """Separate one piece, padded to a whole frame: librosa returns NaN where one is shorter, as a clip's end may be."""
+        compile_alone(self.name)
         padded = np.pad(piece, (0, max(FFT_SIZE - len(piece), 0)))
         return SEPARATIONS[self.name](padded, sampling_rate)[: len(piece)]
+
+
+@cache
+def compile_alone(name: str) -> None:
+    """Separate a moment of noise, one process of the machine at a time, once in each.
+
+    librosa's functions are compiled when they are first used and kept on disk: two processes that do so at once can leave
+    there what crashes every later one.
+    """
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * FFT_SIZE).astype(np.float32)
+    with FileLock(folder / "compile_separation.lock"):
+        SEPARATIONS[name](noise, 22050)
 
 
 def solo_mask(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:

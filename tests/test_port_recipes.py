@@ -11,14 +11,21 @@ from safetensors.torch import load_file
 
 import run_irmas
 from irmas_dataset.errors import UserError
-from models.audioset import audioset_labels
-from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
-from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
-from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
-from training import run
-from training.arguments import ModelArguments, parse_recipe
-from training.model import load_model
-from training.trainer import frozen_modules, parameter_groups
+from irmas_recipe.models.audioset import audioset_labels
+from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
+from irmas_recipe.models.mobilenet import (
+    MobileNetAudioConfig,
+    MobileNetAudioFeatureExtractor,
+    MobileNetAudioForAudioClassification,
+)
+from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from irmas_recipe.training.data import load_data, prepare_splits
+from irmas_recipe.training.fields import ModelArguments
+from irmas_recipe.training.model import build_model, load_model
+from irmas_recipe.training.recipe import parse_recipe
+from irmas_recipe.training.run_folder import begin
+from irmas_recipe.training.train import build_trainer, train
+from irmas_recipe.training.trainer import frozen_modules, parameter_groups
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["cel", "flu", "voi"]
@@ -77,9 +84,9 @@ def recipe_of(name, checkpoint, music, output_dir, *fields):
 
 
 def trainer_of(recipe):
-    data = run.load_data(recipe)
-    model, extractor = run.build_model(recipe, data)
-    return run.build_trainer(recipe, run.prepare(recipe, data, extractor.sampling_rate), model, extractor)
+    data = load_data(recipe.data)
+    model, extractor = build_model(recipe, data)
+    return build_trainer(recipe, prepare_splits(data, recipe.data, extractor.sampling_rate), model, extractor)
 
 
 # Patchout is lowered to what a window of one second holds.
@@ -211,10 +218,10 @@ def test_initial_weight_goes_back_towards_the_zero_shot_model(checkpoints, music
         recipe = recipe_of(
             "mobilenet/finetune", checkpoints / "mobilenet", music, tmp_path, f"--initial_weight={weight}"
         )
-        run.begin(recipe)
+        begin(recipe)
         trainer = trainer_of(recipe)
         initial = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
-        run.train(recipe, trainer, checkpoint=None)
+        train(recipe, trainer, checkpoint=None)
         return initial, trainer.model.state_dict()
 
     initial, tuned = trained(0)

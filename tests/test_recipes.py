@@ -9,16 +9,23 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, SwinConfig, SwinModel
 
-from baselines.arguments import ClassicalArguments, parse_parts
-from baselines.wavegan import WaveganArguments
-from commands.ensemble import EnsembleRecipe
-from models.audioset import audioset_labels
-from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
-from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
-from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from irmas_recipe.baselines.classical.recipe import ClassicalArguments, parse_parts
+from irmas_recipe.baselines.wavegan.main import WaveganArguments
+from irmas_recipe.commands.ensemble.main import EnsembleRecipe
+from irmas_recipe.models.audioset import audioset_labels
+from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
+from irmas_recipe.models.mobilenet import (
+    MobileNetAudioConfig,
+    MobileNetAudioFeatureExtractor,
+    MobileNetAudioForAudioClassification,
+)
+from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from irmas_recipe.training.data import load_data, prepare_splits
+from irmas_recipe.training.fields import DataArguments
+from irmas_recipe.training.model import build_model
+from irmas_recipe.training.recipe import parse_recipe, run_name, system_of
+from irmas_recipe.training.train import build_trainer, train
 from tests.irmas_dataset.test_extra import write_tones
-from training import run
-from training.arguments import DataArguments, parse_recipe, run_name, system_of
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(
@@ -116,12 +123,12 @@ def test_a_recipe_trains_two_steps(name, workplace):
         architecture = name.split("/")[1]
         options["model_name_or_path"] = narrow_checkpoint(architecture, workplace / architecture)
     recipe = parse_recipe([str(ROOT / name), *(f"--{key}={value}" for key, value in options.items())])
-    data = run.load_data(recipe)
-    model, extractor = run.build_model(recipe, data)
-    prepared = run.prepare(recipe, data, extractor.sampling_rate)
-    trainer = run.build_trainer(recipe, prepared, model, extractor)
+    data = load_data(recipe.data)
+    model, extractor = build_model(recipe, data)
+    prepared = prepare_splits(data, recipe.data, extractor.sampling_rate)
+    trainer = build_trainer(recipe, prepared, model, extractor)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    run.train(recipe, trainer, checkpoint=None)
+    train(recipe, trainer, checkpoint=None)
     trained = {key for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
     if values.get("num_train_epochs") == 0:
         assert not trained

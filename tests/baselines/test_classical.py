@@ -10,18 +10,19 @@ import pytest
 import yaml
 from PIL import Image
 
-from baselines import classical, feature_table
-from baselines.arguments import parse_classical_recipe
-from baselines.features import SAMPLING_RATE
-from commands import ensemble
-from commands._comparison import compare_runs
 from irmas_dataset.errors import UserError
 from irmas_metric.figures import figures
-from training import run
-from training.arguments import system_of
-from training.report import read_predictions, read_results
+from irmas_recipe.baselines.classical import feature_table
+from irmas_recipe.baselines.classical import main as classical
+from irmas_recipe.baselines.classical.features import SAMPLING_RATE
+from irmas_recipe.baselines.classical.recipe import parse_classical_recipe
+from irmas_recipe.commands.ensemble import main as ensemble
+from irmas_recipe.report.comparison import compare_runs
+from irmas_recipe.report.figures import read_predictions, read_results
+from irmas_recipe.training.data import load_data, prepare_splits
+from irmas_recipe.training.recipe import system_of
 
-ROOT = Path(classical.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes" / "classical").glob("*.yaml"))
 TINY = [
     "--data_dir", "synthetic", "--synthetic_train", "66", "--synthetic_test", "6", "--validation_fraction", "0.3",
@@ -82,7 +83,7 @@ def test_mixtures_are_made_within_folds(workplace, run_dir):
     recipe = parse_classical_recipe(
         [str(ROOT / "recipes/classical/gradient_boosting.yaml"), *TINY, "--output_dir", "runs/mixed"]
     )
-    prepared = run.prepare(recipe, run.load_data(recipe), SAMPLING_RATE)["train"]
+    prepared = prepare_splits(load_data(recipe.data), recipe.data, SAMPLING_RATE)["train"]
     _, fold_of_clip = classical.training_windows(
         parse_classical_recipe([str(ROOT / "recipes/classical/svm.yaml"), *TINY]), prepared
     )
@@ -114,7 +115,7 @@ def test_features_are_read_from_the_cache(workplace, run_dir, monkeypatch):
 @pytest.mark.slow
 def test_features_in_processes_equal_features_in_one(workplace, run_dir):
     recipe = parse_classical_recipe([str(ROOT / "recipes/classical/svm.yaml"), *TINY])
-    prepared = run.prepare(recipe, run.load_data(recipe), SAMPLING_RATE)["test"]
+    prepared = prepare_splits(load_data(recipe.data), recipe.data, SAMPLING_RATE)["test"]
     windows = classical.evaluation.windows_of(prepared, recipe.data, SAMPLING_RATE)
     path = feature_table.cache_path(windows, "sarwar", prepared)
     kept = np.load(path)

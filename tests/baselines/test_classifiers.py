@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from baselines.classifiers import (
+from irmas_dataset.errors import UserError
+from irmas_recipe.baselines.classical.classifiers import (
     CLASSIFIERS,
     L1Selection,
     build,
@@ -15,8 +16,7 @@ from baselines.classifiers import (
     raw_scores,
     search_and_fit,
 )
-from baselines.importance import permutation_importance
-from irmas_dataset.errors import UserError
+from irmas_recipe.baselines.classical.importance import permutation_importance
 
 QUICK = {
     "random_forest": {"n_estimators": [20]},

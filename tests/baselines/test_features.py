@@ -4,7 +4,7 @@ import librosa
 import numpy as np
 import pytest
 
-from baselines.features import FEATURE_SETS, SAMPLING_RATE, column_names, feature_rows, groups
+from irmas_recipe.baselines.classical.features import FEATURE_SETS, SAMPLING_RATE, column_names, feature_rows, groups
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import soundfile
 import torch
 from PIL import Image
 
-from baselines.wavegan import WaveganTrainer, main
-from baselines.wavegan_networks import (
+from irmas_dataset.errors import UserError
+from irmas_recipe.baselines.wavegan.main import WaveganTrainer, main
+from irmas_recipe.baselines.wavegan.networks import (
     Discriminator,
     Generator,
     channel_counts,
@@ -15,7 +16,6 @@ from baselines.wavegan_networks import (
     gradient_penalty,
     shuffle_phase,
 )
-from irmas_dataset.errors import UserError
 
 
 def test_the_networks_have_the_papers_shapes():

@@ -16,13 +16,13 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 from transformers import ASTConfig, ASTFeatureExtractor
 
-from commands import _benchmark_ours as ours
-from commands import benchmark
-from commands._benchmark_clock import Clock, Stages, added_memory, matrix_rates, speed
-from commands._benchmark_stock import STOCK_FRAMES, Stock
 from irmas_dataset.errors import UserError
-from training.clips import TrainingClips, collate
-from training.model import device_features
+from irmas_recipe.commands.benchmark import main as benchmark
+from irmas_recipe.commands.benchmark import ours
+from irmas_recipe.commands.benchmark.clock import Clock, Stages, added_memory, matrix_rates, speed
+from irmas_recipe.commands.benchmark.stock import STOCK_FRAMES, Stock
+from irmas_recipe.training.clips import TrainingClips, collate
+from irmas_recipe.training.model import device_features, load_model
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -103,7 +103,7 @@ def test_counted_operations_are_those_of_the_definition():
         model(torch.zeros(5, 8))
     assert counter.get_total_flops() == 2 * 5 * 8 * 4
     recipe, _ = tiny_recipe(["--model_config", json.dumps(TINY | {"num_hidden_layers": 1})])
-    network, extractor = ours.run.load_model(recipe.model, ["cel", "voi"], 3.0)
+    network, extractor = load_model(recipe.model, ["cel", "voi"], 3.0)
     features = device_features(extractor)(torch.zeros(1, 48000))
     tokens, patches, hidden, inner = 2 * 18 + 2, 2 * 18, 16, 32
     products = patches * 256 * hidden + 2 * tokens * hidden * hidden  # patches; keys and values of all tokens

@@ -13,17 +13,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from commands import compare
-from commands._comparison import compare_runs
-from commands._comparison_table import as_csv, as_markdown, as_text, interval
 from irmas_dataset.errors import UserError
 from irmas_metric.bootstrap import paired_song_bootstrap
 from irmas_metric.protocol import test_results
-from tests.training.example_run import make_run
-from training.evaluation import THRESHOLDS_FROM
-from training.report import read_predictions, read_results
+from irmas_recipe.commands import compare
+from irmas_recipe.report.comparison import compare_runs
+from irmas_recipe.report.comparison_table import as_csv, as_markdown, as_text, interval
+from irmas_recipe.report.figures import read_predictions, read_results
+from irmas_recipe.training.evaluation import THRESHOLDS_FROM
+from tests.report.example_run import make_run
 
-REPOSITORY = Path(compare.__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def altered_run(source: Path, folder: Path, *, help_from_labels: float, noise: float) -> Path:

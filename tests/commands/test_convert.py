@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-from commands import convert
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import AUDIOSET_LABELS
-from models.audioset import audioset_labels
-from models.passt import PasstConfig, PasstForAudioClassification
-from models.passt.convert_passt import authors_name
+from irmas_recipe.commands import convert
+from irmas_recipe.models.audioset import audioset_labels
+from irmas_recipe.models.passt import PasstConfig, PasstForAudioClassification
+from irmas_recipe.models.passt.convert_passt import authors_name
 
 ROOT = Path(__file__).parents[2]
 MN04 = ROOT.parent / "shared" / "weights" / "mn04_as_mAP_432.pt"

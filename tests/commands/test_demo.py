@@ -13,10 +13,10 @@ import pytest
 import soundfile
 from huggingface_hub import SpaceCard
 
-from commands import demo
-from commands.demo import export_space, with_flat_imports, write_examples
 from irmas_dataset.errors import UserError
-from models.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
+from irmas_recipe.commands.demo import main as demo
+from irmas_recipe.commands.demo.main import export_space, with_flat_imports, write_examples
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
 from tests.models.tiny import build
 
 HAS_GRADIO = importlib.util.find_spec("gradio") is not None
@@ -58,9 +58,9 @@ def test_examples_are_short_clips_that_change_half_way_and_are_the_same_every_ti
 def test_an_exported_space_holds_the_page_the_model_and_nothing_else_of_the_run(space):
     files = sorted(path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file())
     assert [file for file in files if not file.startswith("examples/")] == [
-        "README.md", "app.py", "demo_page.py", "instrument_recognition.py", "model/config.json",
+        "README.md", "app.py", "instrument_recognition.py", "model/config.json",
         "model/instrument_recognition.py", "model/model.safetensors", "model/preprocessor_config.json",
-        "requirements.txt", "text.py", "timeline_figure.py",
+        "page.py", "requirements.txt", "text.py", "timeline.py",
     ]  # fmt: skip
     assert len(list((space / "examples").glob("*.wav"))) == 3
 
@@ -101,7 +101,7 @@ def test_a_folder_with_something_in_it_is_left_alone(run, tmp_path):
 
 
 def test_imports_are_flattened_and_others_left():
-    code = "from commands._text import clock\nfrom models.beats import x\nfrom transformers.models import y\n"
+    code = "from irmas_recipe.report.text import clock\nfrom irmas_recipe.models.beats import x\nfrom transformers.models import y\n"
     assert with_flat_imports(code) == "from text import clock\nfrom beats import x\nfrom transformers.models import y\n"
 
 
@@ -109,7 +109,7 @@ VISITOR = """
 import sys
 from pathlib import Path
 from transformers import pipeline
-from timeline_figure import draw_timeline, save_picture
+from timeline import draw_timeline, save_picture
 recognise = pipeline("instrument-recognition", model="model", trust_remote_code=True, device="cpu")
 example = sorted(Path("examples").glob("*.wav"))[0]
 result = recognise(str(example), all_labels=True, return_activity=True)
@@ -134,7 +134,7 @@ def test_a_missing_gradio_is_asked_for_in_one_sentence(run):
 
 @needs_gradio
 def test_scores_are_shown_with_markup_escaped():
-    from commands._demo_page import scores_as_html
+    from irmas_recipe.commands.demo.page import scores_as_html
 
     result = {"instruments": [{"label": "a<b>", "score": 0.9}, {"label": "cello", "score": 0.1}]}
     shown = scores_as_html(result, ["cello", "a<b>"], [0.5, 0.5])
@@ -147,8 +147,8 @@ def test_the_real_page_recognises_a_file_and_refuses_another(run, tmp_path):
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
 
-    from commands._demo_page import build_page
-    from commands._recogniser import load_recogniser
+    from irmas_recipe.commands.demo.page import build_page
+    from irmas_recipe.training.recogniser import load_recogniser
 
     recognise = load_recogniser(run, device="cpu")
     assert isinstance(recognise, InstrumentRecognitionPipeline)

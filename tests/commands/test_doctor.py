@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from commands import doctor
-from commands.doctor import (
+from irmas_dataset.files import load_index
+from irmas_recipe.commands import doctor
+from irmas_recipe.commands.doctor import (
     check_checkpoints,
     check_gpu,
     check_hub,
@@ -24,10 +25,9 @@ from commands.doctor import (
     hub_cache,
     pinned_versions,
 )
-from irmas_dataset.files import load_index
 
-REPOSITORY = Path(doctor.__file__).parents[1]
-RUN = "import sys; sys.path.insert(0, sys.argv[1]); from commands.doctor import main; main(sys.argv[2:])"
+REPOSITORY = Path(__file__).parents[2]
+RUN = "import sys; sys.path.insert(0, sys.argv[1]); from irmas_recipe.commands.doctor import main; main(sys.argv[2:])"
 
 
 def run_doctor(tmp_path: Path, *arguments: str, python: tuple[str, ...] = (), **environment: str):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from commands.download import main
 from irmas_dataset import download as module
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import load_index
+from irmas_recipe.commands.download import main
 
 
 def test_help_fits_a_screen_and_names_the_program(capsys):

@@ -11,14 +11,14 @@ import yaml
 from sklearn.metrics import average_precision_score, log_loss
 
 import run_irmas
-from commands import ensemble
-from commands._comparison import compare_runs
-from commands._fusion import METHODS, fit_weights, fuse, logits, votes
 from irmas_dataset.errors import UserError
 from irmas_metric.protocol import test_results
-from tests.training.example_run import FREQUENCIES, make_run, random_test_set
-from training.report import read_predictions, read_results
-from training.thresholds import tune_thresholds
+from irmas_recipe.commands.ensemble import main as ensemble
+from irmas_recipe.commands.ensemble.fusion import METHODS, fit_weights, fuse, logits, votes
+from irmas_recipe.report.comparison import compare_runs
+from irmas_recipe.report.figures import read_predictions, read_results
+from irmas_recipe.training.thresholds import tune_thresholds
+from tests.report.example_run import FREQUENCIES, make_run, random_test_set
 
 
 def noisy(labels: np.ndarray, noise: float, seed: int) -> np.ndarray:

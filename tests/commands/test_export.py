@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset
 
-from commands import export
+from irmas_recipe.commands import export
 from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas
 
 ROOT = Path(__file__).parents[2]

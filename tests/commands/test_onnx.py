@@ -13,13 +13,20 @@ import torch
 import yaml
 
 import run_irmas
-from commands import onnx as onnx_command
 from irmas_dataset.errors import UserError
-from models.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
+from irmas_recipe.commands.onnx import main as onnx_command
+from irmas_recipe.commands.onnx.export import (
+    NEEDED,
+    WaveformClassifier,
+    export_onnx,
+    is_of_features,
+    onnx_logits,
+    open_session,
+)
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
+from irmas_recipe.training.head import output_layer
 from tests.models.tiny import SECONDS, TINY, build
 from tests.test_run import TINY as TINY_RECIPE
-from training.model import output_layer
-from training.onnx_export import NEEDED, WaveformClassifier, export_onnx, is_of_features, onnx_logits, open_session
 
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"optional and not installed: {', '.join(MISSING)}")

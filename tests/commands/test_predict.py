@@ -16,19 +16,19 @@ import soundfile
 import torch
 from PIL import Image
 
-from commands import predict
-from commands._result_table import ResultPart, ResultTable
-from commands._text import clock, shortened
-from commands.predict import find_audio
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
-from models.instrument_recognition import attach_pipeline
+from irmas_recipe.commands.predict import main as predict
+from irmas_recipe.commands.predict.main import find_audio
+from irmas_recipe.commands.predict.table import ResultPart, ResultTable
+from irmas_recipe.models.pipeline.instrument_recognition import attach_pipeline
+from irmas_recipe.report.text import clock, shortened
+from irmas_recipe.training.processes import Processes
 from tests.models.tiny import build
-from training.processes import Processes
 
 LABELS = list(INSTRUMENT_NAMES.values())
 COLUMNS = ["path", "duration_seconds", "instruments", *LABELS]
-REPOSITORY = Path(predict.__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +263,9 @@ def two_processes():
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         command = [*launcher, str(REPOSITORY / "run_irmas.py"), "predict", *map(str, arguments)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=check
-        )
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 or not check, done.stderr[-3000:]
+        return done
 
     return start
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from commands.synthesize import main
 from irmas_dataset.errors import UserError
+from irmas_recipe.commands.synthesize import main
 
 
 def test_synthesize_writes_the_asked_counts(tmp_path, capsys):

@@ -19,8 +19,8 @@ from huggingface_hub import DatasetCard
 from irmas_dataset import load_irmas, prepare
 from irmas_dataset.audio import decode
 from irmas_dataset.errors import UserError
-from irmas_dataset.export import export, push
-from irmas_dataset.exported import unpack
+from irmas_dataset.export.unpack import unpack
+from irmas_dataset.export.write import export, push
 from irmas_dataset.files import SYNTHETIC_MARKER
 from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas, write_wav
 

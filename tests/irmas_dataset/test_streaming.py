@@ -8,11 +8,11 @@ import pyarrow.parquet
 import pytest
 
 from irmas_dataset import describe, load_irmas, prepare
-from irmas_dataset import streaming as streaming_module
 from irmas_dataset.errors import UserError
-from irmas_dataset.export import export
+from irmas_dataset.export import stream as streaming_module
+from irmas_dataset.export.stream import address, files_folder, load_streamed, read_audio
+from irmas_dataset.export.write import export
 from irmas_dataset.files import SYNTHETIC_MARKER
-from irmas_dataset.streaming import address, files_folder, load_streamed, read_audio
 from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas, write_wav
 from tests.irmas_dataset.range_server import serve_folder
 

@@ -11,12 +11,12 @@ import torch
 from torchaudio.compliance import kaldi
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-import models  # noqa: F401  registers the classes, so that a converted folder carries its code
+import irmas_recipe.models  # noqa: F401  registers the classes, so that a converted folder carries its code
 from irmas_dataset.errors import UserError
-from models.audioset import audioset_labels
-from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification, BeatsModel
-from models.beats.convert_beats import convert
-from models.beats.modeling_beats import BeatsAttention, BeatsRelativePositionBias
+from irmas_recipe.models.audioset import audioset_labels
+from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification, BeatsModel
+from irmas_recipe.models.beats.convert_beats import convert
+from irmas_recipe.models.beats.modeling_beats import BeatsAttention, BeatsRelativePositionBias
 
 PARITY = json.loads((Path(__file__).parents[1] / "parity" / "beats_tiny.json").read_text())
 BASE_KEYS = Path(__file__).parents[3] / "shared" / "parity" / "beats_base_keys.json"

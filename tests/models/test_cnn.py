@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
+from irmas_recipe.models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
 
 SAMPLING_RATE = 22050
 SMALL = {

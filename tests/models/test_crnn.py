@@ -7,9 +7,13 @@ import torch
 from torch import nn
 from transformers import SwinConfig, SwinModel
 
-from models.crnn import CrnnConfig, CrnnFeatureExtractor, CrnnForAudioClassification
-from models.crnn.feature_extraction_crnn import REPRESENTATIONS, local_autocorrelation, modified_group_delay
-from models.crnn.modeling_crnn import BidirectionalGru
+from irmas_recipe.models.crnn import CrnnConfig, CrnnFeatureExtractor, CrnnForAudioClassification
+from irmas_recipe.models.crnn.feature_extraction_crnn import (
+    REPRESENTATIONS,
+    local_autocorrelation,
+    modified_group_delay,
+)
+from irmas_recipe.models.crnn.modeling_crnn import BidirectionalGru
 
 SAMPLING_RATE = 22050
 FRAME, HOP, FFT = 1102, 220, 2048

@@ -24,9 +24,9 @@ from transformers import (
     pipeline,
 )
 
-import models.instrument_recognition as module
-from models import ARCHITECTURES
-from models.instrument_recognition import (
+import irmas_recipe.models.pipeline.instrument_recognition as module
+from irmas_recipe.models import ARCHITECTURES
+from irmas_recipe.models.pipeline.instrument_recognition import (
     AGGREGATIONS,
     InstrumentRecognitionPipeline,
     aggregate,

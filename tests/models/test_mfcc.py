@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.mfcc import MfccConfig, MfccFeatureExtractor, MfccForAudioClassification, add_labels, resize_labels
+from irmas_recipe.models.mfcc import (
+    MfccConfig,
+    MfccFeatureExtractor,
+    MfccForAudioClassification,
+    add_labels,
+    resize_labels,
+)
 
 SAMPLING_RATE = 44100
 LABELS = ["cello", "organ", "voice"]

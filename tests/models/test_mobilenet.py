@@ -13,10 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from irmas_dataset.errors import UserError
-from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
-from models.mobilenet.convert_mobilenet import convert
-from models.mobilenet.modeling_mobilenet import round_to_eight
-from models.passt import PasstFeatureExtractor
+from irmas_recipe.models.mobilenet import (
+    MobileNetAudioConfig,
+    MobileNetAudioFeatureExtractor,
+    MobileNetAudioForAudioClassification,
+)
+from irmas_recipe.models.mobilenet.convert_mobilenet import convert
+from irmas_recipe.models.mobilenet.modeling_mobilenet import round_to_eight
+from irmas_recipe.models.passt import PasstFeatureExtractor
 
 PARITY = json.loads((Path(__file__).parents[1] / "parity" / "mn04.json").read_text())
 MN04 = Path(__file__).parents[3] / "shared" / "weights" / PARITY["weights"]

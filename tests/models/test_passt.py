@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from irmas_dataset.errors import UserError
-from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
-from models.passt.convert_passt import authors_name, convert, longest_input
-from models.passt.modeling_passt import PasstLayer, kept_patches
+from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from irmas_recipe.models.passt.convert_passt import authors_name, convert, longest_input
+from irmas_recipe.models.passt.modeling_passt import PasstLayer, kept_patches
 
 PARITY = json.loads((Path(__file__).parents[1] / "parity" / "passt_tiny.json").read_text())
 BASE_KEYS = Path(__file__).parents[3] / "shared" / "parity" / "passt_base_keys.json"

@@ -7,14 +7,18 @@ from torch import nn
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-import models  # noqa: F401  registers our architectures with the Auto classes
+import irmas_recipe.models  # noqa: F401  registers our architectures with the Auto classes
 from irmas_dataset.labels import INSTRUMENT_NAMES
-from models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
-from models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
-from models.crnn import CrnnConfig, CrnnFeatureExtractor, CrnnForAudioClassification
-from models.mfcc import MfccConfig, MfccFeatureExtractor, MfccForAudioClassification
-from models.mobilenet import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAudioForAudioClassification
-from models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
+from irmas_recipe.models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
+from irmas_recipe.models.crnn import CrnnConfig, CrnnFeatureExtractor, CrnnForAudioClassification
+from irmas_recipe.models.mfcc import MfccConfig, MfccFeatureExtractor, MfccForAudioClassification
+from irmas_recipe.models.mobilenet import (
+    MobileNetAudioConfig,
+    MobileNetAudioFeatureExtractor,
+    MobileNetAudioForAudioClassification,
+)
+from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
 
 SECONDS = 1.0
 """Length of the clips that the suite feeds; a model of a fixed input length is built for it."""

@@ -34,13 +34,13 @@ import datasets
 from tqdm import tqdm
 
 import run_irmas
-from irmas_dataset import WaveformColumn, exported, load_irmas
+from irmas_dataset import WaveformColumn, load_irmas, prepare
 from irmas_dataset.download import download, ensure_irmas, is_complete
+from irmas_dataset.export.write import unpack as exported
 from irmas_dataset.synthetic import synthesize
+from irmas_recipe.training.run_folder import is_finished
 from tests.irmas_dataset.record_server import PARTS, ZIPS, serve
 from tests.robustness.tiny_run import command, environment, write_recipe
-from training import run
-from training.run_folder import is_finished
 
 VOLATILE = (
     "seconds",
@@ -53,13 +53,13 @@ VOLATILE = (
 RUN_FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "predictions.parquet",
              "validation_predictions.parquet", "recipe.yaml", "instrument_recognition.py")  # fmt: skip
 EXPORT_PHASES = (
-    "irmas_dataset.export.make_empty", "irmas_dataset.export.write_shards", "irmas_dataset.export.card",
+    "irmas_dataset.export.write.make_empty", "irmas_dataset.export.write.write_shards", "irmas_dataset.export.write.card",
     "irmas_dataset.builder.Irmas._generate_examples",
 )  # fmt: skip
 TRAINING_PHASES = (
-    "training.run.begin", "training.run.load_data", "training.run.prepare", "training.run.build_trainer",
-    "training.run.train", "training.trainer.InstrumentTrainer._save_checkpoint",
-    "training.trainer.InstrumentTrainer.evaluate", "training.run.evaluate", "training.run.save", "training.run.report",
+    "irmas_recipe.training.run_folder.begin", "irmas_recipe.training.data.load_data", "irmas_recipe.training.data.prepare_splits", "irmas_recipe.training.train.build_trainer",
+    "irmas_recipe.training.train.train", "irmas_recipe.training.trainer.InstrumentTrainer._save_checkpoint",
+    "irmas_recipe.training.trainer.InstrumentTrainer.evaluate", "irmas_recipe.training.evaluation.evaluate", "irmas_recipe.training.checkpoint.save", "irmas_recipe.report.write.report",
 )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def prepared_digest(folder: Path) -> str:
     os.chdir(folder)
     try:
         for name, split in load_irmas(Path("data", music.name), cache_dir=folder / "cache").items():
-            prepared = run.prepare_split(split, rate, segment_seconds=None if name == "test" else 3.0, num_proc=2)
+            prepared = prepare(split, rate, segment_seconds=None if name == "test" else 3.0, num_proc=2)
             waveforms = WaveformColumn(prepared)
             for row, path in enumerate(prepared["path"][:]):
                 found.update(os.path.relpath(path, folder).encode() + waveforms[row].tobytes())
@@ -286,15 +286,15 @@ def scenarios(shared: Path) -> list[Scenario]:
         results["recipe"].pop("output_dir")  # a folder for the time of the command
         return digests(folder / "measured", "*.parquet") | {"results": json.dumps(results, sort_keys=True)}
 
-    predicting = ("models.instrument_recognition.InstrumentRecognitionPipeline.postprocess",
-                  "commands._result_table.ResultTable.append", "commands._result_table.ResultTable.close")  # fmt: skip
+    predicting = ("irmas_recipe.models.pipeline.instrument_recognition.InstrumentRecognitionPipeline.postprocess",
+                  "irmas_recipe.commands.predict.table.ResultTable.append", "irmas_recipe.commands.predict.table.ResultTable.close")  # fmt: skip
     unpacking = (
-        "irmas_dataset.exported.unpack",
-        "irmas_dataset.exported._unpacked",
-        "irmas_dataset.exported._write_table",
+        "irmas_dataset.export.unpack.unpack",
+        "irmas_dataset.export.unpack._unpacked",
+        "irmas_dataset.export.unpack._write_table",
     )
-    measuring = ("training.run.load_data", "training.run.prepare", "training.evaluation.clip_scores",
-                 "training.evaluation.write_predictions", "training.evaluation.write_json")  # fmt: skip
+    measuring = ("irmas_recipe.training.data.load_data", "irmas_recipe.training.data.prepare_splits", "irmas_recipe.training.evaluation.clip_scores",
+                 "irmas_recipe.training.evaluation.write_predictions", "irmas_recipe.training.evaluation.write_json")  # fmt: skip
     fetching = ("irmas_dataset.download.receive", "irmas_dataset.download.extract", "irmas_dataset.download.md5_of")
     return [
         Scenario("train", 8, TRAINING_PHASES, train, training_outcome, lambda folder: is_finished(folder / "runs/tiny"),

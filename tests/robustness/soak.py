@@ -16,9 +16,12 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
+from irmas_recipe.training.data import load_data, prepare_splits
+from irmas_recipe.training.model import build_model
+from irmas_recipe.training.recipe import parse_recipe
+from irmas_recipe.training.run_folder import begin
+from irmas_recipe.training.train import build_trainer, train
 from tests.robustness.tiny_run import write_recipe
-from training import run
-from training.arguments import parse_recipe
 
 MEGABYTE = 1 << 20
 
@@ -59,14 +62,14 @@ def soak(folder: Path, minutes: float, most_steps: int = 10_000_000) -> Watch:
     os.chdir(folder)  # where the synthetic music goes
     try:
         recipe = parse_recipe([str(recipe)])
-        checkpoint = run.begin(recipe)
-        data = run.load_data(recipe)
-        model, feature_extractor = run.build_model(recipe, data)
-        prepared = run.prepare(recipe, data, feature_extractor.sampling_rate)
-        trainer = run.build_trainer(recipe, prepared, model, feature_extractor)
+        checkpoint = begin(recipe)
+        data = load_data(recipe.data)
+        model, feature_extractor = build_model(recipe, data)
+        prepared = prepare_splits(data, recipe.data, feature_extractor.sampling_rate)
+        trainer = build_trainer(recipe, prepared, model, feature_extractor)
         watch = Watch(60 * minutes)
         trainer.add_callback(watch)
-        run.train(recipe, trainer, checkpoint)
+        train(recipe, trainer, checkpoint)
     finally:
         os.chdir(before)
     print(f"{trainer.state.global_step} steps, {len(watch.memory_bytes)} evaluations in {minutes} minutes")

@@ -13,16 +13,15 @@ from safetensors.torch import load_file, save_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 import run_irmas
-from commands import evaluate as evaluate_command
-from commands._recogniser import load_recogniser
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
 from irmas_dataset.synthetic import synthesize
-from models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
-from models.instrument_recognition import attach_pipeline
-from training.arguments import ModelArguments
-from training.model import load_model
-from training.run import build_model
+from irmas_recipe.commands import evaluate as evaluate_command
+from irmas_recipe.models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
+from irmas_recipe.models.pipeline.instrument_recognition import attach_pipeline
+from irmas_recipe.training.fields import ModelArguments
+from irmas_recipe.training.model import build_model, load_model
+from irmas_recipe.training.recogniser import load_recogniser
 
 NAMES = dict(enumerate(INSTRUMENT_NAMES.values()))
 WEIGHTS = "model.safetensors"

@@ -9,10 +9,11 @@ import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from irmas_dataset.errors import UserError
+from irmas_recipe.training.data import check_before_training, load_data
+from irmas_recipe.training.fields import ModelArguments
+from irmas_recipe.training.model import load_model
+from irmas_recipe.training.recipe import parse_recipe
 from tests.robustness.tiny_run import write_recipe
-from training import run
-from training.arguments import ModelArguments, parse_recipe
-from training.model import load_model
 
 
 def make_folder(root: Path, seconds: float, labels=("cello", "piano")) -> Path:
@@ -28,12 +29,13 @@ def make_folder(root: Path, seconds: float, labels=("cello", "piano")) -> Path:
 def test_a_window_longer_than_every_training_clip(tmp_path):
     music = make_folder(tmp_path / "music", seconds=1.0)
     recipe = parse_recipe([str(write_recipe(tmp_path, data_dir=str(music))), "--window_seconds", "1.05"])
-    assert len(run.load_data(recipe)["train"]) > 0
+    splits = load_data(recipe.data)
+    check_before_training(recipe, splits)
     recipe.data.window_seconds = 3.0
     with pytest.raises(UserError, match=r"--window_seconds 3 is longer than every training clip .*1\.0 s"):
-        run.load_data(recipe)
+        check_before_training(recipe, splits)
     recipe.training.num_train_epochs = 0  # nothing is learnt from the padding
-    run.load_data(recipe)
+    check_before_training(recipe, splits)
 
 
 def test_patchout_of_more_than_there_are_tokens(tmp_path):
@@ -78,4 +80,4 @@ def test_classes_that_no_table_could_hold(tmp_path, labels, sentence):
     music = make_folder(tmp_path / "music", seconds=1.0, labels=labels)
     recipe = parse_recipe([str(write_recipe(tmp_path, data_dir=str(music))), "--window_seconds", "1"])
     with pytest.raises(UserError, match=sentence):
-        run.load_data(recipe)
+        load_data(recipe.data)

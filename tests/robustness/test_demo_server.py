@@ -20,8 +20,8 @@ REQUESTS = 200
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The real page with a tiny model and a limit of 200 kB a file; gives its address."""
-    from commands._demo_page import build_page
-    from commands._recogniser import load_recogniser
+    from irmas_recipe.commands.demo.page import build_page
+    from irmas_recipe.training.recogniser import load_recogniser
     from tests.robustness.tiny_run import start, write_recipe
 
     folder = tmp_path_factory.mktemp("demo")

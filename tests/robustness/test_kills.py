@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from irmas_dataset.export import export
-from irmas_dataset.exported import CARD, is_exported
+from irmas_dataset.export.unpack import CARD, is_exported
+from irmas_dataset.export.write import export
 from irmas_dataset.synthetic import UNFINISHED_MARKER, synthesize
+from irmas_recipe.training.run_folder import last_checkpoint
 from tests.robustness.tiny_run import ROOT, environment
-from training.run_folder import last_checkpoint
 
 
 @pytest.mark.slow

@@ -11,9 +11,12 @@ from safetensors import safe_open
 
 import run_irmas
 from irmas_dataset.errors import UserError
+from irmas_recipe.training.data import load_data, prepare_splits
+from irmas_recipe.training.model import build_model
+from irmas_recipe.training.recipe import parse_recipe
+from irmas_recipe.training.run_folder import begin
+from irmas_recipe.training.train import build_trainer, train
 from tests.robustness.tiny_run import start, write_recipe
-from training import run
-from training.arguments import parse_recipe
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +27,10 @@ def folder(tmp_path_factory):
 
 def build(recipe):
     """Return the Trainer of a recipe."""
-    run.begin(recipe)
-    data = run.load_data(recipe)
-    model, extractor = run.build_model(recipe, data)
-    return run.build_trainer(recipe, run.prepare(recipe, data, extractor.sampling_rate), model, extractor)
+    begin(recipe)
+    data = load_data(recipe.data)
+    model, extractor = build_model(recipe, data)
+    return build_trainer(recipe, prepare_splits(data, recipe.data, extractor.sampling_rate), model, extractor)
 
 
 def test_a_loss_that_is_no_number_stops_with_its_batch_named_and_kept(folder, monkeypatch):
@@ -48,7 +51,7 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_named_and_kept(folder, mo
     with pytest.raises(
         UserError, match=r"step 4 is no finite number.*non_finite_batch_4_0\.safetensors.*\.wav"
     ) as error:
-        run.train(recipe, trainer, None)
+        train(recipe, trainer, None)
     with safe_open(Path("runs/nan/non_finite_batch_4_0.safetensors"), "pt") as kept:
         clips = kept.metadata()["clips"].split("\n")
         assert torch.equal(kept.get_tensor("waveforms"), spoiled[0]["waveforms"].cpu())

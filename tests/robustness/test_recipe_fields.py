@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from irmas_dataset.errors import UserError
-from training.arguments import PARTS, parse_recipe
+from irmas_recipe.training.recipe import PARTS, parse_recipe
 
 FIELDS = sorted({item.name for part in PARTS for item in dataclasses.fields(part) if item.init})
 OURS = sorted({item.name for part in PARTS[:3] for item in dataclasses.fields(part)})

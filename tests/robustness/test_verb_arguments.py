@@ -106,7 +106,7 @@ def files_below(folder) -> set[str]:
 
 
 def test_every_verb_is_here():
-    assert list(WRONG) == run_irmas.verbs()
+    assert set(WRONG) == set(run_irmas.VERBS)
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)

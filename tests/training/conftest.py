@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from models.audioset import audioset_labels
+from irmas_recipe.models.audioset import audioset_labels
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from training import augmentation
-from training.arguments import AugmentationArguments
-from training.augmentation import Augmentation
+from irmas_recipe.training import augmentation
+from irmas_recipe.training.augmentation import Augmentation
+from irmas_recipe.training.fields import AugmentationArguments
 
 RATE = 16000
 

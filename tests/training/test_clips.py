@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
-from training.clips import Mixtures, TrainingClips, WindowedClips, collate, multi_hot
+from irmas_recipe.training.clips import Mixtures, TrainingClips, WindowedClips, collate, multi_hot
 
 
 @pytest.fixture

@@ -39,12 +39,12 @@ def main(output_dir: str) -> None:
     import torch._dynamo.utils
     from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, TrainerCallback, set_seed
 
-    from training import ast
-    from training.arguments import AugmentationArguments, IrmasTrainingArguments
-    from training.augmentation import Augmentation
-    from training.clips import WindowedClips, collate
-    from training.model import device_features
-    from training.trainer import InstrumentTrainer
+    from irmas_recipe.models.ast import ast
+    from irmas_recipe.training.augmentation import Augmentation
+    from irmas_recipe.training.clips import WindowedClips, collate
+    from irmas_recipe.training.fields import AugmentationArguments, IrmasTrainingArguments
+    from irmas_recipe.training.model import device_features
+    from irmas_recipe.training.trainer import InstrumentTrainer
 
     counters = torch._dynamo.utils.counters
     counted = {}

@@ -6,8 +6,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from training import head
-from training.clips import WindowedClips
+from irmas_recipe.training import head
+from irmas_recipe.training.clips import WindowedClips
 
 WIDTH, CLASSES = 6, 3
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from irmas_dataset.errors import UserError
-from training import run_folder
-from training.arguments import parse_recipe
+from irmas_recipe.training import run_folder
+from irmas_recipe.training.recipe import parse_recipe
 
 
 @pytest.fixture

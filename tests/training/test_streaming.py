@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from irmas_dataset import load_irmas, prepare
-from irmas_dataset.export import export
-from irmas_dataset.streaming import load_streamed
+from irmas_dataset.export.stream import load_streamed
+from irmas_dataset.export.write import export
+from irmas_recipe.training import streaming as streaming_module
+from irmas_recipe.training.clips import TrainingClips, collate
+from irmas_recipe.training.streaming import StreamedClips
 from tests.irmas_dataset.folders import write_wav
-from training import streaming as streaming_module
-from training.clips import TrainingClips, collate
-from training.streaming import StreamedClips
 
 RATE, SAMPLES = 22_050, 2205
 

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from training.thresholds import POOLED_POSITIVES, best_single_threshold, tune_thresholds, validation_mixtures
+from irmas_recipe.training.thresholds import (
+    POOLED_POSITIVES,
+    best_single_threshold,
+    tune_thresholds,
+    validation_mixtures,
+)
 
 
 def example(num_clips=80, num_classes=4, seed=0):

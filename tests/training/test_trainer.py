@@ -12,12 +12,12 @@ import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, set_seed
 
 from irmas_dataset.errors import UserError
-from training import run
-from training.arguments import AugmentationArguments, IrmasTrainingArguments
-from training.augmentation import Augmentation
-from training.clips import collate
-from training.model import device_features
-from training.trainer import EpochSampler, InstrumentTrainer, interpolate, parameter_groups
+from irmas_recipe.training.augmentation import Augmentation
+from irmas_recipe.training.clips import collate
+from irmas_recipe.training.fields import AugmentationArguments, IrmasTrainingArguments
+from irmas_recipe.training.model import device_features
+from irmas_recipe.training.processes import end
+from irmas_recipe.training.trainer import EpochSampler, InstrumentTrainer, interpolate, parameter_groups
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,7 +94,7 @@ def train_in_one_of_two_processes(folder: str) -> None:
     if trainer.is_world_process_zero():
         logs = {"processes": trainer.args.world_size, "steps": first_logs(trainer)}
         Path(folder, "logs.json").write_text(json.dumps(logs))
-    run.end(trainer)
+    end(trainer)
 
 
 @pytest.mark.parametrize("averaging", ["none", "ema"])

@@ -1,0 +1,1 @@
+"""Train, measure and share instrument recognisers: models, training, reports, baselines and commands."""

@@ -1,0 +1,55 @@
+"""`run_irmas.py audit --data_dir D --output_dir O`: what is in a data folder, and what is wrong with it."""
+
+import argparse
+from pathlib import Path
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.training.output import check_output_folder
+
+
+def main(argv: list[str]) -> None:
+    """Write report.html and tables about every clip of a folder, and corrections that any recipe can apply."""
+    parser = argparse.ArgumentParser(prog="run_irmas.py audit", description=main.__doc__)
+    parser.add_argument("--data_dir", metavar="D", type=Path, required=True, help="IRMAS, or a folder of your own")
+    parser.add_argument("--output_dir", metavar="O", type=Path, required=True, help="folder for the report")
+    parser.add_argument(
+        "--predictions", metavar="FILE", type=Path, nargs="+", default=[],
+        help="scores of clips by models that were not trained on them (a run's predictions.parquet, tables from predict)",
+    )  # fmt: skip
+    parser.add_argument("--no_label_errors", action="store_true", help="doubt no labels; then cleanlab is not needed")
+    parser.add_argument(
+        "--validation_fraction", metavar="F", type=float, default=0.15, help="as in the recipe (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--split_seed", metavar="S", type=int, default=0, help="as in the recipe (default: %(default)s)"
+    )
+    parser.add_argument("--recording_pattern", metavar="REGEX", help="as in the recipe")
+    parser.add_argument(
+        "--examples", metavar="N", type=int, default=24, help="clips to see and hear a section (default: %(default)s)"
+    )
+    parser.add_argument("--processes", metavar="N", type=int, help="processes that decode (default: one a core)")
+    args = parser.parse_args(argv)
+    check_output_folder(args.output_dir, "--output_dir")
+    if args.examples < 0 or args.split_seed < 0 or (args.processes is not None and args.processes < 1):
+        raise UserError("--examples and --split_seed must be at least 0, and --processes at least 1.")
+
+    from irmas_dataset.audit.audit import audit, write_tables
+    from irmas_dataset.audit.report import summary, write_report
+
+    found = audit(
+        args.data_dir,
+        predictions=args.predictions,
+        label_errors=not args.no_label_errors,
+        validation_fraction=args.validation_fraction,
+        seed=args.split_seed,
+        recording_pattern=args.recording_pattern,
+        num_proc=args.processes,
+    )
+    write_tables(found, args.output_dir)
+    report = write_report(found, args.output_dir, examples=args.examples)
+    print(summary(found))
+    print(f"\nThe report is {report}; the tables are beside it.")
+    if len(found.corrections):
+        print(f"Apply what follows from the audio alone: --corrections {args.output_dir / 'corrections.csv'}")
+    if len(found.suggestions):
+        print(f"Listen, delete the wrong lines, and apply the rest: {args.output_dir / 'label_suggestions.csv'}")

@@ -1,0 +1,196 @@
+"""This project's own way from files to scores, in pieces that can be timed: the very functions that a run calls."""
+
+import copy
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch._dynamo.utils
+from datasets import Dataset, DatasetDict
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+
+from irmas_dataset.audio import prepare
+from irmas_recipe.commands.benchmark.clock import Clock, Stages
+from irmas_recipe.models.ast import ast
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
+from irmas_recipe.training import evaluation
+from irmas_recipe.training.clips import TrainingClips, collate
+from irmas_recipe.training.data import prepare_splits
+from irmas_recipe.training.model import AST_TYPE, build_model
+from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.train import build_trainer
+from irmas_recipe.training.trainer import InstrumentTrainer, WeightAveraging
+
+LOOP_STEPS = {"cpu": 4, "cuda": 60}  # of the Trainer's own loop; the first two warm up and, on a GPU, compile
+
+
+def build(recipe: Recipe, clips: DatasetDict) -> tuple[PreTrainedModel, InstrumentTrainer]:
+    """Return the recipe's model and Trainer on the clips, prepared as for a run."""
+    model, extractor = build_model(recipe, clips)
+    prepared = prepare_splits(clips, recipe.data, extractor.sampling_rate)
+    trainer = build_trainer(recipe, prepared, model, extractor)
+    trainer.remove_callback(PrinterCallback)
+    return model, trainer
+
+
+def with_half_of_the_tokens(recipe: Recipe, model: PreTrainedModel) -> Recipe | None:
+    """Return the recipe with half of AST's patches dropped in training; None for what is no AST."""
+    if model.config.model_type != AST_TYPE:
+        return None
+    rows, columns = ast.patch_grid(model.config)
+    recipe = copy.copy(recipe)
+    recipe.model = copy.copy(recipe.model)
+    recipe.model.patchout_time = recipe.model.patchout_frequency = 0
+    recipe.model.patchout_tokens = rows * columns // 2
+    return recipe
+
+
+class Steps:
+    """The Trainer's inner loop, one step a call, so that other work can be measured in between."""
+
+    def __init__(self, trainer: InstrumentTrainer) -> None:
+        """Run the Trainer's real loop for a few steps: it prepares and warms up everything, and is timed itself."""
+        self.trainer, self.stages = trainer, Stages(trainer.args.device)
+        self.next_batch = self.stages.watch("waiting for data", next)
+        self.update = self.stages.watch("optimizer", self._update)
+        trainer.features = self.stages.watch("features", trainer.features)
+        augmentation = trainer.augmentation
+        augmentation.waveforms = self.stages.watch("augmentation", augmentation.waveforms)
+        augmentation.features = self.stages.watch("augmentation", augmentation.features)
+        trainer.compute_loss = self.stages.watch("forward", trainer.compute_loss)
+        self.loop = LoopTimes(trainer)
+        trainer.add_callback(self.loop)
+        graphs = compiled_graphs()
+        trainer.train()
+        self.compiled_graphs = compiled_graphs() - graphs
+        trainer.accelerator.backward = self.stages.watch("backward", trainer.accelerator.backward)
+        self.averaging = [item for item in trainer.callback_handler.callbacks if isinstance(item, WeightAveraging)]
+        for callback in self.averaging:
+            callback.on_train_begin(trainer.args, trainer.state, trainer.control)
+        self.batches = self._batches()
+        self.stages.take()
+
+    def _batches(self) -> Iterator[dict]:
+        while True:
+            yield from self.trainer.get_train_dataloader()
+
+    def step(self) -> None:
+        """Take one training step, from the prepared clips to updated weights."""
+        batch = self.next_batch(self.batches)
+        self.trainer.training_step(self.trainer.model_wrapped, batch)
+        self.update()
+
+    def _update(self) -> None:
+        trainer = self.trainer
+        trainer._clip_grad_norm(trainer.model_wrapped)
+        trainer.optimizer.step()
+        trainer.model_wrapped.zero_grad()
+        for callback in self.averaging:
+            callback.on_step_end(trainer.args, trainer.state, trainer.control)
+
+
+def compiled_graphs() -> int:
+    """Return how many graphs torch's compiler has made in this process, by its own count."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+
+
+class LoopTimes(TrainerCallback):
+    """When each step of the Trainer's own loop had its data and when it ended."""
+
+    def __init__(self, trainer: InstrumentTrainer) -> None:
+        self.clock, self.batch = Clock(trainer.args.device), trainer.args.train_batch_size
+        self.begun: list[float] = []
+        self.ended: list[float] = []
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.ended.append(time.perf_counter())
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.begun.append(time.perf_counter())
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.clock.wait()
+        self.ended.append(time.perf_counter())
+
+    def figures(self) -> dict:
+        """Return the loop's clips/s after two steps, the share of it spent waiting for data, and how the first step was."""
+        steps = np.diff(self.ended)
+        waits = np.array(self.begun) - np.array(self.ended[:-1])
+        return {
+            "clips_per_second": self.batch * len(steps[2:]) / float(steps[2:].sum()),
+            "waiting_for_data_share": float(waits[2:].sum() / steps[2:].sum()),
+            "first_step_seconds": float(steps[0]),
+            "later_step_seconds": float(np.median(steps[2:])),
+        }
+
+
+def prepare_anew(clips: Dataset, rate: int) -> Dataset:
+    """Decode and resample all clips in this process, as a first run does, leaving nothing of it for the next call."""
+    clips.cleanup_cache_files()
+    return prepare(clips, rate, num_proc=1)
+
+
+def read_batches(clips: TrainingClips, batch: int) -> Iterator[torch.Tensor]:
+    """Yield int16 waveforms (batch, samples) of all prepared clips, as the DataLoader would."""
+    for start in range(0, len(clips), batch):
+        yield collate([clips[i] for i in range(start, min(start + batch, len(clips)))])["waveforms"]
+
+
+def to_model_input(clips: TrainingClips, batch: int, features, device: torch.device) -> None:
+    """Make the model's input of all prepared clips, batch by batch on the device."""
+    for waveforms in read_batches(clips, batch):
+        features(waveforms.to(device).float() / 2**15)
+
+
+def score_prepared(trainer: InstrumentTrainer, prepared: Dataset, recipe: Recipe) -> np.ndarray:
+    """Return the scores of prepared long clips by the evaluation protocol: windows of the recipe, half overlap.
+
+    The batch holds the windows of one clip, or of two, so that none is padded: with few clips that would weigh more than
+    in a run.
+    """
+    rate = trainer.processing_class.sampling_rate
+    windows = evaluation.windows_of(prepared, recipe.data, rate)
+    trainer.args.per_device_eval_batch_size = windows.windows_per_clip[0] * (2 if len(prepared) % 2 == 0 else 1)
+    return evaluation.clip_scores(trainer, windows, recipe.data.aggregation)
+
+
+def recogniser(
+    model: PreTrainedModel, recipe: Recipe, extractor, device: torch.device
+) -> InstrumentRecognitionPipeline:
+    """Return the pipeline that `predict` uses, around the model as it is."""
+    batch = 32 if device.type == "cuda" else 8
+    model.config.window_seconds = recipe.data.window_seconds
+    model.config.hop_seconds = recipe.data.hop_seconds or recipe.data.window_seconds / 2
+    return InstrumentRecognitionPipeline(
+        model=model.eval(), feature_extractor=extractor, device=device, batch_size=batch
+    )
+
+
+def flops_per_clip(model: PreTrainedModel, features: torch.Tensor) -> dict[str, int]:
+    """Return the floating-point operations of one clip's forward pass and of its training step (forward and backward).
+
+    Counted by torch on a copy without data, with attention written out: the counter does not know the CPU's fused one.
+    """
+    twin = copy.deepcopy(model).to("meta").train()
+    twin.set_attn_implementation("eager")
+    features = features[:1].to("meta")
+    with FlopCounterMode(display=False) as forward:
+        twin.eval()(features)
+    with FlopCounterMode(display=False) as both:
+        twin.train()(features, labels=torch.zeros(1, model.config.num_labels, device="meta")).loss.backward()
+    return {"forward": forward.get_total_flops(), "training_step": both.get_total_flops()}
+
+
+def costliest_operations(step, count: int = 3) -> list[dict]:
+    """Return the operations that take most of one step, by torch's profiler: name and share of the time."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        step()
+    own = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    events = sorted(profile.key_averages(), key=lambda event: -getattr(event, own))
+    total = sum(getattr(event, own) for event in events)
+    return [{"operation": event.key, "share": getattr(event, own) / total} for event in events[:count]]

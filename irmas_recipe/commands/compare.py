@@ -1,0 +1,37 @@
+"""`run_irmas.py compare RUN...`: finished runs side by side, with what the choice of songs alone could explain."""
+
+import argparse
+from pathlib import Path
+
+from irmas_recipe.report.comparison import compare_runs
+from irmas_recipe.report.comparison_figure import draw_comparison
+from irmas_recipe.report.comparison_table import as_csv, as_markdown, as_text
+from irmas_recipe.training.output import check_output_folder
+
+FORMATS = {"text": as_text, "markdown": as_markdown, "csv": as_csv}
+FILES = {"text": "comparison.txt", "markdown": "comparison.md", "csv": "comparison.csv"}
+
+
+def main(argv: list[str]) -> None:
+    """Print one table of all runs; with `--output_dir` write it in every format, and the picture, as well."""
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py compare",
+        description="Compare finished runs on one test set: figures with 95 % intervals, cost, and each run's difference "
+        "from the first one under resampling of whole songs.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run folder; the first is the reference")
+    parser.add_argument("--output_dir", metavar="DIR", type=Path, help="write comparison.txt, .md, .csv and .png there")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="what is printed (default: text)")
+    arguments = parser.parse_intermixed_args(argv)  # a run may stand behind a flag
+
+    check_output_folder(arguments.output_dir, "--output_dir")
+    comparison = compare_runs(arguments.runs)
+    print(FORMATS[arguments.format](comparison))
+    if arguments.output_dir is None:
+        return
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    for name, render in FORMATS.items():
+        (arguments.output_dir / FILES[name]).write_text(render(comparison) + "\n", encoding="utf-8")
+    draw_comparison(comparison, arguments.output_dir / "comparison.png")
+    if arguments.format == "text":
+        print(f"\nWritten to {arguments.output_dir}: {', '.join(FILES.values())}, comparison.png")

@@ -1,0 +1,31 @@
+"""`run_irmas.py convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`: turn the authors' weights into a model folder that the Auto classes load."""
+
+import argparse
+from pathlib import Path
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.models.beats import convert_beats
+from irmas_recipe.models.mobilenet import convert_mobilenet
+from irmas_recipe.models.passt import convert_passt
+from irmas_recipe.models.pipeline.instrument_recognition import attach_pipeline
+from irmas_recipe.training.output import check_output_folder
+
+CONVERTERS = {"beats": convert_beats, "mobilenet": convert_mobilenet, "passt": convert_passt}
+
+
+def main(argv: list[str]) -> None:
+    """Run `convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`; raise UserError where the checkpoint is not the authors'."""
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py convert",
+        description="Turn the authors' weights into a model folder that recipes and `predict` take.",
+    )
+    parser.add_argument("architecture", metavar="ARCHITECTURE", choices=CONVERTERS, help=", ".join(CONVERTERS))
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="the authors' file of weights")
+    parser.add_argument("output_dir", metavar="OUTPUT_DIR", type=Path, help="folder to write the model to")
+    arguments = parser.parse_args(argv)
+    check_output_folder(arguments.output_dir, "OUTPUT_DIR")
+    if (arguments.output_dir / "recipe.yaml").exists():
+        raise UserError(f"OUTPUT_DIR {arguments.output_dir} holds a trained run; name a new folder.")
+    CONVERTERS[arguments.architecture].convert(arguments.checkpoint, arguments.output_dir)
+    attach_pipeline(arguments.output_dir)
+    print(f"Converted {arguments.checkpoint} to {arguments.output_dir}")

@@ -1,0 +1,68 @@
+"""The page of `demo`, here and in an exported Space: drop a file or record, hear it, see what is heard when."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio
+from matplotlib.figure import Figure
+
+from irmas_recipe.report.timeline import COLOURS, draw_timeline
+
+TITLE = "Which instruments are playing, and when?"
+SHOWN = 11  # labels, at most
+STYLE = """
+.scores {display: grid; grid-template-columns: max-content 1fr max-content; gap: 7px 12px; align-items: center}
+.scores .track {position: relative; height: 14px; border-radius: 7px; background: var(--border-color-primary)}
+.scores .bar {height: 14px; border-radius: 7px}
+.scores .threshold {position: absolute; top: -3px; height: 20px; width: 2px; background: var(--body-text-color)}
+.scores .unheard {opacity: .45}
+.scores .score {font-variant-numeric: tabular-nums}
+"""
+
+
+def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Blocks:
+    """Return the page for an `instrument-recognition` pipeline; `model` is the name that it shows."""
+    thresholds = recognise.resolve_thresholds()
+
+    def listen(file: str | None) -> tuple[Figure | None, str]:
+        if file is None:
+            return None, ""
+        try:
+            result = recognise(file, all_labels=True, return_activity=True)
+        except (OSError, ValueError) as error:
+            raise gradio.Error(str(error), print_exception=False) from error
+        return draw_timeline(file, result, thresholds), scores_as_html(result, recognise.labels, thresholds)
+
+    with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gradio.HTML(f"<style>{STYLE}</style>")
+        gradio.Markdown(f"# {TITLE}\nDrop a piece of music of any length, or record one. Model: `{model}`")
+        with gradio.Row():
+            with gradio.Column(scale=3):
+                audio = gradio.Audio(
+                    sources=["upload", "microphone"], type="filepath", label="Music", buttons=["download"]
+                )
+                if examples:
+                    gradio.Examples([[str(example)] for example in examples], audio, label="Synthetic examples")
+            with gradio.Column(scale=2):
+                gradio.Markdown("**Score of the whole piece** · line: threshold")
+                scores = gradio.HTML()
+        timeline = gradio.Plot(show_label=False, format="png")
+        audio.change(listen, audio, [timeline, scores], api_name="recognise")
+    return page
+
+
+def scores_as_html(result: dict, labels: list[str], thresholds: list[float]) -> str:
+    """Return a bar a label, best first, with a line where its threshold is; labels below it are pale."""
+    rows = []
+    for entry in result["instruments"][:SHOWN]:
+        place = labels.index(entry["label"])
+        score, threshold = entry["score"], thresholds[place]
+        pale = "" if score >= threshold else " unheard"
+        bar = f'<div class="bar" style="width: {100 * score:.1f}%; background: {COLOURS[place % len(COLOURS)]}"></div>'
+        line = f'<div class="threshold" style="left: {100 * min(threshold, 1):.1f}%"></div>'
+        rows.append(
+            f'<div class="{pale}">{html.escape(entry["label"])}</div><div class="track{pale}">{bar}{line}</div>'
+            f'<div class="score{pale}">{score:.2f}</div>'
+        )
+    return f'<div class="scores">{"".join(rows)}</div>'

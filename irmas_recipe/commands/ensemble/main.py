@@ -1,0 +1,179 @@
+"""`run_irmas.py ensemble RUN... --output_dir D`: several finished runs as one system, fused from their scores."""
+
+import argparse
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.baselines.classical.recipe import parse_parts
+from irmas_recipe.commands.ensemble.fusion import FITTED, METHODS, Fusion, fuse
+from irmas_recipe.report.card import markdown_table
+from irmas_recipe.report.figures import results_table
+from irmas_recipe.report.results import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
+from irmas_recipe.report.system import finish, measure, provenance
+from irmas_recipe.training.evaluation import write_scores
+from irmas_recipe.training.output import check_is_no_run, check_output_folder
+from irmas_recipe.training.thresholds import tune_thresholds
+
+METHODS_IN_WORDS = {
+    "mean": "the mean of the runs' scores",
+    "weights": "a weighted mean of the runs' scores; the weights, one a run, have the smallest cross-entropy on the "
+    "validation mixtures",
+    "voting": "the number of runs that name the class by their own thresholds, ties ranked by the mean score",
+    "stacking": "the answer of a logistic regression, one a class, on the log-odds that the runs give to it or "
+    "to all classes, fitted on the validation mixtures",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Fuse runs into a new run folder: results.json, predictions, figures and a card."""
+    runs, output_dir, method = parse(argv)
+    check(runs, output_dir)
+
+    runs = read_runs(runs)
+    validation = read_validation(runs, method)
+    fusion = fuse(
+        method,
+        np.stack([run.test.scores for run in runs]),
+        None if validation is None else np.stack([of_run.scores for of_run in validation]),
+        None if validation is None else validation[0].labels,
+        np.stack([run.thresholds for run in runs]),
+    )
+    results = write_run(output_dir, runs, validation, fusion, method)
+    print(f"{results_table(results)}\n\nThe run folder is {output_dir}: `compare` reads it as any other.")
+
+
+@dataclass
+class EnsembleRecipe:
+    """The runs to fuse; `system: ensemble` is what tells such a recipe from a network's."""
+
+    system: Literal["ensemble"] = field(default="ensemble", metadata={"help": "Scores of finished runs, fused."})
+    runs: list[str] = field(default_factory=list, metadata={"help": "Run folders."})
+    method: Literal[METHODS] = field(default="mean", metadata={"help": "How scores are fused."})
+    output_dir: str | None = field(default=None, metadata={"help": "The run folder to write. Default: runs/<recipe>."})
+
+
+def parse(argv: list[str]) -> tuple[list[Path], Path, str]:
+    """Return the run folders, the output folder and the method, of a command line or of a recipe that lists them."""
+    if argv and argv[0].endswith(".yaml"):
+        (recipe,) = parse_parts(argv, (EnsembleRecipe,), "Fuse finished runs.")
+        return [Path(run) for run in recipe.runs], Path(recipe.output_dir), recipe.method
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py ensemble",
+        description="Fuse finished runs of one data set from their scores. Weights, stacking and the tuned thresholds "
+        "are fitted on validation mixtures only.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run folder: a network's or any other")
+    parser.add_argument("--output_dir", metavar="DIR", type=Path, required=True, help="the run folder to write")
+    parser.add_argument("--method", choices=METHODS, default="mean", help="how scores are fused (default: mean)")
+    arguments = parser.parse_intermixed_args(argv)
+    return arguments.runs, arguments.output_dir, arguments.method
+
+
+def check(folders: list[Path], output_dir: Path) -> None:
+    """Refuse one run alone, and an output folder that holds something else."""
+    if len(folders) < 2:
+        raise UserError("An ensemble needs at least two runs: name their folders.")
+    check_output_folder(output_dir, "--output_dir")
+    check_is_no_run(output_dir, "--output_dir")
+    if output_dir.resolve() in [folder.resolve() for folder in folders]:
+        raise UserError(f"--output_dir {output_dir} holds a run of its own: name a new folder for the ensemble.")
+
+
+def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
+    """Return every run's scores of the validation mixtures in one order; None, with a warning, where a run has none.
+
+    Raises:
+        UserError: the method needs them, or the runs were validated on different mixtures.
+    """
+    without = [run.folder for run in runs if not (run.folder / VALIDATION_FILE).is_file()]
+    if without and method in FITTED:
+        raise UserError(
+            f"{without[0] / VALIDATION_FILE} is missing, and --method {method} is fitted on validation scores: train that "
+            "run again, or use --method mean."
+        )
+    if without:
+        logging.warning(
+            "%s is missing: no thresholds can be tuned, so fixed ones stand for the ensemble.",
+            without[0] / VALIDATION_FILE,
+        )
+        return None
+    first, *others = [read_scored_clips(run.folder / VALIDATION_FILE, run.classes) for run in runs]
+    aligned = [first] + [other.in_order_of(first) for other in others]
+    if None in aligned:
+        raise UserError(
+            f"{runs[aligned.index(None)].folder} and {runs[0].folder} were validated on different mixtures: give both "
+            "runs the same --split_seed, --validation_fraction and --window_seconds."
+        )
+    return aligned
+
+
+def write_run(
+    output_dir: Path, runs: list[Run], validation: list[ScoredClips] | None, fusion: Fusion, method: str
+) -> dict:
+    """Measure the fused scores and write the run folder; return its results."""
+    first = runs[0]
+    resamples = first.results["protocol"]["bootstrap_resamples"]
+    thresholds = None if validation is None else tune_thresholds(validation[0].labels, fusion.validation)
+    recipe = {"ensemble": [str(run.folder) for run in runs], "method": method}
+    if fusion.weights is not None:
+        recipe["weights"] = {run.name: round(float(w), 6) for run, w in zip(runs, fusion.weights, strict=True)}
+    results = {
+        **provenance(recipe, seed=0),
+        "dataset": first.results["dataset"],
+        "train": cost(runs),
+        "protocol": {
+            "thresholds_from": first.results["protocol"]["thresholds_from"],
+            "bootstrap_resamples": resamples,
+        },
+        **measure(first.test.labels, fusion.test, first.test.songs, first.classes, thresholds, resamples=resamples),
+    }
+    results["trivial"] = first.results["trivial"]  # its prior is the training set's, which only the runs have seen
+    output_dir.mkdir(parents=True, exist_ok=True)
+    test = first.test
+    write_scores(output_dir / TEST_FILE, test.clips, test.songs, test.labels, fusion.test, first.classes)
+    (output_dir / VALIDATION_FILE).unlink(missing_ok=True)
+    if validation is not None:
+        of_first = validation[0]
+        write_scores(
+            output_dir / VALIDATION_FILE, of_first.clips, of_first.songs, of_first.labels, fusion.validation, first.classes
+        )  # fmt: skip
+    finish(output_dir, results, how_made(runs, results, output_dir), library="scikit-learn")
+    return results
+
+
+def cost(runs: list[Run]) -> dict:
+    """Return the `train` part of results.json: what all runs together cost; a figure that one lacks is left out."""
+    trains = [run.results["train"] for run in runs]
+    speeds = [train.get("inference_clips_per_second") for train in trains]
+    total = {
+        "seconds": round(sum(train.get("seconds") or 0 for train in trains), 3),
+        "clips_per_second": 0.0,
+        "peak_memory_bytes": max(train.get("peak_memory_bytes") or 0 for train in trains),
+        "device": " + ".join(dict.fromkeys(train["device"] for train in trains if train.get("device"))),
+        "parameters": sum(train.get("parameters") or 0 for train in trains),
+    }
+    if all(speeds):
+        total["inference_clips_per_second"] = round(1 / sum(1 / speed for speed in speeds), 3)
+    return total
+
+
+def how_made(runs: list[Run], results: dict, output_dir: Path) -> str:
+    """Return the card's section on the members and the command that fuses them."""
+    weights = results["recipe"].get("weights")
+    rows = [["run", "micro-F1", "macro-F1", "LRAP", "parameters"] + (["weight"] if weights else [])]
+    for run in runs:
+        test, decisions = run.results["test"], run.results["test"][run.regime]
+        figures = [f"{figure:.3f}" for figure in (decisions["micro_f1"], decisions["macro_f1"], test["lrap"])]
+        row = [run.name, *figures, f"{run.results['train'].get('parameters') or 0:,}"]
+        rows.append(row + ([f"{weights[run.name]:.3f}"] if weights else []))
+    method = results["recipe"]["method"]
+    command = f"python run_irmas.py ensemble {' '.join(str(run.folder) for run in runs)} --output_dir {output_dir}"
+    return (
+        f"It is an ensemble of {len(runs)} runs: a clip's score for a class is {METHODS_IN_WORDS[method]}.\n\n"
+        f"{markdown_table(rows, right_aligned_from=1)}\n\n```bash\n{command} --method {method}\n```"
+    )

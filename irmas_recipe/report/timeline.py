@@ -1,0 +1,144 @@
+"""A picture of which instruments are heard when, above the waveform of the file."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from irmas_recipe.models.pipeline.instrument_recognition import read_blocks
+from irmas_recipe.report.text import clock, shortened
+
+COLOURS = (
+    "#4269d0",
+    "#d9860b",
+    "#e0423f",
+    "#2f9e9e",
+    "#3ca951",
+    "#c2568f",
+    "#8a5fd0",
+    "#5d7fa8",
+    "#946444",
+    "#7a7f35",
+    "#565b63",
+)
+"""One a label, by its place among the model's labels, so that pictures of several files can be compared."""
+
+ROWS = 12
+COLUMNS = 1_600  # of the waveform: about the pixels of its width
+LEGEND = "area: score · bar: heard · right: score of the whole file"
+NOTHING_HEARD = "no score reaches its threshold; the three that come nearest"
+CLOCK_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200)
+INK, PALE, TRACK = "#2b2f36", "#8b919b", "#f0f1f3"
+
+
+def draw_timeline(file: str | Path, result: dict, thresholds: list[float]) -> Figure:
+    """Return the picture of one file's result, as the pipeline gives it with `all_labels` and `return_activity`.
+
+    Raises ValueError where the audio cannot be read.
+    """
+    scores = result["activity"]["scores"]
+    labels = shown_labels(result, scores)
+    figure = Figure(figsize=(12, 1.75 + 0.36 * len(labels)), dpi=110, layout="constrained")
+    rows, waveform = figure.subplots(2, 1, sharex=True, height_ratios=[0.36 * len(labels), 0.8])
+    name = shortened(Path(file).name.encode("utf-8", "replace").decode("utf-8"), 76)
+    rows.set_title(name.replace("$", r"\$"), loc="left", color=INK, fontsize=12, fontweight="bold")
+    rows.set_title(LEGEND if result["timeline"] else NOTHING_HEARD, loc="right", color=PALE, fontsize=9)
+    draw_rows(rows, labels, result, dict(zip(scores, thresholds, strict=True)))
+    draw_waveform(waveform, file, result["duration_seconds"])
+    return figure
+
+
+def save_picture(figure: Figure, picture: Path) -> None:
+    """Write the figure as a PNG, in a folder that is made where it is missing."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in a script that the font lacks
+        figure.savefig(picture)
+
+
+def shown_labels(result: dict, scores: dict[str, list[float]]) -> list[str]:
+    """Return the labels heard at some moment, those heard longest first, else the three that came nearest."""
+    heard_seconds = dict.fromkeys(scores, 0.0)
+    for segment in result["timeline"]:
+        heard_seconds[segment["label"]] += segment["end_seconds"] - segment["start_seconds"]
+    order = sorted(scores, key=lambda label: (-heard_seconds[label], -max(scores[label])))
+    return [label for label in order if heard_seconds[label]][:ROWS] or order[:3]
+
+
+def draw_rows(axes: Axes, labels: list[str], result: dict, thresholds: dict[str, float]) -> None:
+    """Draw a row a label: its score over time as a pale area, and a bar where it reaches the label's threshold."""
+    edges, scores = result["activity"]["edges_seconds"], result["activity"]["scores"]
+    clip_scores = {entry["label"]: entry["score"] for entry in result["instruments"]}
+    places, name_colours = list(scores), []
+    for row, label in enumerate(labels):
+        colour = COLOURS[places.index(label) % len(COLOURS)]
+        bottom = len(labels) - 1 - row
+        axes.axhspan(bottom + 0.08, bottom + 0.92, color=TRACK, lw=0, zorder=0)
+        axes.stairs(
+            bottom + 0.08 + 0.84 * np.array(scores[label]),
+            edges,
+            baseline=bottom + 0.08,
+            fill=True,
+            color=colour,
+            alpha=0.28,
+        )
+        for segment in result["timeline"]:
+            if segment["label"] == label:
+                start, seconds = segment["start_seconds"], segment["end_seconds"] - segment["start_seconds"]
+                axes.broken_barh([(start, seconds)], (bottom + 0.08, 0.2), color=colour, lw=0)
+        heard = clip_scores.get(label, 0) >= thresholds[label]
+        axes.text(
+            1.008, bottom + 0.5, f"{clip_scores.get(label, 0):.2f}", transform=axes.get_yaxis_transform(), va="center",
+            color=INK if heard else PALE, fontsize=10,
+        )  # fmt: skip
+        name_colours.append(INK if heard else PALE)
+    axes.set_yticks([len(labels) - 1 - row + 0.5 for row in range(len(labels))], labels, fontsize=11)
+    for name, colour in zip(axes.get_yticklabels(), name_colours, strict=True):
+        name.set_color(colour)
+    axes.set_ylim(0, len(labels))
+    axes.tick_params(length=0, labelbottom=False)
+    axes.spines[:].set_visible(False)
+
+
+def draw_waveform(axes: Axes, file: str | Path, duration_seconds: float) -> None:
+    """Draw the loudest and the lowest sample of each stretch of the file, and the time axis."""
+    lowest, highest = envelope(file, duration_seconds)
+    edges = np.linspace(0, duration_seconds, len(lowest) + 1)
+    axes.stairs(highest, edges, baseline=lowest, fill=True, color=PALE)
+    limit = max(1e-3, float(np.abs([lowest, highest]).max()))
+    axes.set_ylim(-limit, limit)
+    axes.set_xlim(0, duration_seconds)
+    axes.set_yticks([])
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.spines["bottom"].set_color(PALE)
+    axes.tick_params(colors=PALE, labelcolor=INK)
+    step = next((step for step in CLOCK_STEPS if duration_seconds / step <= 12), duration_seconds)
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda seconds, _: clock(seconds) if step >= 1 else f"{seconds:.1f} s")
+    )
+
+
+def envelope(file: str | Path, duration_seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest sample (columns,) of equal stretches of a file, read block by block."""
+    rate, blocks = read_blocks(file)
+    stretch = max(1, round(duration_seconds * rate / COLUMNS))
+    columns = [(part.min(axis=1), part.max(axis=1)) for part in stretches(blocks, stretch)]
+    return np.concatenate([low for low, _ in columns]), np.concatenate([high for _, high in columns])
+
+
+def stretches(blocks: Iterable[np.ndarray], length: int) -> Iterable[np.ndarray]:
+    """Yield the samples as (stretches, length); the last, incomplete stretch repeats its last sample."""
+    rest = np.zeros(0, np.float32)
+    for block in blocks:
+        samples = np.concatenate([rest, block])
+        whole = len(samples) // length * length
+        if whole:
+            yield samples[:whole].reshape(-1, length)
+        rest = samples[whole:]
+    if len(rest):
+        yield np.pad(rest, (0, length - len(rest)), mode="edge")[None]

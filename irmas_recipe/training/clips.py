@@ -1,0 +1,138 @@
+"""Prepared waveforms as torch datasets: whole clips to train on, windows to evaluate, mixtures to tune on."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from irmas_dataset import WaveformColumn
+from irmas_dataset.audio import to_int16
+from irmas_recipe.models.pipeline.instrument_recognition import aggregate, window_starts
+
+
+def multi_hot(dataset: Dataset) -> np.ndarray:
+    """Return a dataset's instruments as float32 (clips, classes), 0 or 1; row by row it would take minutes for 10**6."""
+    lists = dataset.data.table.column("instruments").combine_chunks()
+    labels = np.zeros((len(lists), len(dataset.features["instruments"].feature.names)), dtype=np.float32)
+    labels[np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy()), lists.flatten().to_numpy()] = 1
+    return labels if dataset._indices is None else labels[dataset._indices.column(0).to_numpy()]
+
+
+class TrainingClips(torch.utils.data.Dataset):
+    """Clips of one fixed length, zero-padded or cut, and how many samples each had before that.
+
+    An item is {"waveforms": int16 (samples,), "lengths": int, "labels": (classes,), "rows": int}.
+    """
+
+    def __init__(
+        self,
+        prepared: Dataset,
+        clip_samples: int,
+        balanced: bool = False,
+        transform: Callable | None = None,
+        seed: int = 0,
+    ) -> None:
+        """`transform` is an optional CPU augmentation, drawn anew for each epoch and clip; see `cpu_transform`."""
+        self.waveforms = WaveformColumn(prepared)
+        self.labels = torch.from_numpy(multi_hot(prepared))
+        self.clip_samples, self.balanced, self.transform = clip_samples, balanced, transform
+        self.seed, self.epoch = seed, 0
+
+    def __len__(self) -> int:
+        return len(self.waveforms)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose transforms come next."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> dict:
+        waveform = self.waveforms[index]
+        if self.transform is not None:
+            changed = self.transform(
+                fit_length(waveform, self.clip_samples).astype(np.float32) / 2**15, [self.seed, self.epoch, index]
+            )
+            waveform = to_int16(changed)[: len(waveform)]
+        return filled(waveform, self.clip_samples) | {"labels": self.labels[index], "rows": index}
+
+    def paths(self, rows: list[int]) -> list[str]:
+        """Return the files of these rows."""
+        return self.waveforms.dataset.select_columns("path")[rows]["path"]
+
+
+class WindowedClips(torch.utils.data.Dataset):
+    """The windows of clips of any length, in order; `scores` brings a model's logits back together clip by clip."""
+
+    def __init__(
+        self,
+        clips: Sequence[np.ndarray],
+        labels: np.ndarray,
+        window_samples: int,
+        hop_samples: int,
+        batch_size: int = 1,
+    ) -> None:
+        """Cut clips of int16 (samples,) with labels (clips, classes).
+
+        The number of windows is rounded up to whole batches by repeating the last, so that a compiled model sees one
+        shape; `scores` leaves the repetitions out.
+        """
+        self.clips, self.labels, self.window_samples = clips, labels, window_samples
+        starts = [window_starts(len(clips[i]), window_samples, hop_samples) for i in range(len(clips))]
+        self.windows_per_clip = [len(of_clip) for of_clip in starts]
+        self.windows = [(clip, start) for clip, of_clip in enumerate(starts) for start in of_clip]
+        self.windows += self.windows[-1:] * (-len(self.windows) % batch_size)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> dict:
+        clip, start = self.windows[index]
+        window = self.clips[clip][start : start + self.window_samples]
+        return {"waveforms": fit_length(window, self.window_samples), "labels": torch.from_numpy(self.labels[clip])}
+
+    def scores(self, logits: np.ndarray, how: str) -> np.ndarray:
+        """Return scores (clips, classes) from the logits (windows, classes) of all windows in order."""
+        ends = np.cumsum(self.windows_per_clip)
+        return np.stack([aggregate(of_clip, how) for of_clip in np.split(logits[: ends[-1]], ends[:-1])])
+
+
+class Mixtures(Sequence):
+    """Sums of clips, each brought to the same level, as int16 (samples,); a shorter clip is padded with silence."""
+
+    def __init__(self, clips: Sequence[np.ndarray], members: list[tuple[int, ...]]) -> None:
+        """`members` names the clips of each mixture; see `thresholds.validation_mixtures`."""
+        self.clips, self.members = clips, members
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        waveforms = [self.clips[i].astype(np.float32) / 2**15 for i in self.members[index]]
+        if len(waveforms) == 1:
+            return self.clips[self.members[index][0]]
+        levels = [max(float(np.sqrt(np.mean(waveform**2))), 1e-4) for waveform in waveforms]
+        mixture = np.zeros(max(map(len, waveforms)), dtype=np.float32)
+        for waveform, level in zip(waveforms, levels, strict=True):
+            mixture[: len(waveform)] += waveform * (levels[0] / level)
+        return to_int16(mixture / max(1.0, float(np.abs(mixture).max())))
+
+
+def filled(waveform: np.ndarray, samples: int) -> dict:
+    """Return a waveform of `samples`, cut or filled up with zeros, and how many of them are its own."""
+    return {"waveforms": fit_length(waveform, samples), "lengths": min(len(waveform), samples)}
+
+
+def fit_length(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """Cut a waveform at the end, or pad it with zeros, to exactly `samples`."""
+    if len(waveform) >= samples:
+        return waveform[:samples]
+    return np.pad(waveform, (0, samples - len(waveform)))
+
+
+def collate(items: list[dict]) -> dict[str, torch.Tensor]:
+    """Stack items: int16 waveforms (batch, samples), labels (batch, classes), and where known lengths and rows (batch,)."""
+    numbers = {name: torch.tensor([item[name] for item in items]) for name in ("lengths", "rows") if name in items[0]}
+    return numbers | {
+        "waveforms": torch.from_numpy(np.stack([item["waveforms"] for item in items])),
+        "labels": torch.stack([item["labels"] for item in items]),
+    }

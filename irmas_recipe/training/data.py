@@ -1,0 +1,136 @@
+"""From the fields of a recipe to prepared clips: find the folder, load the splits, check them, decode and resample once."""
+
+import copy
+from pathlib import Path
+
+from datasets import DatasetDict
+
+from irmas_dataset import describe, load_irmas, prepare
+from irmas_dataset.download import ensure_irmas
+from irmas_dataset.errors import UserError
+from irmas_dataset.export.stream import files_folder, load_streamed
+from irmas_dataset.extra import add_training_clips, count_of
+from irmas_dataset.separation import Separation
+from irmas_dataset.splits import halve, merge_groups
+from irmas_dataset.synthetic import FORMAT_VERSION, synthesize
+from irmas_recipe.training.fields import DataArguments
+from irmas_recipe.training.recipe import Recipe
+
+EXCERPT_SECONDS = 3.0  # IRMAS's training excerpts; longer training clips of one's own are cut into such pieces
+
+
+def load_data(data: DataArguments) -> DatasetDict:
+    """Return train, validation and test; make or download them first where the recipe says so.
+
+    Raises:
+        UserError: no data, or data that cannot be used.
+    """
+    folder = data_folder(data)
+    options = {
+        "validation_fraction": data.validation_fraction, "seed": data.split_seed, "corrections": data.corrections
+    }  # fmt: skip
+    if data.streaming:
+        splits = load_streamed(data.data_dir, **options)
+    else:
+        if data.data_dir == "synthetic":
+            synthesize(folder, train=data.synthetic_train, test=data.synthetic_test, seed=data.synthetic_seed)
+        else:
+            ensure_irmas(folder)
+        splits = load_irmas(folder, recording_pattern=data.recording_pattern, **options)
+    check_classes(splits["train"].features["instruments"].feature.names, folder)
+    if data.extra_train_dir is not None:
+        splits = add_training_clips(splits, data.extra_train_dir)
+    for split, most in (("train", data.max_train_clips), ("test", data.max_test_clips)):
+        if most is not None and most < len(splits[split]):
+            splits[split] = splits[split].shuffle(seed=data.split_seed).select(range(most))
+    for split in ("train", "validation", "test"):
+        if len(splits[split]) == 0:
+            raise UserError(f"{folder} gives no {split} clips: add recordings, or change --validation_fraction.")
+    return splits
+
+
+def check_classes(names: list[str], folder: Path) -> None:
+    """Raise UserError for classes that no table of scores could hold: a single one, or one named as another column."""
+    if len(names) < 2:
+        raise UserError(f"{folder} holds one class, {names[0]}: there is nothing to tell apart; add folders of others.")
+    if taken := sorted({"clip", "song", "instruments", "path", "duration_seconds"} & set(names)):
+        raise UserError(f"{folder} holds a class named '{taken[0]}', as a column of every table is: rename its folder.")
+
+
+def check_before_training(recipe: Recipe, splits: DatasetDict) -> None:
+    """Refuse what would show only when hours of training are lost; nothing where nothing is trained.
+
+    Raises:
+        UserError: a window longer than every training clip, or a test set that cannot be halved.
+    """
+    data, longest = recipe.data, max(splits["train"]["duration"][:])
+    if recipe.training.num_train_epochs == 0:
+        return
+    if data.window_seconds > 1.1 * longest:
+        raise UserError(
+            f"--window_seconds {data.window_seconds:g} is longer than every training clip of {data_folder(data)} (the "
+            f"longest lasts {longest:.1f} s): the model would learn from padding; set it to {longest:.1f} or less."
+        )
+    if data.thresholds_from == "test_half":
+        test_halves(splits["test"], data.split_seed)
+
+
+def test_halves(test, seed: int) -> tuple[list[int], list[int]]:
+    """Return the rows of a test set's two halves, to tune thresholds on and to report; no song or file is in both.
+
+    Raises:
+        UserError: the test set is of one song.
+    """
+    tuning = halve(merge_groups(test["song"][:], test["md5"][:]), test["instruments"][:], seed)
+    if not any(tuning):
+        raise UserError(
+            "The test set is of one song and cannot be halved: set --thresholds_from validation, or add recordings."
+        )
+    rows = range(len(test))
+    return [row for row in rows if tuning[row]], [row for row in rows if not tuning[row]]
+
+
+def data_folder(data: DataArguments) -> Path:
+    """Return where the recipe's music is; synthetic music is kept by its version, size and seed."""
+    if data.streaming:
+        return files_folder(data.data_dir)
+    if data.data_dir == "synthetic":
+        return Path(
+            f"data/synthetic-v{FORMAT_VERSION}-{data.synthetic_train}-{data.synthetic_test}-seed{data.synthetic_seed}"
+        )
+    return Path(data.data_dir)
+
+
+def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int) -> DatasetDict:
+    """Decode, resample and, where asked for, separate every clip, once; what is cached already is only opened."""
+    clip_seconds = max(data.window_seconds, EXCERPT_SECONDS)
+    return DatasetDict(
+        {
+            name: split
+            if name == "train" and data.streaming
+            else prepare(
+                split,
+                sampling_rate,
+                segment_seconds=None if name == "test" else clip_seconds,
+                num_proc=data.preparation_processes,
+                transform=separation(data),
+            )
+            for name, split in splits.items()
+        }
+    )
+
+
+def separation(data: DataArguments) -> Separation | None:
+    """Return what finds the part of the music that the recipe hears; None where it hears all."""
+    return None if data.separation == "none" else Separation(data.separation)
+
+
+def describe_data(data: DataArguments, splits: DatasetDict, reported: list[int]) -> dict:
+    """Return the `dataset` part of results.json; of the test set, the rows whose figures are reported."""
+    measured = copy.copy(splits)  # with what it knows of damaged files
+    measured["test"] = splits["test"].select(reported)
+    description = describe(measured)
+    description["synthetic"] = data.data_dir == "synthetic"
+    if data.extra_train_dir is not None:
+        description["extra_train_clips"] = count_of(splits["train"], data.extra_train_dir)
+    return description

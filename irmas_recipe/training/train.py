@@ -1,0 +1,104 @@
+"""Build the Trainer of a recipe and train with it."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from transformers import PreTrainedModel
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.training import evaluation, machine
+from irmas_recipe.training.augmentation import Augmentation, cpu_transform
+from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
+from irmas_recipe.training.data import EXCERPT_SECONDS
+from irmas_recipe.training.head import balanced_weights, fit_output_layer, output_layer, window_embeddings
+from irmas_recipe.training.model import device_features
+from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.streaming import StreamedClips
+from irmas_recipe.training.trainer import InstrumentTrainer, interpolate
+
+
+def build_trainer(
+    recipe: Recipe, prepared: DatasetDict, model: PreTrainedModel, extractor: SequenceFeatureExtractor
+) -> InstrumentTrainer:
+    """Return the Trainer: clips to train on, mixtures to validate on, features and augmentation on the device."""
+    data, arguments, rate = recipe.data, recipe.training, extractor.sampling_rate
+    window_samples, _ = evaluation.window_and_hop_samples(data, rate)
+    clip_samples = round(max(data.window_seconds, EXCERPT_SECONDS) * rate)
+    try:
+        transform = cpu_transform(recipe.augmentation.audiomentations, rate)
+    except ValueError as error:
+        raise UserError(f"--audiomentations: {error}.") from error
+    if data.streaming:
+        training_clips = StreamedClips(
+            prepared["train"], rate, clip_samples, arguments.train_batch_size, arguments.seed,
+            arguments.process_index, arguments.world_size, transform,
+        )  # fmt: skip
+    else:
+        training_clips = TrainingClips(
+            prepared["train"], clip_samples, recipe.augmentation.balanced_sampling, transform, arguments.seed
+        )
+    validation = evaluation.windows_of_mixtures(prepared["validation"], data, rate, evaluation.eval_batch(recipe))
+    return InstrumentTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=training_clips,
+        eval_dataset=validation,
+        data_collator=collate,
+        processing_class=extractor,
+        compute_metrics=evaluation.validation_figures(validation, data.aggregation),
+        features=device_features(extractor),
+        augmentation=Augmentation(
+            recipe.augmentation, rate, window_samples, time_axis=getattr(extractor, "time_axis", -2)
+        ),
+    )
+
+
+def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -> dict:
+    """Train, or not at all for 0 epochs; return the `train` part of results.json."""
+    model, arguments = trainer.model, recipe.training
+    start, clips = time.perf_counter(), 0.0
+    if arguments.num_train_epochs > 0:
+        keep = recipe.model.initial_weight
+        # Before the regression: a resumed run, which goes without it, then ends with the same weights.
+        initial = {name: tensor.clone() for name, tensor in model.state_dict().items()} if keep else {}
+        if checkpoint is None and recipe.model.head_initialization == "regression":
+            start_head_by_regression(recipe, trainer)
+        if checkpoint is None or not trainer.restore_if_finished(checkpoint):
+            metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
+            runtime = metrics["train_runtime"]
+            clips = metrics["train_samples_per_second"] * runtime / (runtime - trainer.evaluation_seconds)
+        if keep:
+            interpolate(trainer.model, initial, keep)
+        trainer.save_state()
+    return {
+        "seconds": round(time.perf_counter() - start - trainer.evaluation_seconds, 3),
+        "validation_seconds": round(trainer.evaluation_seconds, 3),
+        "clips_per_second": clips,
+        "peak_memory_bytes": machine.peak_memory_bytes(arguments.device),
+        "device": machine.device_name(arguments.device),
+        "processes": arguments.world_size,
+        "precision": "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
+        "compiled": arguments.torch_compile,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "epochs": trainer.state.epoch or 0,
+        "resumed": checkpoint is not None,
+    }
+
+
+def start_head_by_regression(recipe: Recipe, trainer: InstrumentTrainer) -> None:
+    """Fit the output layer to the training clips before everything is trained; every process fits the same one."""
+    clips, rate = trainer.train_dataset, trainer.processing_class.sampling_rate
+    labels = clips.labels.numpy()
+    windows = WindowedClips(clips.waveforms, labels, *evaluation.window_and_hop_samples(recipe.data, rate))
+    _, layer = output_layer(trainer.model)
+    embeddings = window_embeddings(
+        trainer.model, layer, trainer.features, windows, recipe.training.eval_batch_size,
+        quiet=recipe.training.disable_tqdm or not trainer.is_world_process_zero(),
+    )  # fmt: skip
+    weights = torch.from_numpy(balanced_weights(labels, windows.windows_per_clip))
+    rows = np.repeat(np.arange(len(labels)), windows.windows_per_clip)
+    fit_output_layer(layer, embeddings, clips.labels[rows], weights)

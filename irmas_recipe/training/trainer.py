@@ -1,0 +1,379 @@
+"""transformers' Trainer with features and augmentation on the device, layer-wise rates and weight averaging."""
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from transformers import Trainer, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.training.augmentation import Augmentation
+
+AVERAGE_FILE = "averaged.safetensors"
+
+
+class InstrumentTrainer(Trainer):
+    """A Trainer whose batches are int16 waveforms (batch, samples) and labels (batch, classes)."""
+
+    def __init__(self, *args, features: Callable, augmentation: Augmentation | None = None, **kwargs) -> None:
+        """`features` maps waveforms (batch, samples) in [-1, 1] to the model's input on the device.
+
+        Without `augmentation` a training clip must be as long as the window.
+        """
+        super().__init__(*args, **kwargs)
+        self.features = features
+        self.augmentation = augmentation
+        self.average: AveragedModel | None = None
+        self.evaluation_seconds = 0.0
+        self._step_and_batch = (-1, 0)
+        self.frozen = frozen_modules(self.model)
+        if self.args.weight_averaging == "ema":
+            self.add_callback(WeightAveraging(self))
+        if hasattr(self.train_dataset, "set_epoch"):
+            self.add_callback(EpochOfClips(self.train_dataset))
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        """Turn a batch of waveforms into features on the device, augmented in training."""
+        inputs = super()._prepare_inputs(inputs)
+        for module in self.frozen:  # the Trainer has just called model.train()
+            module.eval()
+        waveforms = inputs["waveforms"].float() / 2**15
+        labels = inputs["labels"]
+        if not self.model.training or self.augmentation is None:
+            return {"input_values": self.features(waveforms), "labels": labels}
+        with self._seeded():
+            waveforms, labels = self.augmentation.waveforms(waveforms, labels, inputs.get("lengths"))
+            features = self.augmentation.features(self.features(waveforms))
+        return {"input_values": features, "labels": labels}
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Seed torch by run, step, batch within the step and process, so that a resumed run augments as an unbroken one."""
+        step, batch = self._step_and_batch
+        batch = batch + 1 if step == self.state.global_step else 0
+        self._step_and_batch = (self.state.global_step, batch)
+        seed = hash((self.args.seed, self.state.global_step, batch, self.args.process_index)) % 2**63
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            yield
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of clips; a stream gives each process its own already and goes round accelerate, which divides it."""
+        if not isinstance(self.train_dataset, IterableDataset):
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def num_examples(self, dataloader: DataLoader) -> int:
+        """Count the clips of an epoch, behind the clips per second; a stream itself counts those of one process."""
+        processes = self.args.world_size if isinstance(dataloader.dataset, IterableDataset) else 1
+        return super().num_examples(dataloader) * processes
+
+    def _get_train_sampler(self, train_dataset=None) -> Sampler:
+        """Shuffle, balanced if asked for; an epoch is a whole number of global batches, so that shapes never change."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        step = self.args.train_batch_size * self.args.world_size
+        return EpochSampler(dataset.labels, self.args.seed, multiple_of=step, balanced=dataset.balanced)
+
+    def training_step(self, model: torch.nn.Module, inputs: dict, *args, **kwargs) -> torch.Tensor:
+        """Take a step, and stop where the loss is no finite number: what follows would be lost.
+
+        The Trainer looks at every loss too, only to leave such a one out of its log. Half precision (fp16) is left to
+        the gradient scaler, which expects a step that overflows now and then.
+
+        Raises:
+            UserError: naming the batch's clips and the file in which the batch is kept.
+        """
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if not self.args.fp16 and not torch.isfinite(loss):
+            raise UserError(self.keep_batch(inputs))
+        return loss
+
+    def keep_batch(self, inputs: dict) -> str:
+        """Write a batch whose loss is no finite number into the run folder; return the sentence about it."""
+        step = self.state.global_step + 1
+        path = Path(self.args.output_dir, f"non_finite_batch_{step}_{self.args.process_index}.safetensors")
+        kept = {name: inputs[name].cpu().contiguous() for name in ("waveforms", "labels")}
+        clips = self.train_dataset.paths(inputs["rows"].tolist()) if "rows" in inputs else ["of the stream"]
+        save_file(kept, path, metadata={"clips": "\n".join(clips)})
+        return (
+            f"The loss of step {step} is no finite number: its batch is kept in {path}, its clips are {', '.join(clips)}; "
+            "lower --learning_rate or set --max_grad_norm, or look for what is wrong with these clips."
+        )
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """AdamW groups with no decay on norms and biases, and a lower rate for lower layers.
+
+        Raises:
+            UserError: a `layer_decay` for a model without `layers`, where it would change nothing.
+        """
+        if self.optimizer is None:
+            network = self.model if model is None else model
+            layered = any(re.search(r"\blayers\.\d+\.", name) for name, _ in network.named_parameters())
+            if self.args.layer_decay != 1 and not layered:
+                raise UserError(
+                    f"--layer_decay {self.args.layer_decay:g}: this model has no stack of layers; set it to 1."
+                )
+            decayed = set(self.get_decay_parameter_names(network))
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, network)
+            groups = parameter_groups(
+                network, decayed, options["lr"], self.args.weight_decay, layer_decay=self.args.layer_decay
+            )
+            self.optimizer = optimizer_class(groups, **options)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        """The recipe's schedule; `one_cycle` is torch's OneCycleLR with `warmup_steps` (a fraction or a number) up."""
+        if not self.args.one_cycle or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        optimizer = self.optimizer if optimizer is None else optimizer
+        warmup = self.args.get_warmup_steps(num_training_steps) / num_training_steps
+        self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=num_training_steps + 1,
+            pct_start=warmup or 0.3,
+            cycle_momentum=False,
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def floating_point_ops(self, inputs: dict) -> int:
+        """Leave counting operations to the benchmark: transformers' estimate counts tokens of text."""
+        return 0
+
+    def prediction_step(self, *args, **kwargs):
+        """Score in full precision whatever training used: the figures are then those of the saved model anywhere."""
+        with full_precision(self.model):
+            return super().prediction_step(*args, **kwargs)
+
+    def evaluation_loop(self, *args, **kwargs):
+        """Evaluate the averaged weights where there are any, and count the time, which is none of training's."""
+        start = time.perf_counter()
+        with self.averaged_weights():
+            output = super().evaluation_loop(*args, **kwargs)
+        self.evaluation_seconds += time.perf_counter() - start
+        return output
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Put the averaged weights into the model for a while."""
+        if self.average is None:
+            yield
+            return
+        trained = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average.module.state_dict())
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(trained)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Save a checkpoint, with the average beside the trained weights that a resumed run needs."""
+        super()._save(output_dir, state_dict)
+        if self.average is not None and self.args.should_save:
+            averaged = {name: tensor.contiguous() for name, tensor in self.average.module.state_dict().items()}
+            save_file(averaged | {"n_averaged": self.average.n_averaged}, Path(output_dir, AVERAGE_FILE))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Load the weights to resume from, strictly."""
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            self.load_weights(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint, strictly: its average where there is one, for that is what was evaluated."""
+        if self.is_fsdp_enabled:
+            super()._load_best_model()
+            return
+        self.load_weights(self.state.best_model_checkpoint)
+        self.load_average(self.state.best_model_checkpoint)
+        self.use_average()
+
+    def restore_if_finished(self, checkpoint: Path) -> bool:
+        """Restore a run whose training is over at this checkpoint, and say whether it is.
+
+        Asked to go on from its own last step, transformers' Trainer would take one step more.
+        """
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.global_step < self.planned_steps():
+            return False
+        self.state = state
+        chosen = Path((self.args.load_best_model_at_end and state.best_model_checkpoint) or checkpoint)
+        self.load_weights(str(chosen))
+        if (chosen / AVERAGE_FILE).is_file():
+            averaged = load_file(chosen / AVERAGE_FILE)
+            averaged.pop("n_averaged")
+            self.model.load_state_dict(averaged)
+        return True
+
+    def planned_steps(self) -> int:
+        """Return how many steps the recipe asks for."""
+        *_, max_steps = self.set_initial_training_values(self.args, self.get_train_dataloader())
+        return max_steps
+
+    def load_weights(self, checkpoint: str) -> None:
+        """Read a checkpoint's weights into the model.
+
+        The Trainer's own way reads the file as it is, but transformers saves AST under its older key names: every
+        encoder weight would be left as it was, with a warning only. `from_pretrained` knows both names.
+        """
+        try:
+            saved, report = type(self.model).from_pretrained(
+                checkpoint, config=self.model.config, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise UserError(f"{checkpoint} is damaged: remove it, and the run goes on from the one before.") from error
+        if any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+            raise UserError(f"{checkpoint} is damaged: remove it, and the run goes on from the one before.")
+        self.model.load_state_dict(saved.state_dict(), strict=True)
+
+    def load_average(self, checkpoint: str | None) -> None:
+        """Read the running average of a checkpoint back."""
+        if self.average is not None and checkpoint and Path(checkpoint, AVERAGE_FILE).is_file():
+            averaged = load_file(Path(checkpoint, AVERAGE_FILE))
+            self.average.n_averaged.copy_(averaged.pop("n_averaged"))
+            self.average.module.load_state_dict(averaged)
+
+    def use_average(self) -> None:
+        """End with the averaged weights for good."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+            self.average = None
+
+
+class WeightAveraging(TrainerCallback):
+    """An exponential moving average of the weights, by torch's AveragedModel, updated after each optimizer step."""
+
+    def __init__(self, trainer: InstrumentTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        average = get_ema_multi_avg_fn(args.averaging_decay)
+        self.trainer.average = AveragedModel(self.trainer.model, multi_avg_fn=average, use_buffers=True)
+        if state.global_step:
+            self.trainer.load_average(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.trainer.average.update_parameters(self.trainer.model)
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.trainer.use_average()
+
+
+class EpochOfClips(TrainerCallback):
+    """Tells the training clips which epoch comes next; the Trainer tells samplers only."""
+
+    def __init__(self, clips: Dataset) -> None:
+        self.clips = clips
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self.clips.set_epoch(int(state.epoch or 0))
+
+
+class EpochSampler(Sampler[int]):
+    """A shuffled order of the training clips, the same on every process, for a seed and an epoch.
+
+    `balanced` draws clips with replacement so that every class comes equally often. The epoch is cut to a whole number
+    of global batches (a smaller last batch would compile a second graph and weigh its clips more).
+    """
+
+    def __init__(self, labels: torch.Tensor, seed: int, multiple_of: int, balanced: bool = False) -> None:
+        """`labels` is (clips, classes), 0 or 1."""
+        self.labels, self.seed, self.balanced = labels, seed, balanced
+        self.length = len(labels) // multiple_of * multiple_of or len(labels)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; the Trainer calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 100003 + self.epoch)
+        if not self.balanced:
+            return iter(torch.randperm(len(self.labels), generator=generator)[: self.length].tolist())
+        class_weight = 1 / self.labels.sum(dim=0).clamp_min(1)
+        clip_weight = (self.labels * class_weight).sum(dim=1) / self.labels.sum(dim=1).clamp_min(1)
+        return iter(torch.multinomial(clip_weight, self.length, replacement=True, generator=generator).tolist())
+
+
+def parameter_groups(
+    model: torch.nn.Module, decayed: set[str], learning_rate: float, weight_decay: float, layer_decay: float
+) -> list[dict]:
+    """Return one optimizer group for each depth, split into parameters with and without weight decay.
+
+    Depth 0 is what comes before the first of the model's `layers`, then one for each layer, then the rest (the head).
+    A group's rate is `learning_rate * layer_decay ** (deepest - depth)` (BEiT, Bao 2021).
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    numbers = [re.search(r"\blayers\.(\d+)\.", name) for name in names]
+    deepest = max((int(number[1]) for number in numbers if number), default=-1) + 2
+    last_of_layers = max((i for i, number in enumerate(numbers) if number), default=-1)
+    groups: dict[tuple[int, bool], dict] = {}
+    parameters = dict(model.named_parameters())
+    for i, (name, number) in enumerate(zip(names, numbers, strict=True)):
+        depth = int(number[1]) + 1 if number else (deepest if i > last_of_layers else 0)
+        decays = name in decayed and parameters[name].ndim > 1
+        group = {
+            "params": [],
+            "lr": learning_rate * layer_decay ** (deepest - depth),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        groups.setdefault((depth, decays), group)["params"].append(parameters[name])
+    return list(groups.values())
+
+
+@contextlib.contextmanager
+def full_precision(model: torch.nn.Module) -> Iterator[None]:
+    """Take off, for a while, the autocast that accelerate has put around a model's `forward` for mixed precision."""
+    mixed = vars(model).get("forward")
+    if mixed is None or not hasattr(model, "_original_forward"):
+        yield
+        return
+    model.forward = model._original_forward
+    try:
+        yield
+    finally:
+        model.forward = mixed
+
+
+def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Return the largest submodules whose parameters are all frozen.
+
+    They stay in evaluation mode: a linear probe's features are the checkpoint's own, without dropout, and the batch
+    statistics of a frozen backbone do not drift.
+    """
+    frozen = []
+    for child in model.children():
+        trainable = [parameter.requires_grad for parameter in child.parameters()]
+        if any(trainable):
+            frozen += frozen_modules(child)
+        elif trainable:
+            frozen.append(child)
+    return frozen
+
+
+def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initial_weight: float) -> None:
+    """Set the weights to `initial_weight * initial + (1 - initial_weight) * trained` (WiSE-FT, Wortsman 2022)."""
+    trained = model.state_dict()
+    for name, tensor in trained.items():
+        if tensor.is_floating_point():
+            tensor.lerp_(initial[name].to(tensor.device), initial_weight)

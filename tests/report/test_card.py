@@ -1,0 +1,282 @@
+"""The card: metadata that the Hub can read, and every figure as in results.json."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import soundfile
+import yaml
+from huggingface_hub import ModelCard, metadata_load
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from irmas_dataset.errors import UserError
+from irmas_dataset.labels import INSTRUMENT_NAMES
+from irmas_recipe.report.card import usage_section, write_model_card
+from irmas_recipe.report.example import write_example
+from irmas_recipe.report.figures import draw_figures, read_results
+from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
+from tests.report.example_run import make_run
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A run measured on as many test clips as IRMAS has, with its card."""
+    run_dir = make_run(tmp_path_factory.mktemp("run") / "ast-finetune", num_clips=FULL_TEST_SET_CLIPS, num_songs=208)
+    (run_dir / "README.md").write_text("the Trainer's own card")
+    draw_figures(run_dir)
+    write_model_card(run_dir, repo_id="someone/ast-irmas")
+    return run_dir
+
+
+def card_of(folder, **options) -> str:
+    run_options = {"num_clips": 60, "resamples": 10, "num_songs": 60} | options
+    return write_model_card(make_run(folder, **run_options)).read_text(encoding="utf-8")
+
+
+def tables(card: str) -> list[list[list[str]]]:
+    """Return the card's Markdown tables as rows of cells, without bold marks and rules."""
+    found = re.findall(r"(?:^\|.*\|$\n?)+", card, flags=re.MULTILINE)
+    rows = [[line.strip("|").replace("**", "").split(" | ") for line in table.splitlines()] for table in found]
+    return [[[cell.strip() for cell in row] for row in table if "---" not in row[-1]] for table in rows]
+
+
+def with_interval(value: float, interval: list[float]) -> str:
+    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def test_the_metadata_is_what_the_hub_reads(run_dir):
+    data = metadata_load(run_dir / "README.md")
+    assert data["license"] == "bsd-3-clause"
+    assert data["base_model"] == "MIT/ast-finetuned-audioset-10-10-0.4593"
+    assert data["library_name"] == "transformers"
+    assert data["pipeline_tag"] == "audio-classification"
+    assert ModelCard.load(run_dir / "README.md").data.to_dict()["model-index"] == data["model-index"]
+
+
+def test_the_model_index_holds_the_headline_figures_exactly(run_dir):
+    test = read_results(run_dir)["test"]
+    name, eval_results = model_index_to_eval_results(metadata_load(run_dir / "README.md")["model-index"])
+    assert name == "ast-irmas"
+    assert {result.metric_name: result.metric_value for result in eval_results} == {
+        "micro-F1, tuned thresholds": test["tuned"]["micro_f1"],
+        "macro-F1, tuned thresholds": test["tuned"]["macro_f1"],
+        "LRAP": test["lrap"],
+        "mAP": test["map"],
+    }
+    assert {(result.dataset_name, result.dataset_type, result.dataset_split) for result in eval_results} == {
+        ("IRMAS", "irmas", "test")
+    }
+
+
+def test_the_table_of_regimes_equals_the_results(run_dir):
+    results = read_results(run_dir)
+    test, trivial = results["test"], results["trivial"]
+    by_regime, ranking = tables((run_dir / "README.md").read_text())[:2]
+    assert by_regime[0][1:4] == [
+        "tuned",
+        "fixed 0.500",
+        f"oracle {test['oracle']['per_class']['cel']['threshold']:.3f}",
+    ]
+    names = ["micro_f1", "macro_f1", "samples_f1", "exact_match", "hamming"]
+    for row, name in zip(by_regime[1:], names, strict=True):
+        measured = [
+            with_interval(test[regime][name], test[regime]["ci95"][name]) for regime in ("tuned", "fixed", "oracle")
+        ]
+        assert row[1:] == [*measured, f"{trivial['constant'][name]:.3f}", f"{trivial['all'][name]:.3f}"]
+    assert [row[1:] for row in ranking[1:]] == [
+        [with_interval(test[name], test["ci95"][name]), f"{trivial['prior'][name]:.3f}"] for name in ("lrap", "map")
+    ]
+
+
+def test_the_table_of_instruments_equals_the_results(run_dir):
+    test = read_results(run_dir)["test"]
+    rows = tables((run_dir / "README.md").read_text())[2][1:]
+    for row, (code, entry) in zip(rows, test["tuned"]["per_class"].items(), strict=True):
+        assert row == [
+            INSTRUMENT_NAMES[code],
+            with_interval(entry["f1"], entry["f1_ci95"]),
+            f"{entry['precision']:.3f}",
+            f"{entry['recall']:.3f}",
+            f"{test['per_class_ap'][code]:.3f}",
+            f"{entry['threshold']:.3f}",
+            f"{entry['support']:,}",
+            f"{entry['songs']:,}",
+        ]
+
+
+def test_published_systems_stand_with_their_protocols(run_dir):
+    test = read_results(run_dir)["test"]
+    rows = tables((run_dir / "README.md").read_text())[3]
+    assert rows[1][1:4] == [f"{test['tuned'][name]:.3f}" for name in ("micro_f1", "macro_f1")] + [f"{test['lrap']:.3f}"]
+    assert len(rows) == 2 + len(PUBLISHED_SYSTEMS)
+    for row, system in zip(rows[2:], PUBLISHED_SYSTEMS, strict=True):
+        assert row[0] == system.name
+        assert [float(cell) if cell else None for cell in row[1:4]] == [system.micro_f1, system.macro_f1, system.lrap]
+        assert row[4] == system.protocol != ""
+
+
+def test_every_figure_in_the_prose_is_in_the_results(run_dir):
+    """Numbers with three decimals outside tables and code are figures of this run."""
+    card = (run_dir / "README.md").read_text()
+    prose = [line for line in card.split("---\n", 2)[2].splitlines() if not line.startswith("|")]
+    shown = set(re.findall(r"\b\d\.\d{3}\b", "\n".join(prose)))
+    per_class = read_results(run_dir)["test"]["tuned"]["per_class"].values()
+    assert shown
+    assert shown <= {f"{entry[name]:.3f}" for entry in per_class for name in ("f1", "precision", "recall")}
+
+
+def test_the_pictures_are_there(run_dir):
+    pictures = re.findall(r"!\[.+\]\((.+)\)", (run_dir / "README.md").read_text())
+    assert len(pictures) == 4
+    assert all((run_dir / picture).is_file() for picture in pictures)
+
+
+def test_limits_are_computed_from_the_run(run_dir):
+    card = (run_dir / "README.md").read_text()
+    per_class = read_results(run_dir)["test"]["tuned"]["per_class"]
+    weakest = sorted(per_class, key=lambda code: per_class[code]["f1"])[:3]
+    listed = ", ".join(f"{INSTRUMENT_NAMES[code]} ({per_class[code]['f1']:.3f})" for code in weakest)
+    assert f"Weakest here, by F1: {listed}." in card
+
+
+def test_few_songs_behind_an_instrument_are_said(tmp_path):
+    run_dir = make_run(tmp_path)
+    results = read_results(run_dir)
+    for code, entry in results["test"]["tuned"]["per_class"].items():
+        entry["songs"] = {"cla": 8, "cel": 14}.get(code, 100)
+    (run_dir / "results.json").write_text(json.dumps(results))
+    assert "Few test songs stand behind clarinet (8), cello (14)" in write_model_card(run_dir).read_text()
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+@pytest.mark.parametrize(
+    ("dataset", "opening"),
+    [
+        ({"name": "synthetic, IRMAS-shaped"}, "> **Synthetic music.**"),
+        ({"name": "IRMAS-shaped folder", "synthetic": True}, "> **Synthetic music.**"),
+        ({"name": "own folder brass", "test_is_held_out": True}, "> **Not IRMAS.**"),
+        ({"name": "incomplete IRMAS (10 of 6705 training excerpts)"}, "> **Not the whole of IRMAS.**"),
+        ({"name": "IRMAS"}, "> **Not the whole of IRMAS.**"),  # with 60 test clips
+    ],
+)
+def test_a_card_of_other_music_says_so_first_and_compares_with_nothing(tmp_path, dataset, opening):
+    card = card_of(tmp_path, dataset=dataset)
+    first_lines = card.split("---\n", 2)[2].strip().splitlines()[:3]
+    assert first_lines[2].startswith(opening)
+    assert "Beside published systems" not in card
+    assert "Bosch 2012" not in card
+    of_irmas = "IRMAS" in dataset["name"] and "Not the whole" in opening
+    assert ("CC BY-NC-SA 3.0" in card) == of_irmas
+    assert ("held out from the same collection" in card) == bool(dataset.get("test_is_held_out"))
+
+
+def test_a_card_of_the_whole_of_irmas_needs_no_warning(run_dir):
+    assert "\n> " not in (run_dir / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+@pytest.mark.parametrize(
+    ("recipe", "config", "licence", "base"),
+    [
+        ({"model_name_or_path": None}, {"model_type": "irmas_cnn"}, "apache-2.0", None),
+        ({"model_name_or_path": "/weights/beats"}, {"model_type": "irmas_beats"}, "mit", None),
+        ({"model_name_or_path": "someone/passt"}, {"model_type": "irmas_passt"}, "apache-2.0", "someone/passt"),
+    ],
+)
+def test_the_licence_is_that_of_the_weights_it_comes_from(tmp_path, recipe, config, licence, base):
+    run_dir = make_run(tmp_path, recipe=recipe, num_clips=60, resamples=10)
+    (run_dir / "config.json").write_text(json.dumps(config))
+    data = metadata_load(write_model_card(run_dir))
+    assert data["license"] == licence
+    assert data.get("base_model") == base
+    assert "/weights/" not in (run_dir / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_a_folder_as_base_model_is_no_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    run_dir = make_run(tmp_path / "run", recipe={"model_name_or_path": "runs/first"}, num_clips=60, resamples=10)
+    assert "base_model" not in metadata_load(write_model_card(run_dir))
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_own_code_is_asked_for_only_where_the_model_has_some(tmp_path):
+    run_dir = make_run(tmp_path, num_clips=60, resamples=10)
+    plain = 'pipeline("audio-classification", model='
+    line = next(line for line in write_model_card(run_dir).read_text().splitlines() if plain in line)
+    assert "trust_remote_code" not in line
+    (run_dir / "config.json").write_text(json.dumps({"model_type": "irmas_cnn", "auto_map": {"AutoConfig": "x.X"}}))
+    line = next(line for line in write_model_card(run_dir).read_text().splitlines() if plain in line)
+    assert "trust_remote_code=True" in line
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_a_run_without_training_and_tuning_has_a_card(tmp_path):
+    card = card_of(tmp_path, trained=False, tuned=False)
+    assert "Not trained on this collection" in card
+    assert "of training" not in card
+    assert "| **fixed 0.500** |" in card
+    assert "tuned thresholds" not in card
+
+
+def test_the_compute_line(run_dir):
+    assert (
+        "Compute: NVIDIA A100-SXM4-40GB, 1,834 s of training, 61.3 clips a second, 9.0 GiB of memory at most, "
+        "86,192,651 parameters." in (run_dir / "README.md").read_text()
+    )
+
+
+def test_an_instrument_that_was_not_measured_is_not_given_a_figure(tmp_path):
+    with pytest.warns(UserWarning, match="No clip carries harp"):
+        card = card_of(
+            tmp_path, classes=["a|b", "c", "harp"], frequencies=(0.5, 0.9, 0.0), dataset={"name": "own folder x"}
+        )
+    assert "| harp | not measured |  |  |  |" in card
+    assert "Not measured, for want of a test clip: harp." in card
+    assert r"| a\|b |" in card
+
+
+def test_a_folder_without_results_is_named(tmp_path):
+    with pytest.raises(UserError, match=re.escape("results.json is missing")):
+        write_model_card(tmp_path)
+
+
+def test_an_example_that_may_be_given_away_is_offered_on_the_hub(tmp_path):
+    run_dir = make_run(tmp_path / "run", num_clips=60, resamples=10)
+    write_example(run_dir, INSTRUMENT_NAMES)
+    data = metadata_load(write_model_card(run_dir))
+    [example] = data["widget"]
+    assert soundfile.info(run_dir / example["src"]).duration == 6 and "synthesised" in example["example_title"]
+    assert (run_dir / example["src"]).stat().st_size < 200_000
+    write_example(tmp_path, ["kora", "oud"])
+    assert not (tmp_path / "example.flac").exists()
+    assert "widget" not in metadata_load(write_model_card(make_run(tmp_path / "other", num_clips=60, resamples=10)))
+
+
+def test_the_citation_is_that_of_the_project(tmp_path):
+    citation = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text())
+    card = card_of(tmp_path / "irmas")
+    assert citation["title"] in card and f"version = {{{citation['version']}, commit 0123" in card
+    assert "author = {Bosch, Juan J. and Janer, Jordi and Fuhrmann, Ferdinand and Herrera, Perfecto}" in card
+    assert "pages = {559--564}" in card and "bosch" not in card_of(tmp_path / "own", dataset={"name": "own folder x"})
+
+
+def test_the_compute_line_gives_device_hours_and_claims_no_carbon(tmp_path):
+    assert "That is 0.51 device-hours; energy and carbon were not measured." in card_of(tmp_path / "run")
+
+
+def test_a_test_set_of_few_songs_is_said_in_one_sentence(tmp_path):
+    card = card_of(tmp_path / "few", num_songs=12)
+    assert re.search(r"Only \d+ to \d+ test songs stand behind each instrument", card)
+    assert "Few test songs stand behind" not in card
+
+
+def test_code_to_paste_says_what_a_part_of_the_music_needs():
+    assert "librosa" not in usage_section("runs/x", {})
+    assert "it needs librosa" in usage_section("runs/x", {"separation": "harmonic"})
+    solo = usage_section("runs/x", {"separation": "solo"})
+    assert 'trust_remote_code=True, separate=Separation("solo"))' in solo
+    for code in re.findall(r"```python\n(.*?)```", solo, re.DOTALL):
+        compile(code, "card", "exec")

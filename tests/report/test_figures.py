@@ -1,0 +1,134 @@
+"""The figures and the text table, from run folders made of random scores."""
+
+import re
+
+import numpy as np
+import pytest
+from matplotlib._pylab_helpers import Gcf
+from PIL import Image
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.report.figures import (
+    confusion_rates,
+    draw_figures,
+    draw_per_class_f1,
+    draw_training_curves,
+    read_results,
+    results_table,
+)
+from tests.report.example_run import make_run
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+def test_four_readable_pictures_of_modest_size(run_dir):
+    paths = draw_figures(run_dir)
+    names = ["per_class_f1", "precision_recall", "confusions", "training_curves"]
+    assert paths == [run_dir / "figures" / f"{name}.png" for name in names]
+    for path in paths:
+        with Image.open(path) as picture:
+            assert picture.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+            assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+        assert path.stat().st_size < 220_000
+    assert Gcf.get_all_fig_managers() == []  # pyplot was told nothing
+
+
+def test_without_training_there_are_no_training_curves(tmp_path):
+    names = [path.stem for path in draw_figures(make_run(tmp_path, trained=False))]
+    assert names == ["per_class_f1", "precision_recall", "confusions"]
+
+
+def test_the_bars_are_the_figures_best_on_top(run_dir):
+    results = read_results(run_dir)
+    axes = draw_per_class_f1(results).axes[0]
+    f1 = {code: entry["f1"] for code, entry in results["test"]["tuned"]["per_class"].items()}
+    assert [bar.get_width() for bar in axes.patches] == sorted(f1.values())
+    assert axes.get_yticklabels()[-1].get_text() == "voice" == max(f1, key=f1.get).replace("voi", "voice")
+    texts = " ".join(text.get_text() for text in axes.texts)
+    entry = results["test"]["tuned"]["per_class"]["voi"]
+    assert f"{entry['support']} clips, {entry['songs']} songs" in texts
+
+
+@pytest.mark.parametrize("num_classes", [2, 5, 17])
+def test_a_collection_of_ones_own_is_drawn_too(tmp_path, num_classes):
+    classes = [f"instrument number {number}" for number in range(num_classes)]
+    run_dir = make_run(tmp_path, classes=classes, frequencies=(0.4,) * num_classes, tuned=False, num_clips=80)
+    assert len(draw_figures(run_dir)) == 4
+
+
+def test_a_class_without_test_clips_is_drawn_as_such(tmp_path):
+    with pytest.warns(UserWarning, match="No clip carries silent"):
+        run_dir = make_run(tmp_path, classes=["a", "b", "silent"], frequencies=(0.5, 0.9, 0.0), num_clips=30)
+    results = read_results(run_dir)
+    assert len(draw_figures(run_dir)) == 4
+    axes = draw_per_class_f1(results).axes[0]
+    assert "0 clips, 0 songs" in [text.get_text() for text in axes.texts]
+
+
+def test_a_confusion_rate_counts_what_it_says():
+    labels = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0], [0, 1, 0]], dtype=bool)
+    predicted = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 1], [1, 1, 0], [0, 1, 0]], dtype=bool)
+    rates, clips = confusion_rates(labels, predicted)
+    # Class 0 is missed in clips 0, 1, 2; class 1 is absent from 0 and 1 (and answered in both), class 2 from all three.
+    assert rates[0, 1] == 1.0
+    assert clips[0, 1] == 2
+    assert rates[0, 2] == pytest.approx(2 / 3)
+    assert clips[0, 2] == 3
+    assert np.isnan(rates[1]).all()  # never missed
+    assert np.isnan(rates.diagonal()).all()
+
+
+def test_one_logged_step_without_validation_is_drawn():
+    figure = draw_training_curves([{"loss": 0.7, "learning_rate": 1e-4, "epoch": 0.5, "step": 1}])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Loss", "Learning rate"]
+
+
+def test_the_table_shows_every_regime_beside_what_needs_no_listening(run_dir):
+    results = read_results(run_dir)
+    table = results_table(results)
+    test, trivial = results["test"], results["trivial"]
+    lines = table.splitlines()
+    assert len({len(line) for line in lines if set(line) == {"-"}}) == 1
+    assert max(map(len, lines)) <= 110
+    rows = {re.split(r"\s{2,}", line)[0]: line for line in lines}
+    for regime in ("tuned", "fixed", "oracle"):
+        row = next(line for name, line in rows.items() if name.startswith(regime))
+        for name in ("micro_f1", "macro_f1"):
+            lo, hi = (f"{end:.3f}".removeprefix("0") for end in test[regime]["ci95"][name])
+            assert f"{test[regime][name]:.3f} [{lo}, {hi}]" in row
+    headline = next(line for name, line in rows.items() if name.startswith("tuned"))
+    assert f"{test['lrap']:.3f}" in headline
+    assert f"{test['map']:.3f}" in headline
+    assert f"{trivial['constant']['micro_f1']:.3f}" in rows["constant answer"]
+    assert f"{trivial['all']['micro_f1']:.3f}" in rows["every class"]
+    assert f"{trivial['prior']['lrap']:.3f}" in rows["ranked by frequency"]
+
+
+def test_the_columns_of_the_table_are_aligned(run_dir):
+    lines = results_table(read_results(run_dir)).splitlines()
+    header = next(line for line in lines if "micro-F1" in line)
+    tuned = next(line for line in lines if line.startswith("tuned"))
+    for name in ("micro-F1", "macro-F1", "LRAP", "mAP"):
+        start = header.index(name)
+        assert re.match(r"  \d\.\d{3}", tuned[start - 2 :])
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_without_tuned_thresholds_the_fixed_one_is_the_headline(tmp_path):
+    table = results_table(read_results(make_run(tmp_path, tuned=False, num_clips=60)))
+    first = next(line for line in table.splitlines() if "[" in line)
+    assert first.startswith("fixed threshold 0.50")
+    assert first.count("[") == 4
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_a_folder_without_results_is_named(tmp_path):
+    with pytest.raises(UserError, match=re.escape("results.json is missing")):
+        draw_figures(tmp_path)
+    make_run(tmp_path / "run", num_clips=30)
+    (tmp_path / "run" / "predictions.parquet").unlink()
+    with pytest.raises(UserError, match=re.escape("predictions.parquet is missing")):
+        draw_figures(tmp_path / "run")

@@ -1,0 +1,65 @@
+"""Pushing a run: up to the upload call everything is real; only the Hub's answer is made up."""
+
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.report import share
+from irmas_recipe.training.recipe import parse_recipe
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Record what would go to the Hub."""
+    calls = {}
+
+    def create_repo(self, repo_id, **options):
+        calls["create"] = {"repo_id": repo_id, **options}
+        return SimpleNamespace(repo_id=f"someone/{repo_id}")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(
+        huggingface_hub.HfApi, "repo_info", lambda self, repo_id: SimpleNamespace(private=calls.get("private", True))
+    )
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", lambda self, **options: calls.update(upload=options))
+    monkeypatch.setattr(share, "write_model_card", lambda folder, repo_id: calls.update(card=repo_id))
+    return calls
+
+
+def push_run(tmp_path, *arguments) -> None:
+    (tmp_path / "recipe.yaml").write_text("use_cpu: true\n")
+    recipe = parse_recipe([str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "my-run"), *arguments])
+    assert recipe.training.push_to_hub is False, "the Trainer itself must not push checkpoints and its own card"
+    share.push(recipe, SimpleNamespace(is_world_process_zero=lambda: True))
+
+
+def test_nothing_is_pushed_unless_asked_for(tmp_path, hub):
+    push_run(tmp_path)
+    assert hub == {}
+
+
+def test_the_run_folder_is_pushed_privately_with_a_card_that_names_it(tmp_path, hub, capsys):
+    push_run(tmp_path, "--push_to_hub")
+    assert hub["create"] == {"repo_id": "my-run", "private": True, "exist_ok": True}
+    assert hub["card"] == "someone/my-run" == hub["upload"]["repo_id"]
+    assert hub["upload"]["folder_path"] == tmp_path / "my-run"
+    ignored = huggingface_hub.utils.filter_repo_objects(
+        ["model.safetensors", "README.md", "figures/a.png", "checkpoint-5/model.safetensors", "training_args.bin"],
+        ignore_patterns=hub["upload"]["ignore_patterns"],
+    )
+    assert list(ignored) == ["model.safetensors", "README.md", "figures/a.png"]
+    assert "https://huggingface.co/someone/my-run (private)" in capsys.readouterr().out
+
+
+def test_public_only_when_said_so(tmp_path, hub):
+    push_run(tmp_path, "--push_to_hub", "--hub_private_repo", "false", "--hub_model_id", "named")
+    assert hub["create"] == {"repo_id": "named", "private": False, "exist_ok": True}
+
+
+def test_a_repository_that_is_public_already_is_not_pushed_to_as_private(tmp_path, hub):
+    hub["private"] = False
+    with pytest.raises(UserError, match="someone/my-run is a public repository"):
+        push_run(tmp_path, "--push_to_hub")
+    assert "upload" not in hub

@@ -1,0 +1,84 @@
+"""Recipes: the YAML sets defaults, the command line wins, and every mistake is one sentence."""
+
+import pytest
+import yaml
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.training.recipe import parse_recipe
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(**values):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump({"use_cpu": True, **values}))
+        return str(path)
+
+    return write
+
+
+def test_the_command_line_wins_over_the_recipe(recipe):
+    path = recipe(learning_rate="5e-5", window_seconds=1, mix_probability=0.5)
+    parsed = parse_recipe([path, "--window_seconds", "2.5", "--mix_probability=0.25"])
+    assert parsed.training.learning_rate == 5e-5  # a YAML reader leaves 5e-5 a string
+    assert (parsed.data.window_seconds, parsed.augmentation.mix_probability) == (2.5, 0.25)
+
+
+def test_mappings_and_lists_come_from_yaml_and_from_json(recipe):
+    path = recipe(model_config={"hidden_size": 48}, audiomentations=[{"PitchShift": {"p": 0.5}}])
+    parsed = parse_recipe([path, "--feature_extractor_config", '{"mean": 0.0}'])
+    assert parsed.model.model_config == {"hidden_size": 48}
+    assert parsed.model.feature_extractor_config == {"mean": 0.0}
+    assert parsed.augmentation.audiomentations == [{"PitchShift": {"p": 0.5}}]
+
+
+def test_the_resolved_recipe_can_be_run_again(recipe, tmp_path):
+    parsed = parse_recipe([recipe(num_train_epochs=2, weight_decay=0.1), "--seed", "3", "--mix_probability", "1"])
+    saved = tmp_path / "resolved.yaml"
+    parsed.save(saved)
+    assert parse_recipe([str(saved)]).values() == parsed.values()
+    assert parsed.values()["seed"] == 3
+
+
+def test_by_default_nothing_is_sent_anywhere_and_the_cpu_neither_compiles(recipe):
+    training = parse_recipe([recipe()]).training
+    assert training.report_to == [] and not training.push_to_hub and not training.torch_compile
+
+
+def test_without_a_recipe_it_is_ast_finetune():
+    assert parse_recipe(["--use_cpu"]).model.model_name_or_path == "MIT/ast-finetuned-audioset-10-10-0.4593"
+
+
+@pytest.mark.parametrize(
+    ("values", "arguments", "words"),
+    [
+        ({"learning_rat": 1}, [], ["learning_rat", "learning_rate"]),
+        ({}, ["--lerning_rate", "1"], ["lerning_rate", "learning_rate"]),
+        ({"num_train_epochs": "many"}, [], ["num_train_epochs"]),
+        ({"bf16": "perhaps"}, [], ["bf16"]),
+        ({"aggregation": "median"}, [], ["aggregation", "median"]),
+        ({}, ["--model_config", "{"], ["model_config", "JSON"]),
+        ({"window_seconds": 0}, [], ["window_seconds"]),
+        ({"window_seconds": 1, "hop_seconds": 2}, [], ["hop_seconds"]),
+        ({"mix_probability": 1.5}, [], ["mix_probability"]),
+        ({"mix_max_clips": 9}, [], ["mix_max_clips"]),
+        ({"min_gain_db": 3, "max_gain_db": -3}, [], ["min_gain_db", "max_gain_db"]),
+        ({"patchout_time": -1}, [], ["patchout"]),
+        ({"layer_decay": 0}, [], ["layer_decay"]),
+        ({"initial_weight": 2}, [], ["initial_weight"]),
+        ({"validation_fraction": 1}, [], ["validation_fraction"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_it(recipe, values, arguments, words):
+    with pytest.raises(UserError) as error:
+        parse_recipe([recipe(**values), *arguments])
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+def test_a_missing_or_broken_recipe_is_named(tmp_path):
+    with pytest.raises(UserError, match="no recipe"):
+        parse_recipe([str(tmp_path / "absent.yaml")])
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(UserError, match=r"broken\.yaml is no valid YAML"):
+        parse_recipe([str(broken)])
