@@ -206,7 +206,7 @@ def print_clips_per_second(argv: list[str]) -> None:
     own = [f"--max_steps={CALIBRATION_STEPS}", "--eval_strategy=no", "--save_strategy=no", "--load_best_model_at_end=false",
            "--disable_tqdm=true", "--logging_strategy=no"]  # fmt: skip
     recipe = parse_recipe([*argv, *own])
-    quiet_libraries(recipe)
+    quiet_libraries(recipe.training.process_index)
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)
     prepared = prepare_splits(data, recipe.data, extractor.sampling_rate)

@@ -117,7 +117,7 @@ def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[dict, Dataset, np.n
     Raises:
         UserError: the model has other classes than the data, or no thresholds; or it knows every test song.
     """
-    quiet_libraries(recipe)
+    quiet_libraries(recipe.training.process_index)
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)
     thresholds = getattr(model.config, "thresholds", None)

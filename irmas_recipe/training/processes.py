@@ -7,15 +7,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, get_cpu_distributed_information
+from transformers import Trainer
 from transformers.utils import logging as transformers_logging
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.training.recipe import Recipe
-from irmas_recipe.training.trainer import InstrumentTrainer
 
 PATIENCE = timedelta(days=30)  # shares of a folder are never equally long, and who is done first waits
 
@@ -23,7 +23,7 @@ PATIENCE = timedelta(days=30)  # shares of a folder are never equally long, and 
 class Processes:
     """This process among those of the command; alone, where nothing has started several."""
 
-    def __init__(self, device: str | None = None):
+    def __init__(self, device: str | None = None) -> None:
         """Join the others. `device` is a user's choice, such as `cpu`; the default is a GPU each, or else the CPU.
 
         Raises UserError where there are more processes on this machine than GPUs, or all were to share one.
@@ -73,7 +73,7 @@ class Processes:
                 mine.append(item)
         return [items[item] for item in sorted(mine)]
 
-    def from_first(self, value):
+    def from_first(self, value: Any) -> Any:
         """Return the first process's value in all of them; they wait for it."""
         return value if self.count == 1 else broadcast_object_list([value])[0]
 
@@ -101,18 +101,18 @@ def leave(code: int, several_on_cpu: bool) -> None:
         raise SystemExit(code)
 
 
-def quiet_libraries(recipe: Recipe) -> None:
-    """Let one process speak, and only of what a user can act on."""
+def quiet_libraries(process_index: int = 0) -> None:
+    """Silence what no user can act on, and every process but the first."""
     transformers_logging.disable_progress_bar()  # of loading and writing weights; the Trainer's own bar stays
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    if recipe.training.process_index > 0:
+    if process_index > 0:
         logging.getLogger().setLevel(logging.ERROR)
         transformers_logging.set_verbosity_error()
 
 
-def end(trainer: InstrumentTrainer) -> None:
-    """Close trackers and let the processes leave together."""
+def end(trainer: Trainer) -> None:
+    """Close the trackers and end all processes together."""
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
     leave(0, several_on_cpu=trainer.args.world_size > 1 and trainer.args.device.type == "cpu")

@@ -119,7 +119,7 @@ def begin(recipe: Recipe) -> Path | None:
     Raises:
         UserError: the folder holds something that this run must not touch.
     """
-    quiet_libraries(recipe)
+    quiet_libraries(recipe.training.process_index)
     with recipe.training.main_process_first(local=False, desc="the run folder"):
         checkpoint = open_run_folder(recipe) if recipe.training.process_index == 0 else None
     if recipe.training.world_size > 1:

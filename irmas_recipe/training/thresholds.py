@@ -4,6 +4,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from irmas_metric.figures import as_arrays
 from irmas_metric.single_threshold import best_single_threshold, count_at_least, middle_of_best_plateau
@@ -18,13 +19,13 @@ POOLED_POSITIVES = 20
 """How many positive clips the pooled curve of all classes counts for when a class's threshold is chosen."""
 
 
-def tune_thresholds(labels, scores) -> np.ndarray:
+def tune_thresholds(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """Return the threshold of each class (classes,), inside (0, 1), with the best F1 of that class.
 
-    A class of few validation clips would be tuned to their chance scores, so that each class's curve of F1 against
-    threshold is smoothed with that of all classes together, which counts for POOLED_POSITIVES clips: a class with a
-    hundred hardly notices, one without any takes the single threshold of the best micro-F1. (Partial pooling; measured
-    in RESULTS.md.) A threshold lies in the middle of the widest interval that decides best.
+    A class with few validation clips would be tuned to chance. So each class's curve of F1 against threshold is
+    smoothed with the curve of all classes together, which counts as POOLED_POSITIVES clips (partial pooling, measured in
+    RESULTS.md): it hardly changes a class with a hundred clips, and a class without any takes the single threshold of
+    the best micro-F1. A threshold lies in the middle of the widest interval with the best F1.
 
     Args:
         labels: multi-hot (clips, classes) of validation mixtures, never of the test set.

@@ -5,14 +5,16 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import EvalLoopOutput
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
@@ -23,7 +25,13 @@ AVERAGE_FILE = "averaged.safetensors"
 class InstrumentTrainer(Trainer):
     """A Trainer whose batches are int16 waveforms (batch, samples) and labels (batch, classes)."""
 
-    def __init__(self, *args, features: Callable, augmentation: Augmentation | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        features: Callable[[torch.Tensor], torch.Tensor],
+        augmentation: Augmentation | None = None,
+        **kwargs: Any,
+    ) -> None:
         """`features` maps waveforms (batch, samples) in [-1, 1] to the model's input on the device.
 
         Without `augmentation` a training clip must be as long as the window.
@@ -67,7 +75,7 @@ class InstrumentTrainer(Trainer):
             yield
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of clips; a stream gives each process its own already and goes round accelerate, which divides it."""
+        """Return batches of clips; a stream is already divided among the processes, so accelerate must not divide it again."""
         if not isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return DataLoader(
@@ -79,21 +87,21 @@ class InstrumentTrainer(Trainer):
         )
 
     def num_examples(self, dataloader: DataLoader) -> int:
-        """Count the clips of an epoch, behind the clips per second; a stream itself counts those of one process."""
+        """Return the clips of an epoch on all processes (a stream counts those of one), behind the clips per second."""
         processes = self.args.world_size if isinstance(dataloader.dataset, IterableDataset) else 1
         return super().num_examples(dataloader) * processes
 
-    def _get_train_sampler(self, train_dataset=None) -> Sampler:
-        """Shuffle, balanced if asked for; an epoch is a whole number of global batches, so that shapes never change."""
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        """Return a shuffled order, balanced if asked for; an epoch is a whole number of global batches, so shapes never change."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         step = self.args.train_batch_size * self.args.world_size
         return EpochSampler(dataset.labels, self.args.seed, multiple_of=step, balanced=dataset.balanced)
 
-    def training_step(self, model: torch.nn.Module, inputs: dict, *args, **kwargs) -> torch.Tensor:
-        """Take a step, and stop where the loss is no finite number: what follows would be lost.
+    def training_step(self, model: torch.nn.Module, inputs: dict, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Take a step, and stop where the loss is not finite: every later step would be wasted.
 
-        The Trainer looks at every loss too, only to leave such a one out of its log. Half precision (fp16) is left to
-        the gradient scaler, which expects a step that overflows now and then.
+        The Trainer checks every loss too, but only to keep it out of its log. Half precision (fp16) is left to the
+        gradient scaler, which expects an occasional step that overflows.
 
         Raises:
             UserError: naming the batch's clips and the file in which the batch is kept.
@@ -104,19 +112,19 @@ class InstrumentTrainer(Trainer):
         return loss
 
     def keep_batch(self, inputs: dict) -> str:
-        """Write a batch whose loss is no finite number into the run folder; return the sentence about it."""
+        """Write a batch whose loss is not finite into the run folder; return the sentence about it."""
         step = self.state.global_step + 1
         path = Path(self.args.output_dir, f"non_finite_batch_{step}_{self.args.process_index}.safetensors")
         kept = {name: inputs[name].cpu().contiguous() for name in ("waveforms", "labels")}
         clips = self.train_dataset.paths(inputs["rows"].tolist()) if "rows" in inputs else ["of the stream"]
         save_file(kept, path, metadata={"clips": "\n".join(clips)})
         return (
-            f"The loss of step {step} is no finite number: its batch is kept in {path}, its clips are {', '.join(clips)}; "
-            "lower --learning_rate or set --max_grad_norm, or look for what is wrong with these clips."
+            f"The loss of step {step} is not finite: its batch is kept in {path}, its clips are {', '.join(clips)}; "
+            "lower --learning_rate, set --max_grad_norm, or check these clips."
         )
 
-    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """AdamW groups with no decay on norms and biases, and a lower rate for lower layers.
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Return the optimizer: no decay on norms and biases, and a lower rate for lower layers.
 
         Raises:
             UserError: a `layer_decay` for a model without `layers`, where it would change nothing.
@@ -136,8 +144,10 @@ class InstrumentTrainer(Trainer):
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
-    def create_scheduler(self, num_training_steps: int, optimizer=None):
-        """The recipe's schedule; `one_cycle` is torch's OneCycleLR with `warmup_steps` (a fraction or a number) up."""
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Return the recipe's schedule; `one_cycle` is torch's OneCycleLR, rising for `warmup_steps` (a fraction or a number)."""
         if not self.args.one_cycle or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         optimizer = self.optimizer if optimizer is None else optimizer
@@ -153,16 +163,16 @@ class InstrumentTrainer(Trainer):
         return self.lr_scheduler
 
     def floating_point_ops(self, inputs: dict) -> int:
-        """Leave counting operations to the benchmark: transformers' estimate counts tokens of text."""
+        """Return 0: transformers' estimate counts tokens of text; the benchmark counts operations."""
         return 0
 
-    def prediction_step(self, *args, **kwargs):
-        """Score in full precision whatever training used: the figures are then those of the saved model anywhere."""
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple:
+        """Score in full precision whatever training used, so that the saved model gives the same figures anywhere."""
         with full_precision(self.model):
             return super().prediction_step(*args, **kwargs)
 
-    def evaluation_loop(self, *args, **kwargs):
-        """Evaluate the averaged weights where there are any, and count the time, which is none of training's."""
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Evaluate the averaged weights where there are any, and keep the time apart from training's."""
         start = time.perf_counter()
         with self.averaged_weights():
             output = super().evaluation_loop(*args, **kwargs)
@@ -183,7 +193,7 @@ class InstrumentTrainer(Trainer):
             self.model.load_state_dict(trained)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Save a checkpoint, with the average beside the trained weights that a resumed run needs."""
+        """Save a checkpoint, with the average beside the trained weights, since a resumed run needs both."""
         super()._save(output_dir, state_dict)
         if self.average is not None and self.args.should_save:
             averaged = {name: tensor.contiguous() for name, tensor in self.average.module.state_dict().items()}
@@ -197,7 +207,7 @@ class InstrumentTrainer(Trainer):
             self.load_weights(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        """Load the best checkpoint, strictly: its average where there is one, for that is what was evaluated."""
+        """Load the best checkpoint, strictly: its average where there is one, because that is what was evaluated."""
         if self.is_fsdp_enabled:
             super()._load_best_model()
             return
@@ -206,9 +216,9 @@ class InstrumentTrainer(Trainer):
         self.use_average()
 
     def restore_if_finished(self, checkpoint: Path) -> bool:
-        """Restore a run whose training is over at this checkpoint, and say whether it is.
+        """Restore a run that was fully trained at this checkpoint; return whether it was.
 
-        Asked to go on from its own last step, transformers' Trainer would take one step more.
+        Asked to resume from its own last step, transformers' Trainer would take one step more.
         """
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         if state.global_step < self.planned_steps():
@@ -230,17 +240,17 @@ class InstrumentTrainer(Trainer):
     def load_weights(self, checkpoint: str) -> None:
         """Read a checkpoint's weights into the model.
 
-        The Trainer's own way reads the file as it is, but transformers saves AST under its older key names: every
-        encoder weight would be left as it was, with a warning only. `from_pretrained` knows both names.
+        The Trainer would read the file as it is, but transformers saves AST under its older key names: every encoder
+        weight would keep its old value, with only a warning. `from_pretrained` knows both names.
         """
         try:
             saved, report = type(self.model).from_pretrained(
                 checkpoint, config=self.model.config, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise UserError(f"{checkpoint} is damaged: remove it, and the run goes on from the one before.") from error
+            raise UserError(f"{checkpoint} is damaged: remove it, and the run resumes from the one before.") from error
         if any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
-            raise UserError(f"{checkpoint} is damaged: remove it, and the run goes on from the one before.")
+            raise UserError(f"{checkpoint} is damaged: remove it, and the run resumes from the one before.")
         self.model.load_state_dict(saved.state_dict(), strict=True)
 
     def load_average(self, checkpoint: str | None) -> None:
@@ -251,7 +261,7 @@ class InstrumentTrainer(Trainer):
             self.average.module.load_state_dict(averaged)
 
     def use_average(self) -> None:
-        """End with the averaged weights for good."""
+        """Replace the trained weights by their average and stop averaging."""
         if self.average is not None:
             self.model.load_state_dict(self.average.module.state_dict())
             self.average = None
@@ -263,16 +273,20 @@ class WeightAveraging(TrainerCallback):
     def __init__(self, trainer: InstrumentTrainer) -> None:
         self.trainer = trainer
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         average = get_ema_multi_avg_fn(args.averaging_decay)
         self.trainer.average = AveragedModel(self.trainer.model, multi_avg_fn=average, use_buffers=True)
         if state.global_step:
             self.trainer.load_average(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.average.update_parameters(self.trainer.model)
 
-    def on_train_end(self, args, state, control, **kwargs) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.trainer.use_average()
 
 
@@ -282,15 +296,17 @@ class EpochOfClips(TrainerCallback):
     def __init__(self, clips: Dataset) -> None:
         self.clips = clips
 
-    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.clips.set_epoch(int(state.epoch or 0))
 
 
 class EpochSampler(Sampler[int]):
     """A shuffled order of the training clips, the same on every process, for a seed and an epoch.
 
-    `balanced` draws clips with replacement so that every class comes equally often. The epoch is cut to a whole number
-    of global batches (a smaller last batch would compile a second graph and weigh its clips more).
+    `balanced` draws clips with replacement so that every class is drawn equally often. The epoch is cut to a whole
+    number of global batches: a smaller last batch would compile a second graph and weigh its clips more.
     """
 
     def __init__(self, labels: torch.Tensor, seed: int, multiple_of: int, balanced: bool = False) -> None:
@@ -300,7 +316,7 @@ class EpochSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; the Trainer calls it."""
+        """Set the epoch, which determines the order; the Trainer calls it."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -343,7 +359,7 @@ def parameter_groups(
 
 @contextlib.contextmanager
 def full_precision(model: torch.nn.Module) -> Iterator[None]:
-    """Take off, for a while, the autocast that accelerate has put around a model's `forward` for mixed precision."""
+    """Remove, for a while, the autocast that accelerate wraps around a model's `forward` for mixed precision."""
     mixed = vars(model).get("forward")
     if mixed is None or not hasattr(model, "_original_forward"):
         yield
@@ -358,8 +374,8 @@ def full_precision(model: torch.nn.Module) -> Iterator[None]:
 def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
     """Return the largest submodules whose parameters are all frozen.
 
-    They stay in evaluation mode: a linear probe's features are the checkpoint's own, without dropout, and the batch
-    statistics of a frozen backbone do not drift.
+    They stay in evaluation mode, so that a linear probe sees the checkpoint's own features, without dropout, and the
+    batch statistics of a frozen backbone do not drift.
     """
     frozen = []
     for child in model.children():

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         recipe, notes = benchmark_recipe(arguments, fields, scratch)
-        quiet_libraries(recipe)
+        quiet_libraries(recipe.training.process_index)
         disable_progress_bars()
         figures = measure(recipe, arguments, Path(scratch), notes)
     print(table(figures))
