@@ -90,7 +90,7 @@ def test_files_without_usable_samples_are_refused(tmp_path):
     soundfile.write(tmp_path / "nan.wav", np.array([np.nan, 0.0]), 44100, subtype="FLOAT")
     with pytest.raises(UserError, match=r"empty\.wav holds no audio: replace or remove it\.$"):
         decode(tmp_path / "empty.wav")
-    with pytest.raises(UserError, match=r"nan\.wav holds samples that are not finites"):
+    with pytest.raises(UserError, match=r"nan\.wav holds samples that are no finite numbers"):
         decode(tmp_path / "nan.wav")
 
 

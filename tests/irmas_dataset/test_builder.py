@@ -148,7 +148,7 @@ def test_a_single_damaged_file_with_nan_is_named(irmas, load, caplog):
     path = irmas / "IRMAS-TrainingData/voi/[voi][pop_roc]0004__1.wav"
     soundfile.write(path, np.array([0.1, np.nan, 0.1]), 44100, subtype="FLOAT")
     load(irmas)
-    assert f"{path} (holds samples that are not finites) is damaged and is left out." in caplog.text
+    assert f"{path} (holds samples that are no finite numbers) is damaged and is left out." in caplog.text
 
 
 def test_a_link_to_nowhere_is_named(irmas, load, caplog):

@@ -60,7 +60,7 @@ def _measure(recipe: Recipe, scratch: Path, count: int) -> dict:
 def worker(scratch: Path, report: Path, options: list[str]) -> None:
     """Train a few steps in this process and write its rate and its proportional share of the memory."""
     recipe = parse_recipe([str(scratch / "recipe.yaml"), "--output_dir", str(report / "run"), *options])
-    quiet_libraries(recipe)
+    quiet_libraries(recipe.training.process_index)
     _, trainer = ours.build(recipe, load_clips(scratch / "clips"))
     loop = ours.LoopTimes(trainer)
     trainer.add_callback(loop)

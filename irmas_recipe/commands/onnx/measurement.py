@@ -68,7 +68,7 @@ def windows_of_test(
     """Return the windows of the run's test set (or of --data_dir's), and the codes of its classes."""
     with tempfile.TemporaryDirectory() as scratch:
         recipe, tuned_songs = evaluation_recipe(args, scratch)
-    quiet_libraries(recipe)
+    quiet_libraries(recipe.training.process_index)
     data = load_data(recipe.data)
     recipe.data.window_seconds, recipe.data.hop_seconds = window_and_hop
     prepared = prepare_splits(data, recipe.data, sampling_rate)["test"]
