@@ -18,6 +18,7 @@ from irmas_dataset.builder import Irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.unpack import CARD, MARKER, is_exported
 from irmas_dataset.files import SYNTHETIC_MARKER, from_text, to_text
+from irmas_dataset.hub import upload_folder
 from irmas_dataset.labels import GENRES, readable_name
 from irmas_dataset.splits import hold_out, merge_groups
 from irmas_dataset.whole_file import whole_file
@@ -234,33 +235,16 @@ def _card_text(splits: dict[str, Dataset], name: str, metadata_only: bool, is_ir
 def push(output_dir: str | Path, repo_id: str, *, public: bool = False, token: str | None = None) -> str:
     """Upload an export as a dataset repository and return its address; private unless `public`.
 
-    Raises UserError where the repository exists in public and `public` was not given.
+    Raises UserError as `upload_folder` does.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
-
-    api = HfApi(token=token)
-    try:
-        repo_id = api.create_repo(repo_id, repo_type="dataset", private=not public, exist_ok=True).repo_id
-        if not public and not api.repo_info(repo_id, repo_type="dataset").private:
-            raise UserError(
-                f"--push_to_hub {repo_id} is a public repository: give another, make it private, "
-                "or add --public if you may publish what is in it."
-            )
-        api.upload_folder(
-            repo_id=repo_id,
-            folder_path=output_dir,
-            repo_type="dataset",
-            allow_patterns=["data/*.parquet", CARD, SYNTHETIC_MARKER],
-            delete_patterns=["data/*.parquet"],  # of an earlier export with other shards
-            commit_message="Upload the dataset",
-        )
-    except HFValidationError as error:
-        raise UserError(f"--push_to_hub {repo_id} is no name of a repository, which is user/name: {error}") from None
-    except UserError:
-        raise
-    except Exception as error:  # of the Hub, or of whatever library speaks to it
-        raise UserError(
-            f"--push_to_hub {repo_id} failed ({(str(error).splitlines() or [type(error).__name__])[0]}). The export is in {output_dir}."
-        ) from None
+    repo_id = upload_folder(
+        Path(output_dir),
+        repo_id,
+        repo_type="dataset",
+        private=not public,
+        token=token,
+        allow_patterns=["data/*.parquet", CARD, SYNTHETIC_MARKER],
+        delete_patterns=["data/*.parquet"],  # of an earlier export with other shards
+        commit_message="Upload the dataset",
+    )
     return f"https://huggingface.co/datasets/{repo_id}"

@@ -225,8 +225,8 @@ def test_nothing_is_pushed_to_a_repository_that_is_public_already(exported, hub)
     assert "upload" not in hub
 
 
-def test_a_name_that_is_none(exported):
-    with pytest.raises(UserError, match="--push_to_hub a b/c is no name of a repository"):
+def test_a_repository_name_that_is_not_valid_is_one_sentence(exported):
+    with pytest.raises(UserError, match="--push_to_hub: 'a b/c' is not a repository name"):
         push(exported, "a b/c")
 
 
