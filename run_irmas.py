@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
 def network(arguments: list[str]) -> None:
     """Recipe -> data -> model -> Trainer -> evaluation -> report -> Hub."""
     from irmas_recipe.report.share import push
-    from irmas_recipe.report.write import report
+    from irmas_recipe.report.write import collect, report
     from irmas_recipe.training.checkpoint import save
     from irmas_recipe.training.data import check_before_training, load_data, prepare_splits
     from irmas_recipe.training.evaluation import evaluate
@@ -41,8 +41,9 @@ def network(arguments: list[str]) -> None:
     prepared = prepare_splits(splits, recipe.data, feature_extractor.sampling_rate)
     trainer = build_trainer(recipe, prepared, model, feature_extractor)
     cost = train(recipe, trainer, checkpoint)
-    results = evaluate(recipe, splits, prepared, trainer, cost)
-    save(recipe, trainer, results)
+    evaluation = evaluate(recipe, prepared, trainer)
+    save(recipe, trainer)
+    results = collect(recipe, splits, evaluation, cost)
     report(recipe, trainer, results)
     push(recipe, trainer)
     end(trainer)

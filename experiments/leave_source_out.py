@@ -23,7 +23,10 @@ from sklearn.preprocessing import StandardScaler
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.own_folder import list_own_folder
 from irmas_dataset.splits import hold_out
+from irmas_dataset.whole_file import write_json
 from irmas_metric.bootstrap import song_weights
+from irmas_recipe.report.provenance import commit
+from irmas_recipe.report.text import with_interval
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.clips import WindowedClips, multi_hot
 from irmas_recipe.training.data import load_data, prepare_splits
@@ -65,9 +68,9 @@ def main(argv: list[str]) -> None:
     print(f"All {len(folds)} folds:")
     results = summary(rows, arguments.resamples)
     print(table(results))
-    report = {"folder": str(arguments.folder), "recipe": recipe.values(), "commit": evaluation.commit(),
+    report = {"folder": str(arguments.folder), "recipe": recipe.values(), "commit": commit(),
               "left_out": [sorted(map(list, left_out)) for left_out in folds], "results": results, "clips": rows}  # fmt: skip
-    evaluation.write_json(arguments.output_dir / "leave_source_out.json", report)
+    write_json(arguments.output_dir / "leave_source_out.json", report)
 
 
 def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -260,14 +263,10 @@ def table(results: dict) -> str:
     for method, unseen in results["unseen"]["methods"].items():
         seen = results["seen"]["methods"][method]
         folds = " ".join(f"{accuracy:.2f}" for accuracy in unseen["folds"])
-        lines.append(f"| {method} | {with_interval(unseen)} | {folds} | {with_interval(seen)} |")
+        lines.append(
+            f"| {method} | {with_interval(unseen['accuracy'], unseen['ci95'])} | {folds} | {with_interval(seen['accuracy'], seen['ci95'])} |"
+        )
     return "\n".join(lines)
-
-
-def with_interval(figure: dict) -> str:
-    """Return `.76 [.70, .81]`."""
-    low, high = figure["ci95"]
-    return f"{figure['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 if __name__ == "__main__":

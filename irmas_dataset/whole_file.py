@@ -1,5 +1,6 @@
 """Files that a reader finds whole or not at all, however the writer ends."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,3 +15,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f"{path.name}.unfinished")
     yield unfinished
     unfinished.replace(path)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON that a reader finds whole or not at all."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -12,8 +12,10 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.pipeline.instrument_recognition import check_protocol
-from irmas_recipe.report.figures import draw_figures, results_table
-from irmas_recipe.report.results import VALIDATION_FILE
+from irmas_recipe.report.figures import draw_figures
+from irmas_recipe.report.results import Results
+from irmas_recipe.report.runs import VALIDATION_FILE
+from irmas_recipe.report.table import results_table
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.checkpoint import reach_hub
 from irmas_recipe.training.clips import multi_hot
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> None:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
         folder = data_folder(recipe.data)
         evaluation.write_predictions(arguments.output_dir / "predictions.parquet", test, scores, folder)
-        evaluation.write_json(arguments.output_dir / "results.json", results)
+        results.write(arguments.output_dir)
         draw_figures(arguments.output_dir)
     print(results_table(results))
 
@@ -109,7 +111,7 @@ def unseen_rows(test: Dataset, tuned_songs: set[str]) -> list[int]:
     return rows
 
 
-def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[dict, Dataset, np.ndarray]:
+def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np.ndarray]:
     """Return the results, the test clips and the scores (clips, classes) of a trained model.
 
     The clips of `tuned_songs` are left out: the model's thresholds were tuned on them.
@@ -145,11 +147,15 @@ def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[dict, Dataset, np.n
     test = prepared["test"].select(reported)
     windows = evaluation.windows_of(test, recipe.data, extractor.sampling_rate, evaluation.eval_batch(recipe))
     scores = evaluation.clip_scores(trainer, windows, recipe.data.aggregation)
-    counts = multi_hot(data["train"]).sum(axis=0)
-    results = {
-        **evaluation.provenance(recipe),
-        "dataset": describe_data(recipe.data, data, reported),
-        "protocol": protocol,
-        **evaluation.evaluate_test(test, scores, np.array(thresholds), recipe.data, counts),
-    }
+    results = Results.measure(
+        recipe=recipe.values(),
+        seed=recipe.training.seed,
+        dataset=describe_data(recipe.data, data, reported),
+        protocol=protocol,
+        labels=multi_hot(test),
+        scores=scores,
+        songs=test["song"],
+        thresholds=np.array(thresholds),
+        training_counts=multi_hot(data["train"]).sum(axis=0),
+    )
     return results, test, scores

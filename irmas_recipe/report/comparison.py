@@ -5,11 +5,10 @@ from pathlib import Path
 
 from irmas_dataset.labels import readable_name
 from irmas_metric.bootstrap import paired_song_bootstrap
-from irmas_recipe.report.card import kind_of_data
 from irmas_recipe.report.published import PUBLISHED_SYSTEMS
-from irmas_recipe.report.results import Run, read_runs
+from irmas_recipe.report.results import FIGURES
+from irmas_recipe.report.runs import Run, read_runs
 
-FIGURES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "lrap": "LRAP", "map": "mAP"}
 RUN, TRIVIAL, PUBLISHED = "run", "trivial", "published"
 
 
@@ -48,17 +47,13 @@ class Comparison:
 def compare_runs(folders: list[Path]) -> Comparison:
     """Read run folders and compare each with the first; UserError where they cannot be compared."""
     runs = read_runs(folders, allow_halves=True)
-    first, dataset = runs[0], runs[0].results["dataset"]
-    resamples = first.results["protocol"]["bootstrap_resamples"]
-    rows = [run_row(run, first, resamples) for run in runs] + trivial_rows(first.results["trivial"])
-    wholes = [run for run in runs if not run.is_of_half]
-    if wholes and all(kind_of_data(run.results) == "irmas" for run in wholes):
+    first = runs[0]
+    resamples = first.results.protocol["bootstrap_resamples"]
+    rows = [run_row(run, first, resamples) for run in runs] + trivial_rows(first.results.trivial)
+    wholes = [run for run in runs if not run.results.is_of_half]
+    if wholes and all(run.results.music == "irmas" for run in wholes):
         rows += published_rows()
-    test_set = (
-        f"{dataset['name']}: {dataset['clips']['test']:,} test clips, {dataset['songs']:,} songs, "
-        f"{len(dataset['classes'])} classes"
-    )
-    return Comparison(rows, test_set, resamples)
+    return Comparison(rows, first.results.test_set, resamples)
 
 
 def run_row(run: Run, first: Run, resamples: int) -> Row:
@@ -66,34 +61,33 @@ def run_row(run: Run, first: Run, resamples: int) -> Row:
 
     Where one of the two was measured on half of the test set, the difference is that on this half.
     """
-    test, train = run.results["test"], run.results["train"]
-    decisions = test[run.regime]
+    results, train = run.results, run.results.train
     differences = {}
     if run is not first:
         ours, theirs = run.test.common_with(first.test), first.test.common_with(run.test)
         paired = paired_song_bootstrap(
-            theirs.labels, ours.scores, run.thresholds, theirs.scores, first.thresholds, theirs.songs, resamples
+            theirs.labels, ours.scores, results.thresholds, theirs.scores, first.results.thresholds, theirs.songs, resamples
         )  # fmt: skip
         differences = {name: paired[name] for name in FIGURES}
     return Row(
         name=run.name,
         kind=RUN,
-        figures={name: (decisions if name in decisions else test)[name] for name in FIGURES},
-        intervals={name: tuple((decisions["ci95"] | test["ci95"])[name]) for name in FIGURES},
+        figures=results.headline,
+        intervals={name: tuple(interval) for name, interval in results.intervals.items()},
         differences=differences,
         parameters=train.get("parameters") or None,
         training_seconds=train.get("seconds") if train.get("epochs", 1) else None,  # only networks count epochs
         inference_clips_per_second=train.get("inference_clips_per_second"),
         protocol=protocol_in_words(run),
-        is_of_half=run.is_of_half,
+        is_of_half=run.results.is_of_half,
     )
 
 
 def protocol_in_words(run: Run) -> str:
     """Return a run's protocol in a few words."""
-    protocol = run.results["protocol"]
-    words = [f"{run.regime} thresholds"]
-    if run.is_of_half:
+    protocol = run.results.protocol
+    words = [f"{run.results.regime} thresholds"]
+    if run.results.is_of_half:
         words = [f"measured on {len(run.test.clips):,} clips, half of the test set; thresholds tuned on the other half"]
     if protocol.get("separation", "none") != "none":
         words.insert(0, f"{protocol['separation']} part")

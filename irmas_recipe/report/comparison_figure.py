@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from irmas_recipe.report.comparison import FIGURES, PUBLISHED, RUN, TRIVIAL, Comparison, Row
+from irmas_recipe.report.comparison import PUBLISHED, RUN, TRIVIAL, Comparison, Row
 from irmas_recipe.report.comparison_table import excludes_zero
+from irmas_recipe.report.results import FIGURES
+from irmas_recipe.report.style import BLUE, INK, QUIET, save, tidy
+from irmas_recipe.report.text import shortened
 
-BLUE, INK, QUIET, FAINT = "#0072B2", "#222222", "#6B6B6B", "#DDDDDD"
 NAME_LENGTH = 50
 
 
@@ -23,16 +24,14 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
     for axes, (name, title) in zip(panels, FIGURES.items(), strict=True):
         draw_panel(axes, name, systems, baseline(comparison, name))
         axes.set_title(title, fontsize=13.5, color=INK, loc="left")
-    panels[0].set_yticks(range(len(systems)), [shortened(row.name) for row in systems])
+    panels[0].set_yticks(range(len(systems)), [shortened(row.name, NAME_LENGTH) for row in systems])
     panels[0].set_ylim(len(systems) - 0.4, -0.6)  # the first run is on top
     for label, row in zip(panels[0].get_yticklabels(), systems, strict=True):
         label.set_color(INK if row.kind == RUN else QUIET)
     panels[0].tick_params(axis="y", labelsize=12)
     add_legend(figure, comparison)
     figure.suptitle(comparison.test_set, x=0.008, ha="left", fontsize=14.5, color=INK, weight="bold")
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=150, facecolor="white", pil_kwargs={"optimize": True})
-    return path
+    return save(figure, path)
 
 
 def draw_panel(axes: Axes, name: str, systems: list[Row], unheard: float | None) -> None:
@@ -53,10 +52,7 @@ def draw_panel(axes: Axes, name: str, systems: list[Row], unheard: float | None)
             row.figures[name], position, "o", color=color, markersize=7.5, markeredgewidth=2,
             markerfacecolor=color if sure else "white",
         )  # fmt: skip
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=11, labelcolor=QUIET)
-    axes.set_axisbelow(True)
-    axes.grid(axis="x", color=FAINT, linewidth=0.8)
+    tidy(axes, grid="x")
     axes.margins(x=0.1)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
 
@@ -72,7 +68,7 @@ def add_legend(figure: Figure, comparison: Comparison) -> None:
     axes = figure.axes[0]
     runs = comparison.of_kind(RUN)
     line = {"linewidth": 2.2, "markersize": 7.5, "markeredgewidth": 2}
-    axes.plot([], [], "o-", color=INK, label=f"{shortened(runs[0].name)}, 95 % interval", **line)
+    axes.plot([], [], "o-", color=INK, label=f"{shortened(runs[0].name, NAME_LENGTH)}, 95 % interval", **line)
     if len(runs) > 1:
         axes.plot([], [], "o-", color=BLUE, label="differs from it beyond the choice of songs", **line)
         axes.plot([], [], "o-", color=BLUE, markerfacecolor="white", label="does not", **line)
@@ -80,8 +76,3 @@ def add_legend(figure: Figure, comparison: Comparison) -> None:
         axes.plot([], [], "D", color=QUIET, markersize=6, label="published, under its own protocol")
     axes.plot([], [], color=QUIET, linewidth=1.4, linestyle=(0, (3, 3)), label="without listening")
     figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=11, labelcolor=INK)
-
-
-def shortened(name: str) -> str:
-    """Return a name that fits beside the panels, its end kept since what tells runs apart often stands there."""
-    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH // 2 - 1]}…{name[-NAME_LENGTH // 2 :]}"

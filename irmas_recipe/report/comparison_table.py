@@ -3,8 +3,9 @@
 import csv
 import io
 
-from irmas_recipe.report.card import markdown_table
-from irmas_recipe.report.comparison import FIGURES, PUBLISHED, RUN, TRIVIAL, Comparison, Row
+from irmas_recipe.report.comparison import PUBLISHED, RUN, TRIVIAL, Comparison, Row
+from irmas_recipe.report.results import FIGURES
+from irmas_recipe.report.text import markdown_table, with_interval
 
 COSTS = ("parameters", "training s", "clips/s")
 STAR = "*"
@@ -104,12 +105,11 @@ def excludes_zero(entry: dict) -> bool:
 
 def figure_cells(row: Row) -> list[str]:
     """Return "0.662 [.640, .684]" of each figure, without the interval where there is none."""
-    return [
-        ""
-        if name not in row.figures
-        else f"{row.figures[name]:.3f}" + (f" {interval(*row.intervals[name])}" if name in row.intervals else "")
-        for name in FIGURES
-    ]
+    cells = []
+    for name in FIGURES:
+        figure, interval = row.figures.get(name), row.intervals.get(name)
+        cells.append("" if figure is None else with_interval(figure, interval) if interval else f"{figure:.3f}")
+    return cells
 
 
 def difference_cells(row: Row) -> list[str]:
@@ -118,7 +118,7 @@ def difference_cells(row: Row) -> list[str]:
     for name in FIGURES:
         entry = row.differences[name]
         star = STAR if excludes_zero(entry) else ""
-        cells.append(f"{entry['difference']:+.3f} {interval(*entry['ci95'], sign='+')}{star}")
+        cells.append(with_interval(entry["difference"], entry["ci95"], signed=True) + star)
     return cells
 
 
@@ -129,9 +129,3 @@ def cost_cells(row: Row) -> list[str]:
         "" if row.training_seconds is None else f"{row.training_seconds:,.0f}",
         "" if row.inference_clips_per_second is None else f"{row.inference_clips_per_second:,.1f}",
     ]
-
-
-def interval(low: float, high: float, sign: str = "-") -> str:
-    """Return "[.640, .684]"."""
-    ends = (f"{end:{sign}.3f}".replace("0.", ".", 1) if abs(end) < 1 else f"{end:{sign}.3f}" for end in (low, high))
-    return f"[{', '.join(ends)}]"

@@ -1,165 +1,166 @@
-"""A run folder as `compare` and `ensemble` read it: results.json and the scores behind it."""
+"""The figures of a finished run, results.json, as one object."""
 
-from collections import Counter
-from dataclasses import dataclass, replace
+import json
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from irmas_dataset.errors import UserError
-from irmas_metric.figures import ranking_figures
-from irmas_recipe.report.figures import headline_regime, read_results
-from irmas_recipe.training.evaluation import THRESHOLDS_FROM
+from irmas_dataset.labels import readable_name
+from irmas_dataset.whole_file import write_json
+from irmas_metric.protocol import test_results
+from irmas_metric.trivial import trivial_figures
+from irmas_recipe.report.provenance import provenance
+from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
+from irmas_recipe.training.fields import THRESHOLDS_FROM
 
-TEST_FILE = "predictions.parquet"
-VALIDATION_FILE = "validation_predictions.parquet"
+FILE = "results.json"
+FIGURES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "lrap": "LRAP", "map": "mAP"}
+"""The headline figures: their names in results.json -> in print."""
+REGIMES = {"tuned": "tuned thresholds", "fixed": "fixed threshold", "oracle": "oracle threshold"}
 
 
 @dataclass(frozen=True)
-class ScoredClips:
-    """The clips of one predictions file, in its order; labels and scores are (clips, classes)."""
+class Results:
+    """results.json: its parts in the file's own form (docs/protocol.md lists them), and what others ask of them."""
 
-    clips: list[str]
-    songs: list[str | None]
-    labels: np.ndarray
-    scores: np.ndarray
+    recipe: dict
+    seed: int
+    dataset: dict
+    protocol: dict
+    trivial: dict
+    test: dict
+    commit: str | None = None
+    versions: dict = field(default_factory=dict)
+    train: dict = field(default_factory=dict)  # empty where nothing was trained: `evaluate`
+    more: dict = field(default_factory=dict)  # what one kind of system adds, such as a search
 
-    def in_order_of(self, other: "ScoredClips") -> "ScoredClips | None":
-        """Return the same clips in the other's order, or None where the clips or their labels are not the same."""
-        row_of = {clip: row for row, clip in enumerate(numbered(self.clips))}
-        order = numbered(other.clips)
-        if row_of.keys() != set(order):
-            return None
-        rows = [row_of[clip] for clip in order]
-        if not np.array_equal(self.labels[rows], other.labels):
-            return None
-        return self.of_rows(rows)
+    @classmethod
+    def read(cls, run_dir: Path) -> "Results":
+        """Read results.json of a run folder; raise UserError where it is missing or not a run's."""
+        path = Path(run_dir) / FILE
+        if not path.is_file():
+            raise UserError(f"{path} is missing: {run_dir} is not a finished run; train it with run_irmas.py first.")
+        try:
+            parts = json.loads(path.read_text(encoding="utf-8"))
+            known = {name: parts.pop(name) for name in cls.__dataclass_fields__ if name in parts}
+            return cls(**known, more=parts)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}): train or evaluate {run_dir} again.") from error
 
-    def common_with(self, other: "ScoredClips") -> "ScoredClips":
-        """Return the clips that the other has too, in the order of the shorter of the two (this one, if equally long)."""
-        first, second = sorted((self, other), key=lambda clips: len(clips.clips))
-        there = set(numbered(second.clips))
-        wanted = [clip for clip in numbered(first.clips) if clip in there]
-        row_of = {clip: row for row, clip in enumerate(numbered(self.clips))}
-        return self.of_rows([row_of[clip] for clip in wanted])
+    @classmethod
+    def measure(
+        cls,
+        *,
+        recipe: dict,
+        seed: int,
+        dataset: dict,
+        protocol: dict,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        songs: list,
+        thresholds: np.ndarray | None,
+        train: dict | None = None,
+        training_counts: np.ndarray | None = None,
+        more: dict | None = None,
+    ) -> "Results":
+        """Measure scores (clips, classes) against labels of the same shape, with intervals over `songs` (clips,).
 
-    def of_rows(self, rows: list[int]) -> "ScoredClips":
-        """Return some of the clips, in the order of `rows`."""
-        return ScoredClips(
-            [self.clips[row] for row in rows], [self.songs[row] for row in rows], self.labels[rows], self.scores[rows]
+        thresholds: tuned ones (classes,), or None where none could be tuned.
+        training_counts: training clips per class, behind the trivial ranking by frequency.
+        """
+        classes = dataset["classes"]
+        return cls(
+            **provenance(recipe, seed),
+            dataset=dataset,
+            protocol=protocol,
+            trivial=trivial_figures(labels, classes, training_counts),
+            test=test_results(labels, scores, songs, classes, thresholds, resamples=protocol["bootstrap_resamples"]),
+            train=train or {},
+            more=more or {},
         )
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of results.json."""
+        parts = {name: getattr(self, name) for name in ("recipe", "commit", "seed", "versions", "dataset")}
+        parts |= {"train": self.train} if self.train else {}
+        return parts | {"protocol": self.protocol, "trivial": self.trivial, "test": self.test} | self.more
 
-def numbered(clips: list[str]) -> list[tuple[str, int]]:
-    """Return each clip with how often it stood before: a validation mixture can occur twice."""
-    seen: Counter[str] = Counter()
-    keys = []
-    for clip in clips:
-        keys.append((clip, seen[clip]))
-        seen[clip] += 1
-    return keys
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, a name that no other run of the table has, results.json, and its test scores."""
-
-    folder: Path
-    name: str
-    results: dict
-    test: ScoredClips
+    def write(self, run_dir: Path) -> None:
+        """Write results.json into a run folder."""
+        write_json(Path(run_dir) / FILE, self.as_dict())
 
     @property
     def classes(self) -> list[str]:
-        return self.results["dataset"]["classes"]
+        """The data's class codes, in the order of the scores' columns."""
+        return self.dataset["classes"]
 
     @property
-    def is_of_half(self) -> bool:
-        """Whether the figures are of half of the test set, the thresholds having been tuned on the other half."""
-        return self.results["protocol"].get("thresholds_from") == THRESHOLDS_FROM["test_half"]
+    def names(self) -> list[str]:
+        """The classes' readable names."""
+        return [readable_name(code) for code in self.classes]
 
     @property
     def regime(self) -> str:
-        """The threshold regime that stands for the run: tuned, or fixed where nothing could be tuned."""
-        return headline_regime(self.results["test"])
+        """The threshold regime of the headline: tuned, or fixed where no thresholds could be tuned."""
+        return "tuned" if "tuned" in self.test else "fixed"
+
+    @property
+    def decisions(self) -> dict:
+        """The headline regime's figures."""
+        return self.test[self.regime]
+
+    @property
+    def per_class(self) -> dict[str, dict]:
+        """The headline regime's figures of each class."""
+        return self.decisions["per_class"]
 
     @property
     def thresholds(self) -> np.ndarray:
         """The headline regime's thresholds (classes,)."""
-        per_class = self.results["test"][self.regime]["per_class"]
-        return np.array([per_class[code]["threshold"] for code in self.classes])
+        return np.array([self.per_class[code]["threshold"] for code in self.classes])
 
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures of FIGURES; those that need decisions are the headline regime's."""
+        return {name: (self.decisions | self.test)[name] for name in FIGURES}
 
-def read_runs(folders: list[Path], allow_halves: bool = False) -> list[Run]:
-    """Read run folders that were measured on one test set; their test clips stand in the first run's order.
+    @property
+    def intervals(self) -> dict[str, list[float]]:
+        """The 95 % intervals of `headline`."""
+        found = self.decisions["ci95"] | self.test["ci95"]
+        return {name: found[name] for name in FIGURES}
 
-    allow_halves: a run of half of the test set may stand beside runs of all of it; then it keeps its own clips.
-    Raises:
-        UserError: a folder that is no finished run, scores that are not those of its results, a different test set.
-    """
-    runs = [read_run(folder, name) for folder, name in zip(folders, distinct_names(folders), strict=True)]
-    aligned = runs[:1]
-    for run in runs[1:]:
-        test = run.test.in_order_of(runs[0].test) if run.classes == runs[0].classes else None
-        if test is None and allow_halves and is_half_and_whole(run, runs[0]):
-            test = run.test
-        if test is None:
-            raise UserError(
-                f"{run.folder} and {runs[0].folder} were measured on different test sets ({summary(run)}; "
-                f"{summary(runs[0])}): name runs of one test set only."
-            )
-        aligned.append(replace(run, test=test))
-    return aligned
+    def single_threshold(self, regime: str) -> float:
+        """Return the threshold of a regime that has one for all classes."""
+        return next(iter(self.test[regime]["per_class"].values()))["threshold"]
 
+    @property
+    def is_of_half(self) -> bool:
+        """Whether half of the test set was measured, with thresholds tuned on the other half."""
+        return self.protocol.get("thresholds_from") == THRESHOLDS_FROM["test_half"]
 
-def is_half_and_whole(run: Run, other: Run) -> bool:
-    """Return whether one run's test set is a half of the other's, with the same labels."""
-    if run.classes != other.classes or run.is_of_half == other.is_of_half:
-        return False
-    common, of_other = run.test.common_with(other.test), other.test.common_with(run.test)
-    half = run.test if run.is_of_half else other.test
-    return len(common.clips) == len(half.clips) and np.array_equal(common.labels, of_other.labels)
+    @property
+    def music(self) -> str:
+        """What the run was measured on: "irmas", "part" (of IRMAS), "synthetic" or "own"."""
+        name = self.dataset["name"]
+        if self.dataset.get("synthetic") or name.startswith("synthetic"):
+            return "synthetic"
+        if name == "IRMAS":
+            return "irmas" if self.dataset["clips"]["test"] == FULL_TEST_SET_CLIPS else "part"
+        return "part" if name.startswith("incomplete IRMAS") else "own"
 
+    @property
+    def base_model(self) -> str | None:
+        """The Hub id that the run started from; None from scratch or from a local folder."""
+        name = self.recipe.get("model_name_or_path") or ""
+        return name if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists() else None
 
-def read_run(folder: Path, name: str) -> Run:
-    """Read one run folder; see `read_runs`."""
-    results = {"train": {}, **read_results(folder)}  # `evaluate` trains nothing
-    test = read_scored_clips(folder / TEST_FILE, results["dataset"]["classes"])
-    measured = ranking_figures(test.labels, test.scores)
-    if abs(measured["lrap"] - results["test"]["lrap"]) > 1e-6 or abs(measured["map"] - results["test"]["map"]) > 1e-6:
-        raise UserError(
-            f"{folder / TEST_FILE} does not give the figures of {folder / 'results.json'}: one of them is of another "
-            f"run; train or evaluate {folder} again."
-        )
-    return Run(folder, name, results, test)
-
-
-def read_scored_clips(path: Path, classes: list[str]) -> ScoredClips:
-    """Read a predictions file; UserError where it is missing or lacks a column."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: train the run again with run_irmas.py, which writes it.")
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable parquet file: train the run again.") from error
-    missing = [column for column in ("clip", "song", "instruments", *classes) if column not in table]
-    if missing:
-        raise UserError(f"{path} has no column `{missing[0]}`: it was written by something else; train the run again.")
-    labels = np.array([[code in clip for code in classes] for clip in table["instruments"]], dtype=int)
-    songs = [song or None for song in table["song"]]
-    return ScoredClips(list(table["clip"]), songs, labels, table[list(classes)].to_numpy(dtype=float))
-
-
-def summary(run: Run) -> str:
-    """Return the test set in a few words."""
-    return f"{run.results['dataset']['name']}, {len(run.test.clips):,} clips"
-
-
-def distinct_names(folders: list[Path]) -> list[str]:
-    """Name each run after its folder, or by its whole path where two folders are called alike."""
-    names = [folder.resolve().name for folder in folders]
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        twice = next(folder for folder in folders if [f.resolve() for f in folders].count(folder.resolve()) > 1)
-        raise UserError(f"{twice} is named twice: name every run once.")
-    return [str(folder) if names.count(name) > 1 else name for folder, name in zip(folders, names, strict=True)]
+    @property
+    def test_set(self) -> str:
+        """The test set in a line."""
+        clips, songs = self.dataset["clips"]["test"], self.dataset["songs"]
+        return f"{self.dataset['name']}: {clips:,} test clips, {songs:,} songs, {len(self.classes)} classes"

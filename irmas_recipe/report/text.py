@@ -1,4 +1,6 @@
-"""Times and names, in the words of the screen, the pictures and the page."""
+"""Times, names, figures and tables in words, the same on the screen, in pictures, cards and pages."""
+
+from collections.abc import Sequence
 
 
 def clock(seconds: float) -> str:
@@ -9,8 +11,31 @@ def clock(seconds: float) -> str:
 
 
 def shortened(name: str, width: int) -> str:
-    """Return the name in `width` characters at most, its middle left out."""
+    """Return the name in at most `width` characters, its middle left out: what tells names apart is often at the end."""
     if len(name) <= width:
         return name
     end = 2 * width // 3
     return name[: width - end - 1] + "…" + name[-end:]
+
+
+def with_interval(figure: float, interval: Sequence[float], signed: bool = False) -> str:
+    """Return "0.662 [.640, .684]", or "+0.064 [-.031, +.144]" for a difference."""
+    sign = "+" if signed else ""
+    low, high = (f"{end:{sign}.3f}".replace("0.", ".", 1) for end in interval)
+    return f"{figure:{sign}.3f} [{low}, {high}]"
+
+
+def aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Return one line of a text table whose columns have these widths."""
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def markdown_table(rows: list[list[str]], right_aligned_from: int | None = None) -> str:
+    """Return a Markdown table; the first row is its header."""
+    rules = [
+        "---:" if right_aligned_from is not None and column >= right_aligned_from else "---"
+        for column in range(len(rows[0]))
+    ]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |" for cells in [rows[0], rules, *rows[1:]]
+    )

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from irmas_recipe.models.pipeline.instrument_recognition import read_blocks
+from irmas_recipe.report.style import INK, PALE, QUIET
 from irmas_recipe.report.text import clock, shortened
 
 COLOURS = (
@@ -32,7 +33,6 @@ COLUMNS = 1_600  # of the waveform: about the pixels of its width
 LEGEND = "area: score · bar: heard · right: score of the whole file"
 NOTHING_HEARD = "no score reaches its threshold; the three that come nearest"
 CLOCK_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200)
-INK, PALE, TRACK = "#2b2f36", "#8b919b", "#f0f1f3"
 
 
 def draw_timeline(file: str | Path, result: dict, thresholds: list[float]) -> Figure:
@@ -46,7 +46,7 @@ def draw_timeline(file: str | Path, result: dict, thresholds: list[float]) -> Fi
     rows, waveform = figure.subplots(2, 1, sharex=True, height_ratios=[0.36 * len(labels), 0.8])
     name = shortened(Path(file).name.encode("utf-8", "replace").decode("utf-8"), 76)
     rows.set_title(name.replace("$", r"\$"), loc="left", color=INK, fontsize=12, fontweight="bold")
-    rows.set_title(LEGEND if result["timeline"] else NOTHING_HEARD, loc="right", color=PALE, fontsize=9)
+    rows.set_title(LEGEND if result["timeline"] else NOTHING_HEARD, loc="right", color=QUIET, fontsize=9)
     draw_rows(rows, labels, result, dict(zip(scores, thresholds, strict=True)))
     draw_waveform(waveform, file, result["duration_seconds"])
     return figure
@@ -77,7 +77,7 @@ def draw_rows(axes: Axes, labels: list[str], result: dict, thresholds: dict[str,
     for row, label in enumerate(labels):
         colour = COLOURS[places.index(label) % len(COLOURS)]
         bottom = len(labels) - 1 - row
-        axes.axhspan(bottom + 0.08, bottom + 0.92, color=TRACK, lw=0, zorder=0)
+        axes.axhspan(bottom + 0.08, bottom + 0.92, color=PALE, lw=0, zorder=0)
         axes.stairs(
             bottom + 0.08 + 0.84 * np.array(scores[label]),
             edges,
@@ -93,9 +93,9 @@ def draw_rows(axes: Axes, labels: list[str], result: dict, thresholds: dict[str,
         heard = clip_scores.get(label, 0) >= thresholds[label]
         axes.text(
             1.008, bottom + 0.5, f"{clip_scores.get(label, 0):.2f}", transform=axes.get_yaxis_transform(), va="center",
-            color=INK if heard else PALE, fontsize=10,
+            color=INK if heard else QUIET, fontsize=10,
         )  # fmt: skip
-        name_colours.append(INK if heard else PALE)
+        name_colours.append(INK if heard else QUIET)
     axes.set_yticks([len(labels) - 1 - row + 0.5 for row in range(len(labels))], labels, fontsize=11)
     for name, colour in zip(axes.get_yticklabels(), name_colours, strict=True):
         name.set_color(colour)
@@ -108,14 +108,14 @@ def draw_waveform(axes: Axes, file: str | Path, duration_seconds: float) -> None
     """Draw the loudest and the lowest sample of each stretch of the file, and the time axis."""
     lowest, highest = envelope(file, duration_seconds)
     edges = np.linspace(0, duration_seconds, len(lowest) + 1)
-    axes.stairs(highest, edges, baseline=lowest, fill=True, color=PALE)
+    axes.stairs(highest, edges, baseline=lowest, fill=True, color=QUIET)
     limit = max(1e-3, float(np.abs([lowest, highest]).max()))
     axes.set_ylim(-limit, limit)
     axes.set_xlim(0, duration_seconds)
     axes.set_yticks([])
     axes.spines[["top", "left", "right"]].set_visible(False)
-    axes.spines["bottom"].set_color(PALE)
-    axes.tick_params(colors=PALE, labelcolor=INK)
+    axes.spines["bottom"].set_color(QUIET)
+    axes.tick_params(colors=QUIET, labelcolor=INK)
     step = next((step for step in CLOCK_STEPS if duration_seconds / step <= 12), duration_seconds)
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(

@@ -7,10 +7,10 @@ from PIL import Image
 from transformers import Trainer
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from irmas_recipe.report.figures import headline_regime
+from irmas_recipe.report.results import Results
 
 
-def log_results(trainer: Trainer, run_dir: Path, results: dict) -> None:
+def log_results(trainer: Trainer, run_dir: Path, results: Results) -> None:
     """Log the test set's figures and the run's pictures, run_dir/figures/*.png; nothing without a tracker.
 
     Every tracker that the Trainer knows gets the figures; TensorBoard, Trackio and Weights & Biases the pictures too.
@@ -37,17 +37,9 @@ def log_results(trainer: Trainer, run_dir: Path, results: dict) -> None:
             wandb.log({name: wandb.Image(str(path)) for name, path in pictures.items()})
 
 
-def figures_of_test(results: dict) -> dict[str, float]:
+def figures_of_test(results: Results) -> dict[str, float]:
     """Return the headline figures under the names that the Trainer's callbacks turn into `test/micro_f1` and so on."""
-    test = results["test"]
-    decisions = test[headline_regime(test)]
-    figures = {
-        "micro_f1": decisions["micro_f1"],
-        "macro_f1": decisions["macro_f1"],
-        "lrap": test["lrap"],
-        "map": test["map"],
-    }
-    return {f"test_{name}": value for name, value in figures.items()}
+    return {f"test_{name}": value for name, value in results.headline.items()}
 
 
 def write_to_tensorboard(tracker: TensorBoardCallback, pictures: dict[str, Path], step: int) -> None:

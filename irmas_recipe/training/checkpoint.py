@@ -16,20 +16,18 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.pipeline.instrument_recognition import attach_pipeline
-from irmas_recipe.training import evaluation
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.trainer import InstrumentTrainer
 
 
-def save(recipe: Recipe, trainer: InstrumentTrainer, results: dict) -> None:
-    """Write the model, its feature extractor and pipeline, and the results into the run folder."""
+def save(recipe: Recipe, trainer: InstrumentTrainer) -> None:
+    """Write the model, its feature extractor and its pipeline into the run folder."""
     run_dir = Path(recipe.training.output_dir)
     trainer.save_model(str(run_dir))
     if trainer.is_world_process_zero():
         (run_dir / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nobody should have to load
         attach_pipeline(run_dir)
-        evaluation.write_json(run_dir / "results.json", results)
 
 
 CONVERTIBLE = ("beats", "mobilenet", "passt")  # released as bare weights, which `convert` turns into a folder

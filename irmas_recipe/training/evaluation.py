@@ -1,12 +1,9 @@
-"""The protocol: clips -> windows -> logits -> scores, the figures, predictions.parquet and results.json."""
+"""The protocol: clips -> windows -> logits -> scores, tuned thresholds, and the predictions files."""
 
-import json
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +12,13 @@ from datasets import Dataset, DatasetDict
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
 from irmas_dataset import WaveformColumn
-from irmas_dataset.whole_file import whole_file
 from irmas_metric.figures import ranking_figures
-from irmas_metric.protocol import test_results
-from irmas_metric.trivial import trivial_figures
 from irmas_recipe.training.clips import Mixtures, WindowedClips, multi_hot
-from irmas_recipe.training.data import data_folder, describe_data, test_halves
-from irmas_recipe.training.fields import DataArguments
+from irmas_recipe.training.data import data_folder, test_halves
+from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.thresholds import tune_thresholds, validation_mixtures
 from irmas_recipe.training.trainer import InstrumentTrainer
-
-FIXED_THRESHOLD = 0.5
-THRESHOLDS_FROM = {
-    "validation": "validation mixtures",
-    "test_half": "the other half of the test set, which shares no song with this one",
-}
-"""Value of a recipe's `thresholds_from` -> what results.json calls it."""
 
 
 def window_and_hop_samples(data: DataArguments, sampling_rate: int) -> tuple[int, int]:
@@ -104,8 +91,10 @@ def clip_scores(trainer: Trainer, windows: WindowedClips, aggregation: str) -> n
     return windows.scores(trainer.predict(windows).predictions, aggregation)
 
 
-def write_scores(path: Path, clips, songs, labels: np.ndarray, scores: np.ndarray, classes: list[str]) -> None:
-    """Write a predictions file: one row a clip with its song, instruments and one score column a class."""
+def write_scores(
+    path: Path, clips: list[str], songs: list[str | None], labels: np.ndarray, scores: np.ndarray, classes: list[str]
+) -> None:
+    """Write a predictions file: one row per clip with its song, instruments and one score column per class."""
     instruments = [[classes[column] for column in np.flatnonzero(row)] for row in labels]
     frame = pd.DataFrame({"clip": list(clips), "song": list(songs), "instruments": instruments})
     frame = pd.concat([frame, pd.DataFrame(scores.astype(np.float64), columns=classes)], axis=1)
@@ -132,19 +121,6 @@ def write_validation_predictions(
     write_scores(path, names, names, windows.labels, scores, classes)
 
 
-def evaluate_test(
-    test: Dataset, scores: np.ndarray, thresholds: np.ndarray | None, data: DataArguments, train_counts=None
-) -> dict:
-    """Return the `trivial` and `test` parts of results.json."""
-    labels, names = multi_hot(test), test.features["instruments"].feature.names
-    return {
-        "trivial": trivial_figures(labels, names, train_counts),
-        "test": test_results(
-            labels, scores, test["song"], names, thresholds, FIXED_THRESHOLD, resamples=data.bootstrap_resamples
-        ),
-    }
-
-
 def protocol(data: DataArguments) -> dict:
     """Return the `protocol` part of results.json."""
     return {
@@ -157,59 +133,35 @@ def protocol(data: DataArguments) -> dict:
     }
 
 
-def provenance(recipe: Recipe) -> dict:
-    """Return what the run depended on: recipe, commit, seed, versions."""
-    packages = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "numpy", "scikit-learn")
-    return {
-        "recipe": recipe.values(),
-        "commit": commit(),
-        "seed": recipe.training.seed,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-    }
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model scored on a test set: the reported clips, their scores (clips, classes), thresholds and protocol."""
+
+    test: Dataset
+    reported: list[int]  # rows of the whole test set
+    scores: np.ndarray
+    thresholds: np.ndarray
+    protocol: dict
+    clips_per_second: float
 
 
-def commit() -> str | None:
-    """Return the repository's commit, with `-dirty` after it where files differ from it; None outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Write JSON so that a reader never sees half a file."""
-    with whole_file(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
-
-
-def evaluate(
-    recipe: Recipe, data: DatasetDict, prepared: DatasetDict, trainer: InstrumentTrainer, training: dict
-) -> dict:
-    """Score validation mixtures and test clips, tune thresholds, write predictions.parquet, return the results."""
-    settings, rate = recipe.data, trainer.processing_class.sampling_rate
+def evaluate(recipe: Recipe, prepared: DatasetDict, trainer: InstrumentTrainer) -> Evaluation:
+    """Score validation mixtures and test clips, tune thresholds, and write predictions.parquet into the run folder."""
+    data, rate = recipe.data, trainer.processing_class.sampling_rate
     mixtures = trainer.eval_dataset
-    validation_scores = clip_scores(trainer, mixtures, settings.aggregation)
-    test = windows_of(prepared["test"], settings, rate, eval_batch(recipe))
+    mixture_scores = clip_scores(trainer, mixtures, data.aggregation)
+    windows = windows_of(prepared["test"], data, rate, eval_batch(recipe))
     start = time.perf_counter()
-    scores = clip_scores(trainer, test, settings.aggregation)
-    training["inference_clips_per_second"] = round(len(scores) / (time.perf_counter() - start), 3)
+    scores = clip_scores(trainer, windows, data.aggregation)
+    speed = round(len(scores) / (time.perf_counter() - start), 3)
     run_dir = Path(recipe.training.output_dir) if trainer.is_world_process_zero() else None
-    thresholds, reported = tune_and_write(
-        prepared, mixtures, validation_scores, scores, settings, data_folder(recipe.data), run_dir
-    )
-    remember_protocol(trainer.model, settings, thresholds)
-    counts = multi_hot(data["train"]).sum(axis=0)
-    return {
-        **provenance(recipe),
-        "dataset": describe_data(recipe.data, data, reported),
-        "train": training,
-        "protocol": protocol(settings),
-        **evaluate_test(prepared["test"].select(reported), scores[reported], thresholds, settings, counts),
-    }
+    thresholds, reported = tune_and_write(prepared, mixtures, mixture_scores, scores, data, data_folder(data), run_dir)
+    remember_protocol(trainer.model, data, thresholds)
+    test = prepared["test"].select(reported)
+    return Evaluation(test, reported, scores[reported], thresholds, protocol(data), speed)
 
 
-def remember_protocol(model: PreTrainedModel, data, thresholds) -> None:
+def remember_protocol(model: PreTrainedModel, data: DataArguments, thresholds: np.ndarray) -> None:
     """Store in the model's configuration how it was evaluated; the pipeline does the same."""
     stored = protocol(data)
     for name in ("window_seconds", "hop_seconds", "aggregation", "separation"):

@@ -6,6 +6,12 @@ from typing import Literal
 import torch
 from transformers import TrainingArguments
 
+THRESHOLDS_FROM = {
+    "validation": "validation mixtures",
+    "test_half": "the other half of the test set, which shares no song with this one",
+}
+"""Value of a recipe's `thresholds_from` -> what results.json calls it."""
+
 
 @dataclass
 class ModelArguments:

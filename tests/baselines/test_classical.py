@@ -18,9 +18,9 @@ from irmas_recipe.baselines.classical.features import SAMPLING_RATE
 from irmas_recipe.baselines.classical.recipe import parse_classical_recipe
 from irmas_recipe.commands.ensemble import main as ensemble
 from irmas_recipe.report.comparison import compare_runs
-from irmas_recipe.report.figures import read_predictions, read_results
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.recipe import system_of
+from tests.report.example_run import read_predictions, read_results
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes" / "classical").glob("*.yaml"))

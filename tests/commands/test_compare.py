@@ -18,10 +18,10 @@ from irmas_metric.bootstrap import paired_song_bootstrap
 from irmas_metric.protocol import test_results
 from irmas_recipe.commands import compare
 from irmas_recipe.report.comparison import compare_runs
-from irmas_recipe.report.comparison_table import as_csv, as_markdown, as_text, interval
-from irmas_recipe.report.figures import read_predictions, read_results
+from irmas_recipe.report.comparison_table import as_csv, as_markdown, as_text
+from irmas_recipe.report.text import with_interval
 from irmas_recipe.training.evaluation import THRESHOLDS_FROM
-from tests.report.example_run import make_run
+from tests.report.example_run import make_run, read_predictions, read_results
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -127,9 +127,9 @@ def test_tables_hold_every_row(runs):
     assert records[0]["difference_map"] == records[-1]["parameters"] == ""
 
 
-def test_interval_is_short():
-    assert interval(0.5, 1.0) == "[.500, 1.000]"
-    assert interval(-0.0123, 0.1, sign="+") == "[-.012, +.100]"
+def test_an_interval_is_written_without_leading_zeros():
+    assert with_interval(0.75, (0.5, 1.0)) == "0.750 [.500, 1.000]"
+    assert with_interval(0.05, (-0.0123, 0.1), signed=True) == "+0.050 [-.012, +.100]"
 
 
 def test_different_test_sets_are_refused(runs, tmp_path):
@@ -154,7 +154,7 @@ def test_scores_of_another_run_are_refused(runs, tmp_path):
     mixed_up = tmp_path / "mixed-up"
     shutil.copytree(runs[0], mixed_up)
     shutil.copy(runs[1] / "predictions.parquet", mixed_up / "predictions.parquet")
-    with pytest.raises(UserError, match="one of them is of another run"):
+    with pytest.raises(UserError, match="they are of different runs"):
         compare_runs([mixed_up])
 
 

@@ -60,7 +60,7 @@ def test_an_exported_space_holds_the_page_the_model_and_nothing_else_of_the_run(
     assert [file for file in files if not file.startswith("examples/")] == [
         "README.md", "app.py", "instrument_recognition.py", "model/config.json",
         "model/instrument_recognition.py", "model/model.safetensors", "model/preprocessor_config.json",
-        "page.py", "requirements.txt", "text.py", "timeline.py",
+        "page.py", "requirements.txt", "style.py", "text.py", "timeline.py",
     ]  # fmt: skip
     assert len(list((space / "examples").glob("*.wav"))) == 3
 

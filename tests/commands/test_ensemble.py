@@ -16,9 +16,8 @@ from irmas_metric.protocol import test_results
 from irmas_recipe.commands.ensemble import main as ensemble
 from irmas_recipe.commands.ensemble.fusion import METHODS, fit_weights, fuse, logits, votes
 from irmas_recipe.report.comparison import compare_runs
-from irmas_recipe.report.figures import read_predictions, read_results
 from irmas_recipe.training.thresholds import tune_thresholds
-from tests.report.example_run import FREQUENCIES, make_run, random_test_set
+from tests.report.example_run import FREQUENCIES, make_run, random_test_set, read_predictions, read_results
 
 
 def noisy(labels: np.ndarray, noise: float, seed: int) -> np.ndarray:

@@ -33,11 +33,7 @@ def make_run(
     songs = [f"song {index}" for index in np.sort(generator.integers(0, num_songs, num_clips))]
     thresholds = tune_thresholds(*random_test_set(generator, num_clips, frequencies)) if tuned else None
     results = {
-        "recipe": {"model_name_or_path": "MIT/ast-finetuned-audioset-10-10-0.4593", "window_seconds": 3.0}
-        | (recipe or {}),
-        "commit": "0123456789abcdef0123456789abcdef01234567",
-        "seed": 42,
-        "versions": {"python": "3.11.7", "torch": "2.11.0", "transformers": "5.23.0"},
+        **provenance_of_example(recipe or {}, trained),
         "dataset": {
             "name": "IRMAS",
             "clips": {"train": 5702, "validation": 1003, "test": num_clips},
@@ -46,21 +42,7 @@ def make_run(
             "test_is_held_out": False,
         }
         | (dataset or {}),
-        "train": {
-            "seconds": 1834.2 if trained else 0.4,
-            "clips_per_second": 61.3 if trained else 0.0,
-            "peak_memory_bytes": 9_663_676_416,
-            "device": "NVIDIA A100-SXM4-40GB",
-            "parameters": 86_192_651,
-            "epochs": 5.0 if trained else 0,
-        },
-        "protocol": {
-            "window_seconds": 3.0,
-            "hop_seconds": 1.5,
-            "aggregation": "mean",
-            "bootstrap_resamples": resamples,
-            "thresholds_from": "validation mixtures",
-        },
+        "protocol": PROTOCOL | {"bootstrap_resamples": resamples},
         "trivial": trivial_figures(labels, classes),
         "test": test_results(labels, scores, songs, classes, thresholds, resamples=resamples),
     }
@@ -81,6 +63,44 @@ def make_run(
         state = {"global_step": 900, "log_history": random_log_history(generator)}
         (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
     return folder
+
+
+PROTOCOL = {
+    "window_seconds": 3.0,
+    "hop_seconds": 1.5,
+    "aggregation": "mean",
+    "thresholds_from": "validation mixtures",
+}
+
+
+def provenance_of_example(recipe: dict, trained: bool) -> dict:
+    """Return the parts of results.json that say where an example run comes from and what it cost."""
+    return {
+        "recipe": {"model_name_or_path": "MIT/ast-finetuned-audioset-10-10-0.4593", "window_seconds": 3.0} | recipe,
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+        "seed": 42,
+        "versions": {"python": "3.11.7", "torch": "2.11.0", "transformers": "5.23.0"},
+        "train": {
+            "seconds": 1834.2 if trained else 0.4,
+            "clips_per_second": 61.3 if trained else 0.0,
+            "peak_memory_bytes": 9_663_676_416,
+            "device": "NVIDIA A100-SXM4-40GB",
+            "parameters": 86_192_651,
+            "epochs": 5.0 if trained else 0,
+        },
+    }
+
+
+def read_results(run_dir: Path) -> dict:
+    """Return results.json as it is on the disk."""
+    return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+
+
+def read_predictions(run_dir: Path, codes: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and scores (clips, classes) of predictions.parquet, as pandas reads it."""
+    table = pd.read_parquet(run_dir / "predictions.parquet")
+    labels = np.array([[code in clip for code in codes] for clip in table["instruments"]], dtype=int)
+    return labels, table[list(codes)].to_numpy(dtype=float)
 
 
 def random_test_set(generator: np.random.Generator, num_clips: int, frequencies) -> tuple[np.ndarray, np.ndarray]:

@@ -12,11 +12,12 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
-from irmas_recipe.report.card import usage_section, write_model_card
+from irmas_recipe.report.card import usage_section, write_card
 from irmas_recipe.report.example import write_example
-from irmas_recipe.report.figures import draw_figures, read_results
+from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
-from tests.report.example_run import make_run
+from irmas_recipe.report.text import with_interval
+from tests.report.example_run import make_run, read_results
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,13 @@ def run_dir(tmp_path_factory):
     run_dir = make_run(tmp_path_factory.mktemp("run") / "ast-finetune", num_clips=FULL_TEST_SET_CLIPS, num_songs=208)
     (run_dir / "README.md").write_text("the Trainer's own card")
     draw_figures(run_dir)
-    write_model_card(run_dir, repo_id="someone/ast-irmas")
+    write_card(run_dir, repo_id="someone/ast-irmas")
     return run_dir
 
 
 def card_of(folder, **options) -> str:
     run_options = {"num_clips": 60, "resamples": 10, "num_songs": 60} | options
-    return write_model_card(make_run(folder, **run_options)).read_text(encoding="utf-8")
+    return write_card(make_run(folder, **run_options)).read_text(encoding="utf-8")
 
 
 def tables(card: str) -> list[list[list[str]]]:
@@ -39,10 +40,6 @@ def tables(card: str) -> list[list[list[str]]]:
     found = re.findall(r"(?:^\|.*\|$\n?)+", card, flags=re.MULTILINE)
     rows = [[line.strip("|").replace("**", "").split(" | ") for line in table.splitlines()] for table in found]
     return [[[cell.strip() for cell in row] for row in table if "---" not in row[-1]] for table in rows]
-
-
-def with_interval(value: float, interval: list[float]) -> str:
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
 
 
 def test_the_metadata_is_what_the_hub_reads(run_dir):
@@ -146,7 +143,7 @@ def test_few_songs_behind_an_instrument_are_said(tmp_path):
     for code, entry in results["test"]["tuned"]["per_class"].items():
         entry["songs"] = {"cla": 8, "cel": 14}.get(code, 100)
     (run_dir / "results.json").write_text(json.dumps(results))
-    assert "Few test songs stand behind clarinet (8), cello (14)" in write_model_card(run_dir).read_text()
+    assert "Few test songs stand behind clarinet (8), cello (14)" in write_card(run_dir).read_text()
 
 
 @pytest.mark.filterwarnings("ignore:No clip carries")
@@ -187,7 +184,7 @@ def test_a_card_of_the_whole_of_irmas_needs_no_warning(run_dir):
 def test_the_licence_is_that_of_the_weights_it_comes_from(tmp_path, recipe, config, licence, base):
     run_dir = make_run(tmp_path, recipe=recipe, num_clips=60, resamples=10)
     (run_dir / "config.json").write_text(json.dumps(config))
-    data = metadata_load(write_model_card(run_dir))
+    data = metadata_load(write_card(run_dir))
     assert data["license"] == licence
     assert data.get("base_model") == base
     assert "/weights/" not in (run_dir / "README.md").read_text()
@@ -198,17 +195,17 @@ def test_a_folder_as_base_model_is_no_hub_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "first").mkdir(parents=True)
     run_dir = make_run(tmp_path / "run", recipe={"model_name_or_path": "runs/first"}, num_clips=60, resamples=10)
-    assert "base_model" not in metadata_load(write_model_card(run_dir))
+    assert "base_model" not in metadata_load(write_card(run_dir))
 
 
 @pytest.mark.filterwarnings("ignore:No clip carries")
 def test_own_code_is_asked_for_only_where_the_model_has_some(tmp_path):
     run_dir = make_run(tmp_path, num_clips=60, resamples=10)
     plain = 'pipeline("audio-classification", model='
-    line = next(line for line in write_model_card(run_dir).read_text().splitlines() if plain in line)
+    line = next(line for line in write_card(run_dir).read_text().splitlines() if plain in line)
     assert "trust_remote_code" not in line
     (run_dir / "config.json").write_text(json.dumps({"model_type": "irmas_cnn", "auto_map": {"AutoConfig": "x.X"}}))
-    line = next(line for line in write_model_card(run_dir).read_text().splitlines() if plain in line)
+    line = next(line for line in write_card(run_dir).read_text().splitlines() if plain in line)
     assert "trust_remote_code=True" in line
 
 
@@ -223,7 +220,7 @@ def test_a_run_without_training_and_tuning_has_a_card(tmp_path):
 
 def test_the_compute_line(run_dir):
     assert (
-        "Compute: NVIDIA A100-SXM4-40GB, 1,834 s of training, 61.3 clips a second, 9.0 GiB of memory at most, "
+        "Compute: NVIDIA A100-SXM4-40GB, 1,834 s of training, 61.3 clips per second, 9.0 GiB of memory at most, "
         "86,192,651 parameters." in (run_dir / "README.md").read_text()
     )
 
@@ -234,25 +231,25 @@ def test_an_instrument_that_was_not_measured_is_not_given_a_figure(tmp_path):
             tmp_path, classes=["a|b", "c", "harp"], frequencies=(0.5, 0.9, 0.0), dataset={"name": "own folder x"}
         )
     assert "| harp | not measured |  |  |  |" in card
-    assert "Not measured, for want of a test clip: harp." in card
+    assert "Not measured, because no test clip has it: harp." in card
     assert r"| a\|b |" in card
 
 
 def test_a_folder_without_results_is_named(tmp_path):
     with pytest.raises(UserError, match=re.escape("results.json is missing")):
-        write_model_card(tmp_path)
+        write_card(tmp_path)
 
 
 def test_an_example_that_may_be_given_away_is_offered_on_the_hub(tmp_path):
     run_dir = make_run(tmp_path / "run", num_clips=60, resamples=10)
     write_example(run_dir, INSTRUMENT_NAMES)
-    data = metadata_load(write_model_card(run_dir))
+    data = metadata_load(write_card(run_dir))
     [example] = data["widget"]
     assert soundfile.info(run_dir / example["src"]).duration == 6 and "synthesised" in example["example_title"]
     assert (run_dir / example["src"]).stat().st_size < 200_000
     write_example(tmp_path, ["kora", "oud"])
     assert not (tmp_path / "example.flac").exists()
-    assert "widget" not in metadata_load(write_model_card(make_run(tmp_path / "other", num_clips=60, resamples=10)))
+    assert "widget" not in metadata_load(write_card(make_run(tmp_path / "other", num_clips=60, resamples=10)))
 
 
 def test_the_citation_is_that_of_the_project(tmp_path):

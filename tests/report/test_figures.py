@@ -13,10 +13,10 @@ from irmas_recipe.report.figures import (
     draw_figures,
     draw_per_class_f1,
     draw_training_curves,
-    read_results,
-    results_table,
 )
-from tests.report.example_run import make_run
+from irmas_recipe.report.results import Results
+from irmas_recipe.report.table import results_table
+from tests.report.example_run import make_run, read_results
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_without_training_there_are_no_training_curves(tmp_path):
 
 def test_the_bars_are_the_figures_best_on_top(run_dir):
     results = read_results(run_dir)
-    axes = draw_per_class_f1(results).axes[0]
+    axes = draw_per_class_f1(Results.read(run_dir)).axes[0]
     f1 = {code: entry["f1"] for code, entry in results["test"]["tuned"]["per_class"].items()}
     assert [bar.get_width() for bar in axes.patches] == sorted(f1.values())
     assert axes.get_yticklabels()[-1].get_text() == "voice" == max(f1, key=f1.get).replace("voi", "voice")
@@ -62,9 +62,8 @@ def test_a_collection_of_ones_own_is_drawn_too(tmp_path, num_classes):
 def test_a_class_without_test_clips_is_drawn_as_such(tmp_path):
     with pytest.warns(UserWarning, match="No clip carries silent"):
         run_dir = make_run(tmp_path, classes=["a", "b", "silent"], frequencies=(0.5, 0.9, 0.0), num_clips=30)
-    results = read_results(run_dir)
     assert len(draw_figures(run_dir)) == 4
-    axes = draw_per_class_f1(results).axes[0]
+    axes = draw_per_class_f1(Results.read(run_dir)).axes[0]
     assert "0 clips, 0 songs" in [text.get_text() for text in axes.texts]
 
 
@@ -88,7 +87,7 @@ def test_one_logged_step_without_validation_is_drawn():
 
 def test_the_table_shows_every_regime_beside_what_needs_no_listening(run_dir):
     results = read_results(run_dir)
-    table = results_table(results)
+    table = results_table(Results.read(run_dir))
     test, trivial = results["test"], results["trivial"]
     lines = table.splitlines()
     assert len({len(line) for line in lines if set(line) == {"-"}}) == 1
@@ -108,7 +107,7 @@ def test_the_table_shows_every_regime_beside_what_needs_no_listening(run_dir):
 
 
 def test_the_columns_of_the_table_are_aligned(run_dir):
-    lines = results_table(read_results(run_dir)).splitlines()
+    lines = results_table(Results.read(run_dir)).splitlines()
     header = next(line for line in lines if "micro-F1" in line)
     tuned = next(line for line in lines if line.startswith("tuned"))
     for name in ("micro-F1", "macro-F1", "LRAP", "mAP"):
@@ -118,7 +117,7 @@ def test_the_columns_of_the_table_are_aligned(run_dir):
 
 @pytest.mark.filterwarnings("ignore:No clip carries")
 def test_without_tuned_thresholds_the_fixed_one_is_the_headline(tmp_path):
-    table = results_table(read_results(make_run(tmp_path, tuned=False, num_clips=60)))
+    table = results_table(Results.read(make_run(tmp_path, tuned=False, num_clips=60)))
     first = next(line for line in table.splitlines() if "[" in line)
     assert first.startswith("fixed threshold 0.50")
     assert first.count("[") == 4
@@ -132,3 +131,15 @@ def test_a_folder_without_results_is_named(tmp_path):
     (tmp_path / "run" / "predictions.parquet").unlink()
     with pytest.raises(UserError, match=re.escape("predictions.parquet is missing")):
         draw_figures(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"recipe": {}}'])
+def test_a_damaged_results_file_is_said_in_one_sentence(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserError, match=r"results\.json is damaged"):
+        Results.read(tmp_path)
+
+
+def test_results_are_written_as_they_were_read(run_dir, tmp_path):
+    Results.read(run_dir).write(tmp_path)
+    assert read_results(tmp_path) == read_results(run_dir)

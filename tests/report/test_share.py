@@ -21,10 +21,12 @@ def hub(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
     monkeypatch.setattr(
-        huggingface_hub.HfApi, "repo_info", lambda self, repo_id: SimpleNamespace(private=calls.get("private", True))
+        huggingface_hub.HfApi,
+        "repo_info",
+        lambda self, repo_id, **options: SimpleNamespace(private=calls.get("private", True)),
     )
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", lambda self, **options: calls.update(upload=options))
-    monkeypatch.setattr(share, "write_model_card", lambda folder, repo_id: calls.update(card=repo_id))
+    monkeypatch.setattr(share, "write_card", lambda folder, repo_id: calls.update(card=repo_id))
     return calls
 
 
@@ -42,7 +44,7 @@ def test_nothing_is_pushed_unless_asked_for(tmp_path, hub):
 
 def test_the_run_folder_is_pushed_privately_with_a_card_that_names_it(tmp_path, hub, capsys):
     push_run(tmp_path, "--push_to_hub")
-    assert hub["create"] == {"repo_id": "my-run", "private": True, "exist_ok": True}
+    assert hub["create"] == {"repo_id": "my-run", "repo_type": "model", "private": True, "exist_ok": True}
     assert hub["card"] == "someone/my-run" == hub["upload"]["repo_id"]
     assert hub["upload"]["folder_path"] == tmp_path / "my-run"
     ignored = huggingface_hub.utils.filter_repo_objects(
@@ -55,7 +57,7 @@ def test_the_run_folder_is_pushed_privately_with_a_card_that_names_it(tmp_path, 
 
 def test_public_only_when_said_so(tmp_path, hub):
     push_run(tmp_path, "--push_to_hub", "--hub_private_repo", "false", "--hub_model_id", "named")
-    assert hub["create"] == {"repo_id": "named", "private": False, "exist_ok": True}
+    assert hub["create"] == {"repo_id": "named", "repo_type": "model", "private": False, "exist_ok": True}
 
 
 def test_a_repository_that_is_public_already_is_not_pushed_to_as_private(tmp_path, hub):

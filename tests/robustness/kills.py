@@ -294,7 +294,7 @@ def scenarios(shared: Path) -> list[Scenario]:
         "irmas_dataset.export.unpack._write_table",
     )
     measuring = ("irmas_recipe.training.data.load_data", "irmas_recipe.training.data.prepare_splits", "irmas_recipe.training.evaluation.clip_scores",
-                 "irmas_recipe.training.evaluation.write_predictions", "irmas_recipe.training.evaluation.write_json")  # fmt: skip
+                 "irmas_recipe.training.evaluation.write_predictions", "irmas_recipe.report.results.Results.write")  # fmt: skip
     fetching = ("irmas_dataset.download.receive", "irmas_dataset.download.extract", "irmas_dataset.download.md5_of")
     return [
         Scenario("train", 8, TRAINING_PHASES, train, training_outcome, lambda folder: is_finished(folder / "runs/tiny"),

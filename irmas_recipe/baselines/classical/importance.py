@@ -4,14 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from irmas_recipe.baselines.classical.classifiers import mean_average_precision
+from irmas_recipe.report.style import BLUE, INK, LIGHT_BLUE, QUIET, save, tidy, title
 
 MOST_BARS = 25
-BLUE, LIGHT_BLUE, INK, QUIET, FAINT = "#0072B2", "#B3D4E8", "#222222", "#6B6B6B", "#DDDDDD"
 
 
 def permutation_importance(
@@ -53,16 +52,11 @@ def draw_importance(importances: dict[str, dict[str, float]], path: Path) -> Pat
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("loss of mAP (bar: mean of the shuffles, line: standard deviation)", fontsize=11.5, color=INK)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=11, labelcolor=QUIET)
+    tidy(axes, grid="x")
     axes.tick_params(axis="y", labelsize=11.5, labelcolor=INK)
-    axes.set_axisbelow(True)
-    axes.grid(axis="x", color=FAINT, linewidth=0.8)
-    figure.suptitle(
-        "What the system listens to: validation mixtures with one descriptor shuffled",
-        x=0.012, ha="left", fontsize=14, color=INK, weight="bold",
-    )  # fmt: skip
-    FigureCanvasAgg(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, facecolor="white", pil_kwargs={"optimize": True})
-    return path
+    title(
+        figure,
+        "What the system listens to",
+        "Validation mixtures with one descriptor shuffled: how much mAP that costs",
+    )
+    return save(figure, path)

@@ -25,8 +25,9 @@ from irmas_recipe.baselines.classical.feature_table import cache_path, feature_t
 from irmas_recipe.baselines.classical.features import SAMPLING_RATE, column_names, groups
 from irmas_recipe.baselines.classical.importance import draw_importance, permutation_importance
 from irmas_recipe.baselines.classical.recipe import ClassicalRecipe, parse_classical_recipe
-from irmas_recipe.report.figures import results_table
-from irmas_recipe.report.system import finish, provenance
+from irmas_recipe.report.results import Results
+from irmas_recipe.report.table import results_table
+from irmas_recipe.report.write import finish
 from irmas_recipe.training import evaluation, machine, run_folder
 from irmas_recipe.training.clips import Mixtures, WindowedClips, multi_hot
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> None:
     system, cost = train(recipe, prepared["train"])
     results, importances = evaluate(recipe, data, prepared, system, cost)
     draw_importance(importances, recipe.run_dir / "figures" / "feature_importance.png")
-    finish(recipe.run_dir, results, how_made(recipe, system), library="scikit-learn")
+    finish(recipe.run_dir, results, how_made=how_made(recipe, system), library="scikit-learn")
     print(f"\n{results_table(results)}\n\nThe run folder is {recipe.run_dir}: the card is README.md.")
 
 
@@ -120,7 +121,7 @@ def training_windows(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[Window
 
 def evaluate(
     recipe: ClassicalRecipe, data: DatasetDict, prepared: DatasetDict, system: CalibratedClassifiers, cost: dict
-) -> tuple[dict, dict]:
+) -> tuple[Results, dict]:
     """Score validation mixtures and test clips, tune thresholds, write both; return results and importances."""
     classical, settings = recipe.classical, recipe.data
     mixtures = evaluation.windows_of_mixtures(prepared["validation"], settings, SAMPLING_RATE)
@@ -142,21 +143,19 @@ def evaluate(
     importances = permutation_importance(
         system.logits, heard, mixtures.labels[rows], groups(columns), classical.importance_repeats, classical.seed
     )
-    results = {
-        **provenance(recipe.values(), classical.seed),
-        "dataset": describe_data(recipe.data, data, reported),
-        "train": cost,
-        "protocol": evaluation.protocol(settings),
-        **evaluation.evaluate_test(
-            prepared["test"].select(reported),
-            scores[reported],
-            thresholds,
-            settings,
-            multi_hot(data["train"]).sum(axis=0),
-        ),
-        "search": {"chosen": system.chosen, "tried": system.search},
-        "importances": importances,
-    }
+    results = Results.measure(
+        recipe=recipe.values(),
+        seed=classical.seed,
+        dataset=describe_data(settings, data, reported),
+        train=cost,
+        protocol=evaluation.protocol(settings),
+        labels=multi_hot(prepared["test"].select(reported)),
+        scores=scores[reported],
+        songs=prepared["test"].select(reported)["song"],
+        thresholds=thresholds,
+        training_counts=multi_hot(data["train"]).sum(axis=0),
+        more={"search": {"chosen": system.chosen, "tried": system.search}, "importances": importances},
+    )
     return results, importances
 
 
@@ -173,6 +172,5 @@ def how_made(recipe: ClassicalRecipe, system: CalibratedClassifiers) -> str:
         f"of music (set `{classical.features}`, librosa) and {CLASSIFIERS_IN_WORDS[classical.classifier]}, one a class against "
         f"the rest{selection}, trained on excerpts{mixed}. Chosen among {len(system.search)} settings in "
         f"{classical.search_folds} folds of whole training recordings: {chosen or 'the only one'}. Scores are calibrated on "
-        "the same held-out folds (Platt 1999).\n\n"
-        "![What the system listens to](figures/feature_importance.png)"
+        "the same held-out folds (Platt 1999)."
     )

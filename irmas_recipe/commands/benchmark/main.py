@@ -15,6 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from irmas_dataset.audio import decode, prepare, resample, usable_cores
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import write_json
 from irmas_recipe.commands.benchmark import ours
 from irmas_recipe.commands.benchmark.accuracy import PLAIN, compare_accuracy, in_words
 from irmas_recipe.commands.benchmark.clips import LONG_SECONDS, make_clips, make_long_clips
@@ -23,6 +24,7 @@ from irmas_recipe.commands.benchmark.processes import measure_processes
 from irmas_recipe.commands.benchmark.report import draw, table
 from irmas_recipe.commands.benchmark.stock import Stock
 from irmas_recipe.models.pipeline.instrument_recognition import window_starts
+from irmas_recipe.report.provenance import commit
 from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.checkpoint import CONVERTIBLE
 from irmas_recipe.training.clips import TrainingClips
@@ -56,7 +58,7 @@ def main(argv: list[str]) -> None:
     print(f"\nWhere the time goes: {picture}")
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        evaluation.write_json(arguments.output, figures)
+        write_json(arguments.output, figures)
         print(f"All figures: {arguments.output}")
 
 
@@ -180,7 +182,7 @@ def describe_machine(device: torch.device) -> dict:
         "load_average_before": load_average(),
         "system": platform.platform(),
         "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "accelerate")},
-        "commit": evaluation.commit(),
+        "commit": commit(),
         "flops_per_second": matrix_rates(device),
     }
 

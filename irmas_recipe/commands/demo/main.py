@@ -27,6 +27,7 @@ EXAMPLES = ((("pia",), ("pia", "vio")), (("sax",), ("org",)), (("gac",), ("gac",
 SPACE_CODE = (
     "commands/demo/page.py",
     "report/timeline.py",
+    "report/style.py",
     "report/text.py",
     "models/pipeline/instrument_recognition.py",
 )

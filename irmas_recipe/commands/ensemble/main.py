@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +11,11 @@ import numpy as np
 from irmas_dataset.errors import UserError
 from irmas_recipe.baselines.classical.recipe import parse_parts
 from irmas_recipe.commands.ensemble.fusion import FITTED, METHODS, Fusion, fuse
-from irmas_recipe.report.card import markdown_table
-from irmas_recipe.report.figures import results_table
-from irmas_recipe.report.results import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
-from irmas_recipe.report.system import finish, measure, provenance
+from irmas_recipe.report.results import Results
+from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
+from irmas_recipe.report.table import results_table
+from irmas_recipe.report.text import markdown_table
+from irmas_recipe.report.write import finish
 from irmas_recipe.training.evaluation import write_scores
 from irmas_recipe.training.output import check_is_no_run, check_output_folder
 from irmas_recipe.training.thresholds import tune_thresholds
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
         np.stack([run.test.scores for run in runs]),
         None if validation is None else np.stack([of_run.scores for of_run in validation]),
         None if validation is None else validation[0].labels,
-        np.stack([run.thresholds for run in runs]),
+        np.stack([run.results.thresholds for run in runs]),
     )
     results = write_run(output_dir, runs, validation, fusion, method)
     print(f"{results_table(results)}\n\nThe run folder is {output_dir}: `compare` reads it as any other.")
@@ -102,7 +103,7 @@ def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
             without[0] / VALIDATION_FILE,
         )
         return None
-    first, *others = [read_scored_clips(run.folder / VALIDATION_FILE, run.classes) for run in runs]
+    first, *others = [read_scored_clips(run.folder / VALIDATION_FILE, run.results.classes) for run in runs]
     aligned = [first] + [other.in_order_of(first) for other in others]
     if None in aligned:
         raise UserError(
@@ -114,27 +115,21 @@ def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
 
 def write_run(
     output_dir: Path, runs: list[Run], validation: list[ScoredClips] | None, fusion: Fusion, method: str
-) -> dict:
+) -> Results:
     """Measure the fused scores and write the run folder; return its results."""
-    first = runs[0]
-    resamples = first.results["protocol"]["bootstrap_resamples"]
+    first, test = runs[0].results, runs[0].test
     thresholds = None if validation is None else tune_thresholds(validation[0].labels, fusion.validation)
     recipe = {"ensemble": [str(run.folder) for run in runs], "method": method}
     if fusion.weights is not None:
         recipe["weights"] = {run.name: round(float(w), 6) for run, w in zip(runs, fusion.weights, strict=True)}
-    results = {
-        **provenance(recipe, seed=0),
-        "dataset": first.results["dataset"],
-        "train": cost(runs),
-        "protocol": {
-            "thresholds_from": first.results["protocol"]["thresholds_from"],
-            "bootstrap_resamples": resamples,
-        },
-        **measure(first.test.labels, fusion.test, first.test.songs, first.classes, thresholds, resamples=resamples),
-    }
-    results["trivial"] = first.results["trivial"]  # its prior is the training set's, which only the runs have seen
+    protocol = {name: first.protocol[name] for name in ("thresholds_from", "bootstrap_resamples")}
+    results = Results.measure(
+        recipe=recipe, seed=0, dataset=first.dataset, train=cost(runs), protocol=protocol, labels=test.labels,
+        scores=fusion.test, songs=test.songs, thresholds=thresholds,
+    )  # fmt: skip
+    # Its ranking by frequency is the training set's, which only the runs have seen.
+    results = replace(results, trivial=first.trivial)
     output_dir.mkdir(parents=True, exist_ok=True)
-    test = first.test
     write_scores(output_dir / TEST_FILE, test.clips, test.songs, test.labels, fusion.test, first.classes)
     (output_dir / VALIDATION_FILE).unlink(missing_ok=True)
     if validation is not None:
@@ -142,13 +137,13 @@ def write_run(
         write_scores(
             output_dir / VALIDATION_FILE, of_first.clips, of_first.songs, of_first.labels, fusion.validation, first.classes
         )  # fmt: skip
-    finish(output_dir, results, how_made(runs, results, output_dir), library="scikit-learn")
+    finish(output_dir, results, how_made=how_made(runs, results, output_dir), library="scikit-learn")
     return results
 
 
 def cost(runs: list[Run]) -> dict:
     """Return the `train` part of results.json: what all runs together cost; a figure that one lacks is left out."""
-    trains = [run.results["train"] for run in runs]
+    trains = [run.results.train for run in runs]
     speeds = [train.get("inference_clips_per_second") for train in trains]
     total = {
         "seconds": round(sum(train.get("seconds") or 0 for train in trains), 3),
@@ -162,16 +157,16 @@ def cost(runs: list[Run]) -> dict:
     return total
 
 
-def how_made(runs: list[Run], results: dict, output_dir: Path) -> str:
+def how_made(runs: list[Run], results: Results, output_dir: Path) -> str:
     """Return the card's section on the members and the command that fuses them."""
-    weights = results["recipe"].get("weights")
+    weights = results.recipe.get("weights")
     rows = [["run", "micro-F1", "macro-F1", "LRAP", "parameters"] + (["weight"] if weights else [])]
     for run in runs:
-        test, decisions = run.results["test"], run.results["test"][run.regime]
-        figures = [f"{figure:.3f}" for figure in (decisions["micro_f1"], decisions["macro_f1"], test["lrap"])]
-        row = [run.name, *figures, f"{run.results['train'].get('parameters') or 0:,}"]
+        figures = [f"{run.results.headline[name]:.3f}" for name in ("micro_f1", "macro_f1", "lrap")]
+        parameters = run.results.train.get("parameters")
+        row = [run.name, *figures, f"{parameters:,}" if parameters else ""]
         rows.append(row + ([f"{weights[run.name]:.3f}"] if weights else []))
-    method = results["recipe"]["method"]
+    method = results.recipe["method"]
     command = f"python run_irmas.py ensemble {' '.join(str(run.folder) for run in runs)} --output_dir {output_dir}"
     return (
         f"It is an ensemble of {len(runs)} runs: a clip's score for a class is {METHODS_IN_WORDS[method]}.\n\n"
