@@ -229,9 +229,20 @@ def list_irmas(data_dir: str | Path) -> Listing | None:
             clips += list_test_part(folders[outer], f"{outer}/{inner}", warnings)
     root = Path(os.path.abspath(data_dir))
     homes = [folder.parent for folder in folders.values()]
-    if any((folder / SYNTHETIC_MARKER).exists() for folder in (root, *homes)):
+    is_synthetic = any((folder / SYNTHETIC_MARKER).exists() for folder in (root, *homes))
+    return irmas_listing(root, homes[0], clips, warnings, is_synthetic)
+
+
+def irmas_listing(
+    root: Path, home: str | Path, clips: list[Clip], warnings: list[str], is_synthetic: bool = False
+) -> Listing:
+    """Return the listing of clips in IRMAS's layout; its title says whether they are IRMAS, part of it, or neither.
+
+    home: the folder or address that a warning about missing files names.
+    """
+    if is_synthetic:
         return Listing("synthetic, IRMAS-shaped", root, INSTRUMENT_CODES, clips, warnings)
-    title = irmas_title(homes[0], clips, warnings)
+    title = irmas_title(home, clips, warnings)
     return Listing(title or "IRMAS-shaped folder", root, INSTRUMENT_CODES, clips, warnings, is_irmas=title is not None)
 
 

@@ -8,7 +8,8 @@ from datasets import Dataset, DatasetDict
 
 from irmas_dataset.builder import Irmas
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.unpack import is_exported, unpack
+from irmas_dataset.export.layout import is_exported
+from irmas_dataset.export.unpack import unpack
 from irmas_dataset.files import Listing, warn_of
 from irmas_dataset.overlay import apply_corrections, read_corrections
 from irmas_dataset.splits import hold_out, merge_groups

@@ -40,8 +40,13 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
     train_labels = {label for row in rows if row["split"] == "train" for label in row["labels"]}
     classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
     clips = [_clip(root, row, classes, recording_pattern) for row in rows]
-    kind = "synthetic folder" if (root / SYNTHETIC_MARKER).exists() else "own folder"
-    return Listing(f"{kind} {to_text(root.name)}", root, classes, clips, warnings)
+    title = own_folder_title(to_text(root.name), (root / SYNTHETIC_MARKER).exists())
+    return Listing(title, root, classes, clips, warnings)
+
+
+def own_folder_title(name: str, is_synthetic: bool) -> str:
+    """Return the title of an own folder's listing."""
+    return f"{'synthetic' if is_synthetic else 'own'} folder {name}"
 
 
 def _clip(root: Path, row: dict, classes: tuple[str, ...], recording_pattern: str | None) -> Clip:

@@ -48,9 +48,7 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_named_and_kept(folder, mo
         return step(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(type(trainer), "training_step", spoil)
-    with pytest.raises(
-        UserError, match=r"step 4 is not finite.*non_finite_batch_4_0\.safetensors.*\.wav"
-    ) as error:
+    with pytest.raises(UserError, match=r"step 4 is not finite.*non_finite_batch_4_0\.safetensors.*\.wav") as error:
         train(recipe, trainer, None)
     with safe_open(Path("runs/nan/non_finite_batch_4_0.safetensors"), "pt") as kept:
         clips = kept.metadata()["clips"].split("\n")
