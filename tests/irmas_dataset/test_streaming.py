@@ -95,7 +95,7 @@ def test_recordings_that_the_test_set_has_stay_out_and_corrections_count(exporte
                                         "IRMAS-TrainingData/voi/[voi][cou_fol]2431__1.WAV,,yes\n")  # fmt: skip
     options = {"validation_fraction": 0, "corrections": tmp_path / "fixes.csv"}
     streamed = load_streamed(str(exported), **options)
-    assert "are of recordings that the test set has too" in caplog.text
+    assert "belong to recordings that are also in the test set" in caplog.text
     names = {Path(row["path"]).name: row["instruments"] for row in streamed["train"]}
     assert len(names) == len(TRAINING_FILES) - 3 - 1 and not any("0058" in name for name in names)
     assert len(names["[gel][lat_sou]0979__1.wav"]) == 2
