@@ -122,7 +122,7 @@ class Irmas(datasets.GeneratorBasedBuilder):
 
 
 def read_facts(clip: Clip) -> dict:
-    """Read a clip's bytes once; return its md5, its duration in seconds, and its problem (None for a sound file)."""
+    """Read a clip's bytes once; return its md5, its duration in seconds, and its problem (None if it is intact)."""
     facts = {"md5": None, "duration": 0.0, "problem": None}
     try:
         refuse_special_file(clip.path)

@@ -41,7 +41,9 @@ def figures(
 @functools.cache
 def _warn_once_of_absent(class_names: tuple[str, ...]) -> None:
     # Not with Python's filter "once": scikit-learn resets it at every call.
-    warnings.warn(f"No clip carries {', '.join(class_names)}: macro averages exclude classes without clips.", stacklevel=3)
+    warnings.warn(
+        f"No clip carries {', '.join(class_names)}: macro averages exclude classes without clips.", stacklevel=3
+    )
 
 
 def ranking_figures(labels: ArrayLike, scores: ArrayLike, class_names: Sequence[str] | None = None) -> dict:

@@ -10,7 +10,7 @@ CARD = "README.md"
 """The data card; it is written last, so a folder without one is not an export."""
 
 UNPACKED_MARKER = "UNPACKED"
-"""Lists the tables whose files lie beside them; see `unpack`."""
+"""Written by `unpack`: the sizes of the tables whose files are unpacked beside them."""
 
 SPLITS = ("train", "test")
 COLUMNS = ("path", "instruments", "recording", "song", "genre", "drums", "duration", "md5")

@@ -30,7 +30,7 @@ def address(location: str) -> str:
 def find_shards(location: str) -> dict[str, list[tuple[str, int]]]:
     """Return the tables of each split as (address, size in bytes).
 
-    Raises FileNotFoundError where there are no training tables.
+    Raises FileNotFoundError if there are no training tables.
     """
     files, root = url_to_fs(address(location))
     found = {}
@@ -71,7 +71,7 @@ def read_audio(shard: str, row_group: int, rows: list[int]) -> list[bytes]:
 
 
 def by_row_group(shards: list[str], groups: list[int]) -> dict[tuple[str, int], list[int]]:
-    """Return the positions of the clips that lie in each (shard, row group), in order."""
+    """Return the positions of the clips in each (shard, row group), in order."""
     found = defaultdict(list)
     for position, place in enumerate(zip(shards, groups, strict=True)):
         found[place].append(position)

@@ -67,7 +67,7 @@ def export(
 def readable_clips(builder: Irmas) -> dict[str, Dataset]:
     """Return the rows to export of each split that has any: `COLUMNS` of the clips that can be read.
 
-    The builder lists class by class, and so would the batches of whoever streams the export: training rows are shuffled.
+    Training rows are shuffled: the builder lists class by class, and so would the batches of a streamed export.
     """
     splits = {name: split.filter(_is_readable, input_columns="problem") for name, split in builder.as_dataset().items()}
     splits = {name: split.select_columns(list(COLUMNS)) for name, split in splits.items() if len(split)}
