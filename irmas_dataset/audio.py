@@ -5,7 +5,7 @@ Nothing here needs torchcodec, ffmpeg or a network.
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,18 @@ from irmas_dataset.files import from_text, to_text
 
 AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 PREPARED_VERSION = 1
-"""Counted up whenever `prepare` writes other waveforms than before, so that caches made earlier are not read."""
+"""Increased whenever `prepare` writes different waveforms than before, so that older caches are not read."""
 
 MAX_LEVEL = 100
-"""Floating-point audio may be louder than full scale, but not by more than 40 dB: unscaled integers are."""
+"""Floating-point audio may exceed full scale, but not by more than 40 dB, as integers that were never scaled do."""
 
-_ROWS_A_BATCH = 16  # an Arrow batch of List holds 2**31 samples: 16 rows of 50 minutes each at 44.1 kHz
+_ROWS_PER_BATCH = 16  # an Arrow batch of List has at most 2**31 samples: 16 rows of 50 minutes each at 44.1 kHz
 
 
 def decode(path: str | Path) -> tuple[np.ndarray, int]:
-    """Read a wav, flac, ogg or mp3 file: mean over the channels, float32 (samples,) in [-1, 1], and its sampling rate.
+    """Read a wav, flac, ogg or mp3 file; return the mean of its channels and its sampling rate.
+
+    The waveform is float32 (samples,); full scale is 1.
 
     Raises UserError for a file that is missing, unreadable or empty.
     """
@@ -37,45 +39,45 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     if not os.path.exists(path):
         raise UserError(f"There is no file {to_text(path)}.")
     try:
-        refuse_no_file(path)
+        refuse_special_file(path)
         with soundfile.SoundFile(os.fsencode(path)) as file:
             return read_mono(file), file.samplerate
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
         raise UserError(f"{to_text(path)} {reason(error)}: replace or remove it.") from None
 
 
-def refuse_no_file(path: str | Path) -> None:
-    """Raise ValueError for a folder, pipe, device or socket: opening one of the latter may never end."""
+def refuse_special_file(path: str | Path) -> None:
+    """Raise ValueError for a folder, pipe, device or socket: opening a pipe may block forever."""
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError("is no plain file")
+        raise ValueError("is not a regular file")
 
 
 def read_mono(file: soundfile.SoundFile) -> np.ndarray:
-    """Read an open file: mean over the channels, float32 (samples,); ValueError says what is wrong with the samples."""
-    is_16_bit = file.subtype == "PCM_16"  # reading it as it is and scaling once is four times faster
-    count = -1 if file.seekable() else file.frames  # GSM has no seeking, and soundfile then wants to be told
+    """Return the mean of an open file's channels, float32 (samples,); raises ValueError for samples that are unusable."""
+    is_16_bit = file.subtype == "PCM_16"  # reading integers and scaling once is four times faster
+    count = -1 if file.seekable() else file.frames  # GSM files are not seekable, and soundfile then needs the count
     frames = file.read(count, dtype="int16" if is_16_bit else "float32", always_2d=True)
     if len(frames) == 0:
-        raise ValueError("holds no audio")
+        raise ValueError("has no audio samples")
     waveform = frames[:, 0].astype(np.float32)
     for channel in range(1, frames.shape[1]):
         waveform += frames[:, channel]
     waveform *= np.float32((1 / 32768 if is_16_bit else 1) / frames.shape[1])
     if not is_16_bit:
-        refuse_no_audio(waveform)
+        refuse_bad_samples(waveform)
     return waveform
 
 
-def refuse_no_audio(waveform: np.ndarray) -> None:
-    """Raise ValueError for floating-point samples that are no numbers, or so large that they cannot be meant."""
+def refuse_bad_samples(waveform: np.ndarray) -> None:
+    """Raise ValueError for floating-point samples that are NaN, infinite, or too large to be audio."""
     if not np.isfinite(waveform).all():
-        raise ValueError("holds samples that are no finite numbers")
+        raise ValueError("contains NaN or infinite samples")
     if len(waveform) and np.abs(waveform).max() > MAX_LEVEL:
-        raise ValueError(f"holds samples of more than {MAX_LEVEL} times full scale, which is 1")
+        raise ValueError(f"contains samples of more than {MAX_LEVEL} times full scale (1.0)")
 
 
 def reason(error: Exception) -> str:
-    """Say in words what `soundfile` or `read_mono` found wrong with a file."""
+    """Return in words what `soundfile` or `read_mono` found wrong with a file, as the end of a sentence."""
     if isinstance(error, ValueError):
         return str(error)
     words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
@@ -83,7 +85,7 @@ def reason(error: Exception) -> str:
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Resample a waveform (samples,) with soxr at high quality."""
+    """Resample a waveform (samples,) from one rate in Hz to another with soxr at high quality."""
     if from_rate == to_rate:
         return waveform
     return soxr.resample(waveform, from_rate, to_rate, quality="HQ")
@@ -97,18 +99,18 @@ def prepare(
     num_proc: int | None = None,
     transform: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> Dataset:
-    """Add the column `waveform`: every clip decoded, mono, at `sampling_rate`, int16; made once and then cached.
+    """Add the column `waveform`: every clip decoded, mono, at `sampling_rate` Hz, int16 (samples,); cached on disk.
 
     segment_seconds: cut longer clips into consecutive segments of this length, one row each with the clip's labels; a
-        remainder shorter than half a segment is dropped. Shorter clips stay as they are.
-    num_proc: processes that decode (default: one a core, as far as there is work for them).
+        remainder shorter than half a segment is dropped. Shorter clips stay whole. None cuts nothing.
+    num_proc: number of processes that decode (default: one per core, fewer for small datasets).
     transform: a pure, picklable function (waveform float32 (samples,), rate) -> waveform at the same rate, applied
         after resampling; it is part of the cache's fingerprint.
-    Several processes may call this at once: the first makes the cache, the others wait and load it.
+    Several processes may call this at once: the first one fills the cache, the others wait and load it.
     Raises UserError for a file that cannot be read.
     """
     features = Features(dataset.features | {"waveform": List(Value("int16"))})
-    if len(dataset) == 0:  # `map` would leave the column out
+    if len(dataset) == 0:  # `map` would not add the column
         empty = Dataset.from_dict({name: [] for name in features}, features=features, split=dataset.split)
         empty.info.description = dataset.info.description
         return empty
@@ -119,8 +121,8 @@ def prepare(
         return dataset.map(
             _prepare_batch,
             batched=True,
-            batch_size=_ROWS_A_BATCH,
-            writer_batch_size=_ROWS_A_BATCH,
+            batch_size=_ROWS_PER_BATCH,
+            writer_batch_size=_ROWS_PER_BATCH,
             fn_kwargs={"sampling_rate": sampling_rate, "segment_seconds": segment_seconds, "transform": transform},
             features=features,
             num_proc=num_proc if num_proc > 1 else None,
@@ -130,11 +132,11 @@ def prepare(
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, which on a shared machine can be fewer than there are."""
+    """Return how many cores this process may use; on a shared machine that can be fewer than it has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cache_lock(dataset: Dataset, fingerprint: str):
+def _cache_lock(dataset: Dataset, fingerprint: str) -> AbstractContextManager:
     if not dataset.cache_files:  # a dataset in memory is not cached
         return nullcontext()
     return FileLock(Path(dataset.cache_files[0]["filename"]).parent / f"prepare-{fingerprint}.lock")
@@ -159,15 +161,15 @@ def _prepare_batch(
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """Round a waveform in [-1, 1] to 16 bits; louder samples are clipped."""
+    """Round a waveform (samples,) in [-1, 1] to int16; louder samples are clipped."""
     return np.clip(np.rint(waveform * np.float32(32768)), -32768, 32767).astype(np.int16)
 
 
 def cut(waveform: np.ndarray, segment_seconds: float | None, sampling_rate: int) -> list[np.ndarray]:
     """Cut a waveform (samples,) into consecutive segments of exactly `segment_seconds`.
 
-    What remains at the end makes a segment of its own, aligned to the end of the clip, if it is at least half as long
-    as one. A waveform that is no longer than a segment stays whole.
+    A remainder of at least half a segment becomes one more segment, aligned to the end of the clip. A waveform that is
+    not longer than a segment stays whole.
     """
     if segment_seconds is None:
         return [waveform]
@@ -183,10 +185,11 @@ def cut(waveform: np.ndarray, segment_seconds: float | None, sampling_rate: int)
 class WaveformColumn:
     """The prepared dataset's waveforms as int16 arrays (samples,), read from the memory-mapped table without a copy.
 
-    `WaveformColumn(dataset)[i]` is `dataset[i]["waveform"]`, some hundred times faster; the arrays are read-only.
+    `WaveformColumn(dataset)[i]` equals `dataset[i]["waveform"]` and is about a hundred times faster; the arrays are
+    read-only.
     """
 
-    def __init__(self, dataset: Dataset, column: str = "waveform"):
+    def __init__(self, dataset: Dataset, column: str = "waveform") -> None:
         self.dataset, self.column = dataset, column
         self.rows = None if dataset._indices is None else dataset._indices.column(0).to_numpy()
         chunks = dataset.data.table.column(column).chunks
@@ -194,7 +197,7 @@ class WaveformColumn:
         self.offsets = [chunk.offsets.to_numpy() for chunk in chunks]
         self.first_rows = np.cumsum([0] + [len(chunk) for chunk in chunks])
 
-    def __reduce__(self):  # a worker process maps the file anew instead of receiving its contents
+    def __reduce__(self) -> tuple:  # a worker process maps the file again instead of receiving its contents
         return WaveformColumn, (self.dataset, self.column)
 
     def __len__(self) -> int:

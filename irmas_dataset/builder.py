@@ -1,6 +1,6 @@
-"""IRMAS, or a folder of one's own, as a `datasets` builder: one row a clip, everything but the samples.
+"""IRMAS, or a folder of your own, as a `datasets` builder: one row per clip, everything except the samples.
 
-Each file is read once, for its md5 and duration; `datasets` keeps the table until a file changes.
+Each file is read once, for its MD5 and duration; `datasets` caches the table until a file changes.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import datasets
 import soundfile
 from datasets import ClassLabel, Features, List, Value
 
-from irmas_dataset.audio import read_mono, reason, refuse_no_file, usable_cores
+from irmas_dataset.audio import read_mono, reason, refuse_special_file, usable_cores
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.own_folder import list_own_folder
 
 BUILDER_VERSION = "1.0.0"
-"""Counted up whenever the builder writes other rows than before, so that caches made earlier are not read."""
+"""Increased whenever the builder writes different rows than before, so that older caches are not read."""
 
 _CITATION = """@inproceedings{bosch2012irmas,
   title={A Comparison of Sound Segregation Techniques for Predominant Instrument Recognition in Musical Audio Signals},
@@ -32,33 +32,35 @@ _CITATION = """@inproceedings{bosch2012irmas,
 
 
 def list_clips(data_dir: str | Path, recording_pattern: str | None = None) -> Listing:
-    """List the clips of a data folder: IRMAS's layout, or `train/<class>/` or labels.csv of one's own.
+    """List the clips of a data folder: IRMAS's layout, or your own `train/<class>/` or labels.csv.
 
-    Raises UserError for a folder that is neither.
+    Raises UserError for a folder that has none of them.
     """
     if not Path(data_dir).is_dir():
         raise UserError(
-            f"--data_dir {data_dir} is no folder: give the folder that holds IRMAS or your own train/<class>/."
+            f"--data_dir {data_dir} is not a folder: give the folder that contains IRMAS or your own train/<class>/."
         )
     listing = list_irmas(data_dir) or list_own_folder(data_dir, recording_pattern)
     if listing is None:
         raise UserError(
-            f"{data_dir} holds neither IRMAS-TrainingData or IRMAS-TestingData-Part1..3 nor train/<class>/ or labels.csv: "
+            f"{data_dir} has no IRMAS-TrainingData, IRMAS-TestingData-Part1..3, train/<class>/ or labels.csv: "
             f"give another --data_dir, or run `python run_irmas.py download --data_dir {data_dir}`."
         )
     if not listing.clips:
-        raise UserError(f"{data_dir} holds no audio in its class folders: add .wav files or give another --data_dir.")
+        raise UserError(
+            f"{data_dir} has no audio files in its class folders: add .wav files or give another --data_dir."
+        )
     return listing
 
 
 @dataclass
 class IrmasConfig(datasets.BuilderConfig):
-    """Where the clips are, and how the recording is read from a file name of one's own."""
+    """Where the clips are, and how the recording is read from the file names of your own folder."""
 
     recording_pattern: str | None = None
 
     def create_config_id(self, config_kwargs: dict, custom_features: Features | None = None) -> str:
-        """Name the cache by every file's path, size and time of change, so that a changed folder is read again."""
+        """Name the cache by the path, size and modification time of every file, so that a changed folder is read again."""
         self.listing = list_clips(self.data_dir, self.recording_pattern)
         facts = hashlib.sha256(f"{self.listing.title} {self.listing.classes}".encode())
         for clip in self.listing.clips:
@@ -69,21 +71,21 @@ class IrmasConfig(datasets.BuilderConfig):
 def _size_and_time(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
-    except OSError:  # a link to nowhere; the builder names it as damaged
+    except OSError:  # a broken link; the builder lists it as damaged
         return None
     return status.st_size, status.st_mtime_ns
 
 
 class Irmas(datasets.GeneratorBasedBuilder):
-    """Builds splits `train` and `test` from `data_dir`; `load_irmas` adds the validation split.
+    """Builds the splits `train` and `test` from `data_dir`; `load_irmas` adds the validation split.
 
-    Imported as a module (`Irmas(data_dir=...)`), never a loading script.
+    Use it as a class, `Irmas(data_dir=...)`: `datasets` no longer runs loading scripts.
     """
 
     BUILDER_CONFIG_CLASS = IrmasConfig
     VERSION = datasets.Version(BUILDER_VERSION)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **{"dataset_name": "irmas", **kwargs})
 
     def _info(self) -> datasets.DatasetInfo:
@@ -107,7 +109,7 @@ class Irmas(datasets.GeneratorBasedBuilder):
             info.citation = _CITATION
         return info
 
-    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         clips = self.config.listing.clips
         splits = {split: [clip for clip in clips if clip.split == split] for split in ("train", "test")}
         return [datasets.SplitGenerator(split, {"clips": found}) for split, found in splits.items() if found]
@@ -120,16 +122,16 @@ class Irmas(datasets.GeneratorBasedBuilder):
 
 
 def read_facts(clip: Clip) -> dict:
-    """Read a clip's bytes once: its md5, its duration in seconds, and what is wrong with it (None if nothing)."""
+    """Read a clip's bytes once; return its md5, its duration in seconds, and its problem (None if it is intact)."""
     facts = {"md5": None, "duration": 0.0, "problem": None}
     try:
-        refuse_no_file(clip.path)
+        refuse_special_file(clip.path)
         content = Path(clip.path).read_bytes()
         facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             facts["duration"] = file.frames / file.samplerate
             is_plain = file.format.startswith("WAV") and file.subtype.startswith("PCM")
-            if not is_plain or file.frames == 0:  # compressed files break off, floating ones hold NaN: read to the end
+            if not is_plain or file.frames == 0:  # compressed files may be cut short, floats NaN: read all
                 facts["duration"] = len(read_mono(file)) / file.samplerate
     except (soundfile.LibsndfileError, OSError, ValueError) as error:
         facts["problem"] = reason(error)

@@ -1,7 +1,7 @@
-"""Fetch IRMAS from its public record: resumable, checked, extracted safely, and only what is missing.
+"""Downloading IRMAS from its public record: resumable, verified, extracted safely, and only what is missing.
 
-The transfer is `requests` with a Range header. pooch, which mirdata uses, starts every broken download again, and
-huggingface_hub's `http_get` speaks to the Hub only: its client refuses every address where HF_HUB_OFFLINE is set.
+The transfer uses `requests` with a Range header. pooch, which mirdata uses, restarts interrupted downloads from the
+beginning, and huggingface_hub's `http_get` refuses every address while HF_HUB_OFFLINE is set.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 ZENODO = "https://zenodo.org/record/1290750/files"
 LOCK = ".irmas-download.lock"
-TRIES = 5  # in a row that bring no new byte
-FIRST_WAIT_SECONDS = 1.0  # doubles from try to try
+TRIES = 5  # in a row without a new byte
+FIRST_WAIT_SECONDS = 1.0  # doubles with each try
 TIMEOUT_SECONDS = (15, 60)  # to connect, and between two pieces
-PIECE_BYTES = 1 << 14  # what is lost when a connection breaks
+PIECE_BYTES = 1 << 14  # at most this much is lost when a connection breaks
 MAX_EXTRACTED_BYTES = 20 << 30  # of one archive; IRMAS's largest is about 4 GB
 MAX_EXTRACTED_FILES = 50_000
 ENCRYPTED = 0x1  # the bit of a zip member's flags
@@ -36,7 +36,7 @@ ENCRYPTED = 0x1  # the bit of a zip member's flags
 
 @dataclass(frozen=True)
 class Archive:
-    """One zip of the record: the folder that it holds, its checksum, and how many clips are in it."""
+    """One zip of the record: the folder in it, its checksum, and its number of clips."""
 
     folder: str
     md5: str
@@ -60,37 +60,35 @@ ARCHIVES = (
 
 
 def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, base_url: str = ZENODO) -> None:
-    """Complete IRMAS in `data_dir`: use what is extracted, extract the zips that are there, fetch the rest.
+    """Complete IRMAS in `data_dir`: keep what is extracted, extract the zips that are there, download the rest.
 
-    A broken transfer is resumed by the next call. Fetched zips are removed once extracted; one's own are kept. Several
-    processes may call this at once.
-
-    Raises:
-        UserError: the server or the disk fails, or an archive is not the published one. What was done so far is kept,
-            and nothing unfinished bears a final name.
+    The next call resumes an interrupted transfer. Downloaded zips are removed once they are extracted; zips that were
+    there before are kept. Several processes may call this at once.
+    Raises UserError if the server or the disk fails, or an archive differs from the published one. Finished work is
+    kept, and nothing unfinished has a final name.
     """
     data_dir = Path(os.path.abspath(data_dir))
     if data_dir in find_irmas(data_dir).values():
-        raise UserError(f"{data_dir} is one of IRMAS's folders: give the folder that holds it as --data_dir.")
+        raise UserError(f"{data_dir} is one of IRMAS's folders: give its parent folder as --data_dir.")
     if (data_dir / SYNTHETIC_MARKER).exists():
-        raise UserError(f"{data_dir} is a synthetic IRMAS: name another folder for the real one.")
+        raise UserError(f"{data_dir} is a synthetic IRMAS: give another folder for the real one.")
     try:
         if all(is_complete(data_dir, archive) for archive in parts):
             remove_left_overs(data_dir, parts)
-            return  # before anything is written: a shared copy may be read-only
+            return  # without writing anything: a shared copy may be read-only
         data_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(data_dir / LOCK):
             missing = [archive for archive in parts if not is_complete(data_dir, archive)]
             to_fetch = [archive for archive in missing if not (data_dir / archive.zip_name).exists()]
             for archive in to_fetch:
-                (data_dir / archive.part_name).touch()  # tells `ensure_irmas` to go on after an interruption
+                (data_dir / archive.part_name).touch()  # tells `ensure_irmas` to resume after an interruption
             for archive in missing:
                 path = data_dir / (archive.part_name if archive in to_fetch else archive.zip_name)
                 if archive in to_fetch:
                     fetch(f"{base_url.rstrip('/')}/{archive.zip_name}?download=1", path, archive.md5)
                 elif md5_of(path) != archive.md5:
                     raise UserError(
-                        f"{path} is not the published archive (its MD5 differs): delete it to fetch it anew."
+                        f"{path} is not the published archive (its MD5 differs): delete it to download it again."
                     )
                 extract(path, archive, data_dir)
                 remove_left_overs(data_dir, (archive,))
@@ -99,12 +97,10 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
 
 
 def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, base_url: str = ZENODO) -> None:
-    """Complete IRMAS in a folder that does not exist, is empty, or holds IRMAS's zips or an interrupted download.
+    """Complete IRMAS in a folder that is missing or empty, or has IRMAS's zips or an interrupted download in it.
 
-    Any other folder is left as it is: whoever extracted two of the four archives, or has music of their own, means it.
-
-    Raises:
-        UserError: as `download`.
+    Any other folder is left unchanged: extracting only two of the four archives, or using your own music, is allowed.
+    Raises UserError as `download` does.
     """
     data_dir = Path(data_dir)
     visible = [path.name for path in data_dir.iterdir() if not path.name.startswith(".")] if data_dir.is_dir() else []
@@ -112,12 +108,12 @@ def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES,
     if visible and not ours & set(visible):
         return
     if not visible:
-        logger.warning("%s holds no music: downloading IRMAS (about 12 GB once extracted) from %s.", data_dir, base_url)
+        logger.warning("%s has no music: downloading IRMAS (about 12 GB once extracted) from %s.", data_dir, base_url)
     download(data_dir, parts=parts, base_url=base_url)
 
 
 def is_complete(data_dir: Path, archive: Archive) -> bool:
-    """Tell whether all clips of an archive are extracted, those of a test part with their annotations."""
+    """Tell whether all clips of an archive are extracted; those of a test part need their annotations too."""
     folder = find_irmas(data_dir).get(archive.folder)
     if folder is None:
         return False
@@ -129,17 +125,16 @@ def is_complete(data_dir: Path, archive: Archive) -> bool:
 
 
 def remove_left_overs(data_dir: Path, extracted: tuple[Archive, ...]) -> None:
-    """Remove what was fetched of archives that are extracted; an earlier call may have been killed before it did."""
+    """Remove the downloads of extracted archives; an earlier call may have been killed before it did."""
     for archive in extracted:
         if (data_dir / archive.part_name).exists():
             (data_dir / archive.part_name).unlink(missing_ok=True)
 
 
 def fetch(url: str, part: Path, md5: str) -> None:
-    """Download `url` to `part`, resuming what is there and after every break.
+    """Download `url` to `part`, resuming what is there and after every interruption.
 
-    Raises:
-        UserError: the server refuses, cannot be reached several times in a row, or sends something else.
+    Raises UserError if the server refuses, cannot be reached several times in a row, or sends other contents.
     """
     fruitless = 0
     while True:
@@ -151,7 +146,7 @@ def fetch(url: str, part: Path, md5: str) -> None:
             fruitless = 0 if size_of(part) > size else fruitless + 1
             if fruitless == TRIES or not is_transient(error):
                 raise UserError(
-                    f"Cannot download {url}: {reason(error)}; run the same command again to go on where it stopped."
+                    f"Cannot download {url}: {reason(error)}; run the same command again to resume."
                 ) from error
             wait_seconds = FIRST_WAIT_SECONDS * 2 ** max(0, fruitless - 1)
             logger.warning("%s: %s; trying again in %.0f s.", part.stem, reason(error), wait_seconds)
@@ -159,7 +154,7 @@ def fetch(url: str, part: Path, md5: str) -> None:
     if md5_of(part) != md5:
         part.write_bytes(b"")
         raise UserError(
-            f"{url} did not arrive as published (its MD5 differs) and was discarded: run the same command again."
+            f"{url} differs from the published file (its MD5 differs) and was discarded: run the same command again."
         )
 
 
@@ -168,12 +163,12 @@ def size_of(path: Path) -> int:
 
 
 def receive(url: str, part: Path) -> None:
-    """Append to `part` what it lacks of `url`, or write it anew where the server cannot resume."""
+    """Append the rest of `url` to `part`, or write it from the beginning if the server cannot resume."""
     offset = size_of(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if offset and response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is left to send; the checksum tells whether the file is right
+            return  # there is nothing left to send; the checksum is verified afterwards
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
             offset = 0
@@ -187,20 +182,20 @@ def receive(url: str, part: Path) -> None:
 
 
 def is_transient(error: requests.RequestException) -> bool:
-    """Tell whether it is worth trying again."""
+    """Tell whether trying again may help."""
     if error.response is not None:
         return error.response.status_code >= 500 or error.response.status_code in (408, 429)
     return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
 
 
 def reason(error: requests.RequestException) -> str:
-    """Say in words what went wrong."""
+    """Return in words what went wrong."""
     if error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.ConnectionError | requests.Timeout):
         return "the server cannot be reached or does not answer"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the connection broke off"
+        return "the connection was interrupted"
     return f"the address is not valid ({error})"
 
 
@@ -211,10 +206,9 @@ def md5_of(path: str | Path) -> str:
 
 
 def extract(path: Path, archive: Archive, data_dir: Path) -> None:
-    """Extract an archive beside its final place, then move it there, whole, or into what is there already.
+    """Extract an archive into a temporary folder, then move it to its place, or its files into a folder already there.
 
-    Raises:
-        UserError: the archive is broken or unsafe, or the disk too small.
+    Raises UserError for an archive that is damaged or unsafe, or a disk that is too small.
     """
     unfinished = data_dir / f".{archive.folder}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -233,25 +227,27 @@ def extract(path: Path, archive: Archive, data_dir: Path) -> None:
         else:
             add_missing_files(extracted, there, archive.folder)
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is no readable zip ({error}): delete it and run the same command again.") from error
+        raise UserError(f"{path} is not a readable zip ({error}): delete it and run the same command again.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    """Raise UserError for an archive that would write outside its folder, make links, or fill the disk."""
+    """Raise UserError for an archive that would write outside its folder, create links, or fill the disk."""
     for member in members:
         name = member_name(member).replace("\\", "/")
         kind = stat.S_IFMT(member.external_attr >> 16)
         if name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/"):
             raise UserError(
-                f"{path} holds {member.filename!r}, which would be written outside its folder: not extracted."
+                f"{path} contains {member.filename!r}, which would be written outside its folder: not extracted."
             )
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise UserError(f"{path} holds {member.filename!r}, which is no plain file: not extracted.")
+            raise UserError(f"{path} contains {member.filename!r}, which is not a regular file: not extracted.")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & ENCRYPTED:
-            # zipfile unpacks any other coding a piece at once, to whatever size the piece has: it could fill the memory
-            raise UserError(f"{path} holds {member.filename!r}, which is encrypted or packed oddly: not extracted.")
+            # zipfile decompresses other formats a whole piece at a time, of any size: it could fill the memory
+            raise UserError(
+                f"{path} contains {member.filename!r}, which is encrypted or in an unusual format: not extracted."
+            )
     total = sum(member.file_size for member in members)
     if total > MAX_EXTRACTED_BYTES or len(members) > MAX_EXTRACTED_FILES:
         raise UserError(
@@ -260,7 +256,7 @@ def check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
 
 
 def extract_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
-    """Write one member below `folder`, under its own name; zipfile stops at the size that the archive declares."""
+    """Write one member below `folder` under its own name; zipfile stops at the size that the archive declares."""
     target = folder / member_name(member)
     if member.is_dir():
         target.mkdir(parents=True, exist_ok=True)
@@ -271,9 +267,10 @@ def extract_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Pat
 
 
 def member_name(member: zipfile.ZipInfo) -> str:
-    """Return a member's name: where the archive does not say UTF-8, zipfile reads code page 437, mostly in vain.
+    """Return a member's name, decoded from UTF-8 where possible.
 
-    Archives from macOS and Linux hold UTF-8 without saying so; a name that is no UTF-8 stays as zipfile read it.
+    zipfile reads code page 437 unless the archive declares UTF-8, but archives from macOS and Linux contain UTF-8
+    without declaring it. A name that is not UTF-8 stays as zipfile read it.
     """
     if member.flag_bits & 0x800:
         return member.filename
@@ -284,7 +281,7 @@ def member_name(member: zipfile.ZipInfo) -> str:
 
 
 def add_missing_files(extracted: Path, there: Path, folder: str) -> None:
-    """Move the files that `there` lacks, whatever an unzip tool made of the names of those that it has."""
+    """Move the files that `there` lacks; names garbled by an unzip tool count as present."""
     present = {published_file(path, folder) for path in walk_files(there)}
     for path in walk_files(extracted):
         if published_file(path, folder) not in present:
@@ -296,17 +293,17 @@ def add_missing_files(extracted: Path, there: Path, folder: str) -> None:
 
 
 def published_file(path: str, folder: str) -> str:
-    """Return the published path of a clip, or of its annotation, that lies somewhere in one of IRMAS's folders."""
+    """Return the published path of a clip or annotation that is somewhere in one of IRMAS's folders."""
     inner = dict(TEST_FOLDERS.values()).get(folder) or Path(path).parent.name
     stem, extension = os.path.splitext(os.path.basename(path))
     return published_name(f"{folder}/{inner}/{stem}.wav").removesuffix(".wav") + extension
 
 
 def check_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
-    """Raise UserError where the disk cannot take `needed_bytes` more."""
+    """Raise UserError if the disk has less than `needed_bytes` free."""
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
         raise UserError(
-            f"The disk of {folder} has {free_bytes / 1e9:.1f} GB free and needs {needed_bytes / 1e9:.1f} GB "
-            f"to {purpose}: free some, or give another --data_dir."
+            f"The disk of {folder} has {free_bytes / 1e9:.1f} GB free but {needed_bytes / 1e9:.1f} GB are needed "
+            f"to {purpose}: free some space, or give another --data_dir."
         )

@@ -1,4 +1,4 @@
-"""The vocabulary of IRMAS: instruments, genres and drum tags, under their own codes and in words."""
+"""The labels of IRMAS: codes of instruments, genres and drum tags, and their readable names."""
 
 INSTRUMENT_NAMES = {
     "cel": "cello",
@@ -13,7 +13,7 @@ INSTRUMENT_NAMES = {
     "vio": "violin",
     "voi": "voice",
 }
-"""IRMAS's code of each instrument -> the readable name that models carry in `id2label`."""
+"""IRMAS's code of each instrument -> the readable name in a model's `id2label`."""
 
 INSTRUMENT_CODES = tuple(INSTRUMENT_NAMES)
 
@@ -30,7 +30,7 @@ AUDIOSET_LABELS = {
     "violin": "Violin, fiddle",
     "voice": "Singing",
 }
-"""Readable name -> the AudioSet class (ontology display name) that stands for it in a 527-label head."""
+"""Readable name -> the AudioSet class (display name in the ontology) that represents it in a head of 527 labels."""
 
 GENRES = {
     "pop_roc": "pop, rock",
@@ -44,5 +44,5 @@ DRUMS = {"dru": "yes", "nod": "no", "---": "unknown"}
 
 
 def readable_name(label: str) -> str:
-    """Return the readable name of an IRMAS code; a class of one's own folder is its own name."""
+    """Return the readable name of an IRMAS code; any other class name is returned unchanged."""
     return INSTRUMENT_NAMES.get(label, label)

@@ -1,4 +1,4 @@
-"""From a data folder to a DatasetDict of train, validation and test, disjoint by recording."""
+"""Loading a data folder as a DatasetDict of train, validation and test, disjoint by recording."""
 
 import logging
 import os
@@ -8,7 +8,8 @@ from datasets import Dataset, DatasetDict
 
 from irmas_dataset.builder import Irmas
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.unpack import is_exported, unpack
+from irmas_dataset.export.layout import is_exported
+from irmas_dataset.export.unpack import unpack
 from irmas_dataset.files import Listing, warn_of
 from irmas_dataset.overlay import apply_corrections, read_corrections
 from irmas_dataset.splits import hold_out, merge_groups
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Splits(DatasetDict):
-    """Train, validation and test; `damaged` names the files that were left out, and why, within the data folder."""
+    """Train, validation and test; `damaged` lists the skipped files, relative to the data folder, with the reason."""
 
     damaged: tuple[str, ...] = ()
 
@@ -32,18 +33,18 @@ def load_irmas(
     corrections: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> DatasetDict:
-    """Load IRMAS, a folder of one's own, or an export of either, as a DatasetDict of train, validation and test.
+    """Load IRMAS, a folder of your own, or an export of either, as a DatasetDict of train, validation and test.
 
-    The files in the tables of an export are written out beside them, once.
+    The files of an export are unpacked beside its tables the first time.
 
-    Columns: path (absolute), instruments (List(ClassLabel)), recording (None in IRMAS's test set), song (of a training
-    clip: its recording), genre, drums, duration (seconds), md5. Validation is `validation_fraction` of the training
-    recordings of every class; no recording, and no file with the same bytes, is on two sides. Where there is no test
-    folder, `test_fraction_if_no_test` of the recordings is held out as test.
+    Columns: path (absolute), instruments (List(ClassLabel)), recording (None in IRMAS's test set), song (the recording,
+    for a training clip), genre, drums, duration (seconds), md5. Validation is `validation_fraction` of the training
+    recordings of every class. No recording and no two files with the same bytes are split between two sides. Without a
+    test folder, `test_fraction_if_no_test` of the recordings become the test set.
 
-    recording_pattern: for a folder of one's own, a regular expression that finds the recording in a clip's path.
+    recording_pattern: for a folder of your own, a regular expression that finds the recording in a clip's path.
     corrections: a CSV that drops or relabels clips before splitting (see `overlay.py`).
-    cache_dir: where `datasets` keeps what was read; its own default if None.
+    cache_dir: where `datasets` caches the table; None means its default.
     Raises UserError for a folder or file that cannot be used; logs one warning for each kind of fault in the data.
     """
     _check_fraction("--validation_fraction", validation_fraction)
@@ -71,7 +72,7 @@ def divide(
     test_fraction_if_no_test: float,
     seed: int,
 ) -> DatasetDict:
-    """Return train, validation and test of what was read: corrected, disjoint by recording and without copies."""
+    """Return train, validation and test of the clips read: corrected, disjoint by recording, no copies across sides."""
     if corrections is not None:
         splits = apply_corrections(splits, read_corrections(corrections, listing))
     train, test = splits.get("train"), splits.get("test")
@@ -86,10 +87,10 @@ def divide(
 
 
 def describe(dataset: DatasetDict) -> dict:
-    """Say what was loaded: name, clips of each split, test songs, classes, and whether the test set is held out.
+    """Summarise what was loaded, for results.json.
 
-    Returns {"name", "clips": {split: int}, "songs": int, "classes": [str], "test_is_held_out": bool, "damaged": [str]},
-    the last with a line for each file that was left out because it cannot be read.
+    Returns {"name", "clips": {split: int}, "songs": int, "classes": [str], "test_is_held_out": bool, "damaged": [str]}:
+    `songs` counts those of the test set, `damaged` has one line for each file that was skipped because it is unreadable.
     """
     test = dataset["test"]
     return {
@@ -103,7 +104,7 @@ def describe(dataset: DatasetDict) -> dict:
 
 
 def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """Hold out a fraction of the recordings; returns what stays and what is held out."""
+    """Hold out a fraction of the recordings; return the clips that stay and those held out."""
     groups = merge_groups(dataset["recording"][:], dataset["md5"][:])
     held_out = hold_out(groups, dataset["instruments"][:], fraction, seed)
     rows = range(len(dataset))
@@ -111,9 +112,9 @@ def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
 
 
 def _without_damaged(dataset: Dataset) -> Dataset:
-    """Leave out the files that the builder could not read, and say which."""
+    """Remove the files that the builder could not read, with a warning."""
     damaged = _damaged(dataset)
-    _warn_of(damaged, "is damaged and is left out", "are damaged and are left out")
+    _warn_of(damaged, "is damaged and will be skipped", "are damaged and will be skipped")
     if len(damaged) == len(dataset):
         raise UserError(f"None of the {len(dataset)} audio files can be read, for example {damaged[0]}: replace them.")
     if damaged:
@@ -122,20 +123,20 @@ def _without_damaged(dataset: Dataset) -> Dataset:
 
 
 def _damaged(dataset: Dataset) -> list[str]:
-    """Return a line for each file that the builder could not read: its path, and in brackets what is wrong."""
+    """Return a line for each file that the builder could not read: its path and, in brackets, the problem."""
     problems, paths = dataset["problem"][:], dataset["path"][:]
     return [f"{path} ({problem})" for path, problem in zip(paths, problems, strict=True) if problem]
 
 
 def _without_copies_of(test: Dataset, train: Dataset) -> Dataset:
-    """Leave out the training recordings of which the test set has a recording or a copy, and say which."""
+    """Remove training clips that share a recording or their bytes with the test set, with a warning."""
     groups = merge_groups(test["recording"][:] + train["recording"][:], test["md5"][:] + train["md5"][:])
     test_groups, train_groups = set(groups[: len(test)]), groups[len(test) :]
     leaking = [path for path, group in zip(train["path"][:], train_groups, strict=True) if group in test_groups]
     _warn_of(
         leaking,
-        "is of a recording that the test set has too and is left out of training",
-        "are of recordings that the test set has too and are left out of training",
+        "belongs to a recording that is also in the test set and will not be used for training",
+        "belong to recordings that are also in the test set and will not be used for training",
     )
     if not leaking:
         return train

@@ -1,4 +1,4 @@
-"""Corrections laid over a dataset: a CSV that drops or relabels clips, so that labels can be mended without touching IRMAS."""
+"""Corrections to a dataset: a CSV that drops or relabels clips, so that labels can be fixed without changing IRMAS."""
 
 import csv
 from pathlib import Path
@@ -15,7 +15,7 @@ def read_corrections(path: str | Path, listing: Listing) -> dict[str, list[str]]
     """Read a CSV with the columns `path` and `instruments` (separated by ;) and/or `drop` (yes or no).
 
     `path` is relative to the data folder, or IRMAS's published path. Returns the absolute path of each corrected clip
-    -> its labels, or [] for one that is dropped. A clip of IRMAS that is not in an incomplete folder is passed over.
+    -> its labels, or [] for a dropped clip. IRMAS clips that an incomplete folder lacks are ignored.
     Raises UserError that names the line of an unknown path or label.
     """
     corrections = {}
@@ -29,12 +29,12 @@ def read_corrections(path: str | Path, listing: Listing) -> dict[str, list[str]]
             if labels is not None:
                 corrections[to_text(clip.path)] = labels
         elif published_name(name) not in load_index():
-            raise UserError(f"{where}: {name} is no clip of {listing.root}.")
+            raise UserError(f"{where}: {listing.root} has no clip {name}.")
     return corrections
 
 
 def _rows(path: str | Path) -> list[tuple[str, dict[str, str]]]:
-    """Return the file's rows, each with the words that say where it stands."""
+    """Return the file's rows, each with its file and line for error messages."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, restval="")
@@ -48,7 +48,7 @@ def _rows(path: str | Path) -> list[tuple[str, dict[str, str]]]:
 
 
 def _labels_of(row: dict[str, str], classes: tuple[str, ...], where: str) -> list[str] | None:
-    """Return a row's labels: [] for a clip that is dropped, None for one that stays as it is."""
+    """Return a row's labels: [] for a clip to drop, None for a clip that stays unchanged."""
     drop = row.get("drop", "").strip().lower()
     if drop in _YES:
         return []

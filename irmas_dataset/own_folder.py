@@ -1,4 +1,4 @@
-"""A folder of one's own in place of IRMAS: `train/<class>/**`, optionally `test/`, or a labels.csv."""
+"""Your own folder instead of IRMAS: `train/<class>/**`, optionally `test/`, or a labels.csv."""
 
 import csv
 import os
@@ -23,10 +23,10 @@ from irmas_dataset.files import (
 
 
 def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) -> Listing | None:
-    """List the clips of an own folder, or return None where there is neither train/ nor test/ nor labels.csv.
+    """List the clips of your own folder, or return None if it has no train/, test/ or labels.csv.
 
-    The classes are the folder's own, sorted. The recording of a clip is labels.csv's column `recording`, or else what
-    `recording_pattern` (a regular expression: its first group, or its whole match) finds in the path, or else the file.
+    The classes are those of the folder, sorted. The recording of a clip is the column `recording` of labels.csv, else
+    what `recording_pattern` (a regular expression: its first group, or its whole match) finds in the path, else the file.
     Raises UserError for a row of labels.csv, an annotation or a pattern that cannot be used.
     """
     root = Path(os.path.abspath(data_dir))
@@ -40,8 +40,13 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
     train_labels = {label for row in rows if row["split"] == "train" for label in row["labels"]}
     classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
     clips = [_clip(root, row, classes, recording_pattern) for row in rows]
-    kind = "synthetic folder" if (root / SYNTHETIC_MARKER).exists() else "own folder"
-    return Listing(f"{kind} {to_text(root.name)}", root, classes, clips, warnings)
+    title = own_folder_title(to_text(root.name), (root / SYNTHETIC_MARKER).exists())
+    return Listing(title, root, classes, clips, warnings)
+
+
+def own_folder_title(name: str, is_synthetic: bool) -> str:
+    """Return the title of an own folder's listing."""
+    return f"{'synthetic' if is_synthetic else 'own'} folder {name}"
 
 
 def _clip(root: Path, row: dict, classes: tuple[str, ...], recording_pattern: str | None) -> Clip:
@@ -58,19 +63,19 @@ def _clip(root: Path, row: dict, classes: tuple[str, ...], recording_pattern: st
 
 
 def _recording(name: str, pattern: str | None) -> str:
-    if pattern is None:  # a file that is named as IRMAS's are belongs to a recording, wherever it lies
+    if pattern is None:  # IRMAS's file names include the recording, in any folder
         return parse_training_name(name)["recording"] if is_training_name(name) else name
     try:
         match = re.search(pattern, name)
     except re.error as error:
-        raise UserError(f"--recording_pattern {pattern!r} is no regular expression: {error}.") from None
+        raise UserError(f"--recording_pattern {pattern!r} is not a regular expression: {error}.") from None
     if match is None:
         return name
     return match[1] if match.re.groups and match[1] is not None else match[0]
 
 
 def _rows_of_folders(root: Path) -> list[dict]:
-    """Read train/<class>/** and test/<class>/**, and files directly in either that have a .txt of the same name."""
+    """Read train/<class>/** and test/<class>/**, and files directly in train/ or test/ with a .txt of the same name."""
     rows = []
     for split in ("train", "test"):
         for path in walk_files(root / split):
@@ -82,8 +87,8 @@ def _rows_of_folders(root: Path) -> list[dict]:
                 row["where"] = os.path.splitext(path)[0] + ".txt"
                 if not os.path.exists(row["where"]):
                     raise UserError(
-                        f"{to_text(path)} lies in no class folder and has no .txt of the same name: "
-                        f"move it to {split}/<class>/ or write its labels, one a line, into the .txt."
+                        f"{to_text(path)} is not in a class folder and has no .txt of the same name: "
+                        f"move it to {split}/<class>/ or write its labels into the .txt, one per line."
                     )
                 row["labels"] = read_annotation(row["where"])
             rows.append(row)
@@ -91,7 +96,7 @@ def _rows_of_folders(root: Path) -> list[dict]:
 
 
 def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
-    """Read labels.csv: `path,instruments[,recording]`, several instruments separated by ; or by , in quotes."""
+    """Read labels.csv: `path,instruments[,recording]`, with instruments separated by ; or by commas in quotes."""
     table = root / "labels.csv"
     try:
         with open(table, encoding="utf-8-sig", newline="") as lines:
@@ -99,15 +104,15 @@ def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
             columns = set(reader.fieldnames or ())
             rows = [(f"{table} line {reader.line_num}", row) for row in reader]
     except UnicodeDecodeError:
-        raise UserError(f"{table} is not in UTF-8: save it so.") from None
+        raise UserError(f"{table} is not encoded in UTF-8: save it as UTF-8.") from None
     if not {"path", "instruments"} <= columns:
         raise UserError(f"{table} needs the columns path and instruments in its first line.")
     rows = [_row_of_table(root, where, row) for where, row in rows]
     listed = Counter(str(root / row["path"]) for row in rows)
     if rows and max(listed.values()) > 1:
-        raise UserError(f"{table} names {listed.most_common(1)[0][0]} twice: give all its labels in one line.")
+        raise UserError(f"{table} lists {listed.most_common(1)[0][0]} twice: put all its labels in one line.")
     unlisted = [path for path in walk_files(root) if path.lower().endswith(AUDIO_EXTENSIONS) and path not in listed]
-    warn_of(warnings, unlisted, "is not in labels.csv and is left out", "are not in labels.csv and are left out")
+    warn_of(warnings, unlisted, "is not in labels.csv and will be skipped", "are not in labels.csv and will be skipped")
     return rows
 
 

@@ -1,10 +1,11 @@
-"""Parts of the music, for networks that hear only one of them (Gomez 2018): waveform in, waveform out.
+"""Separating music into parts, for networks that hear only one of them (Gomez 2018): waveform in, waveform out.
 
-Harmonic and percussive come from median-filtering the spectrogram (Fitzgerald 2010), with librosa's parameters. Solo and
-accompaniment come from the melody's pitch (pYIN, Mauch and Dixon 2014) and a mask around its harmonics.
+Harmonic and percussive parts come from median-filtering the spectrogram (Fitzgerald 2010) with librosa's parameters.
+Solo and accompaniment come from the pitch of the melody (pYIN, Mauch and Dixon 2014) and a mask around its harmonics.
 
-Each function takes a waveform float32 (samples,) and its rate and returns one of the same length. A `Separation` does so
-piece by piece; `irmas_dataset.prepare(transform=...)` can send it to other processes and caches what it returns.
+Each function takes a waveform float32 (samples,) and its rate in Hz and returns a waveform of the same length. A
+`Separation` works piece by piece; `irmas_dataset.prepare(transform=...)` can send it to other processes and caches its
+result.
 """
 
 from collections.abc import Callable
@@ -17,33 +18,33 @@ import librosa
 import numpy as np
 from filelock import FileLock
 
-PIECE_SECONDS = 60  # longer music is separated piece by piece, so that hours of it fit into memory
+PIECE_SECONDS = 60  # longer music is separated piece by piece, so that memory does not grow with its length
 FFT_SIZE, HOP = 2048, 512
 LOWEST_HZ, HIGHEST_HZ = 65.4, 2093.0  # C2 to C7, the range of IRMAS's melody instruments
 MASK_WIDTH_HZ = (
-    30.0  # half the width of a partial's mask: the main lobe of a Hann window of 2048 samples at 22 kHz, about
+    30.0  # half the width of a partial's mask: about the main lobe of a Hann window of 2048 samples at 22 kHz
 )
-VIBRATO = 0.015  # and this share of the partial's frequency: a quarter tone either way
+VIBRATO = 0.015  # added to it, as a share of the partial's frequency: a quarter tone either way
 
 
 def harmonic(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Return what is smooth along time: held notes."""
+    """Return the part that is smooth along time: sustained notes."""
     return librosa.effects.harmonic(waveform).astype(np.float32)
 
 
 def percussive(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Return what is smooth along frequency: drums, attacks."""
+    """Return the part that is smooth along frequency: drums and attacks."""
     return librosa.effects.percussive(waveform).astype(np.float32)
 
 
 def solo(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Return the partials of the most salient pitch of each moment; silence where no pitch is heard."""
+    """Return the partials of the most salient pitch at each moment; silence where there is no pitch."""
     spectrum, mask = solo_mask(waveform, sampling_rate)
     return from_spectrum(spectrum * mask, len(waveform))
 
 
 def accompaniment(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Return what `solo` leaves: the two sum to the waveform."""
+    """Return the rest that `solo` removes: the two add up to the waveform."""
     spectrum, mask = solo_mask(waveform, sampling_rate)
     return from_spectrum(spectrum * (1 - mask), len(waveform))
 
@@ -68,7 +69,7 @@ class Separation:
         return np.concatenate([self.of_piece(piece, sampling_rate) for piece in pieces])
 
     def of_piece(self, piece: np.ndarray, sampling_rate: int) -> np.ndarray:
-        """Separate one piece, padded to a whole frame: librosa returns NaN where one is shorter, as a clip's end may be."""
+        """Separate one piece, padded to at least one frame: librosa returns NaN for less, as at the end of a clip."""
         compile_alone(self.name)
         padded = np.pad(piece, (0, max(FFT_SIZE - len(piece), 0)))
         return SEPARATIONS[self.name](padded, sampling_rate)[: len(piece)]
@@ -76,10 +77,10 @@ class Separation:
 
 @cache
 def compile_alone(name: str) -> None:
-    """Separate a moment of noise, one process of the machine at a time, once in each.
+    """Separate a moment of noise once in each process, one process of the machine at a time.
 
-    librosa's functions are compiled when they are first used and kept on disk: two processes that do so at once can leave
-    there what crashes every later one.
+    librosa's functions are compiled on first use and cached on disk; two processes that compile at once can leave a
+    cache there that crashes every later process.
     """
     folder = Path(datasets.config.HF_DATASETS_CACHE)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def compile_alone(name: str) -> None:
 
 
 def solo_mask(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the spectrum and the share of the melody in it, both (bins, frames)."""
+    """Return the complex spectrum and the share of the melody in each of its bins, both (bins, frames)."""
     spectrum = librosa.stft(waveform, n_fft=FFT_SIZE, hop_length=HOP)
     if not waveform.any():
         return spectrum, np.zeros(spectrum.shape, dtype=np.float32)
@@ -104,14 +105,14 @@ def solo_mask(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.
 def harmonic_mask(pitches_hz: np.ndarray, bins_hz: np.ndarray) -> np.ndarray:
     """Return a mask in [0, 1], (bins, frames): a raised cosine around every whole multiple of a frame's pitch.
 
-    pitches_hz: (frames,), NaN where no pitch is heard: nothing of such a frame belongs to the melody.
-    bins_hz: (bins,) the frequencies of the spectrum's bins.
+    pitches_hz: (frames,), NaN for a frame without a pitch, which has no melody.
+    bins_hz: (bins,), the frequencies of the spectrum's bins.
     """
     voiced = np.isfinite(pitches_hz)
     pitch = np.where(voiced, pitches_hz, 1.0)[None, :]
     number = np.maximum(np.rint(bins_hz[:, None] / pitch), 1)  # of the nearest partial
     distance = np.abs(bins_hz[:, None] - number * pitch)
-    # A partial may not claim more than the way to its neighbour, or a low melody would take everything.
+    # A partial reaches at most halfway to its neighbour, or a low melody would claim everything.
     width = np.minimum(MASK_WIDTH_HZ + VIBRATO * number * pitch, pitch / 2)
     mask = np.where(distance < width, 0.5 + 0.5 * np.cos(np.pi * distance / width), 0.0)
     return (mask * voiced).astype(np.float32)

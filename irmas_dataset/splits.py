@@ -1,6 +1,6 @@
-"""Holding out whole recordings: the validation set of IRMAS, and the test set of a folder that has none.
+"""Holding out whole recordings: the validation set of IRMAS, and the test set of a folder without one.
 
-Pure functions on lists, one entry a clip; they know nothing of files.
+Pure functions on lists with one entry per clip; they never touch files.
 """
 
 import hashlib
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 
 def merge_groups(recordings: Sequence[str | None], md5s: Sequence[str | None]) -> list[str]:
-    """Return the group of each clip: clips of one recording, or with identical bytes, are of one group.
+    """Return the group of each clip: clips of one recording, or with identical bytes, share a group.
 
-    A group is named by its first recording in alphabetical order, so the names do not depend on the clips' order.
-    A clip without a recording is tied to others by its bytes alone.
+    A group has the name of its first recording in alphabetical order, so names do not depend on the order of the clips.
+    A clip without a recording is grouped by its bytes alone.
     """
     parents: dict[str, str] = {}
 
@@ -35,10 +35,10 @@ def merge_groups(recordings: Sequence[str | None], md5s: Sequence[str | None]) -
 def hold_out(groups: Sequence[str], labels: Sequence[Sequence], fraction: float, seed: int) -> list[bool]:
     """Tell for each clip whether it is held out: about `fraction` of the groups of every class, whole groups only.
 
-    groups: the group of each clip. labels: the labels of each clip. A group of several classes counts for its rarest.
-    The choice depends on the groups' names and the seed alone: not on the order of the clips, nor, within a class, on
-    which groups another class has. A class with one group stays out of the held-out side, one with two or more always
-    gives one (where `fraction` is not 0).
+    groups: the group of each clip. labels: the labels of each clip. A group of several classes counts as its rarest one.
+    The choice depends only on the names of the groups and the seed: not on the order of the clips, nor, within a class,
+    on the groups of other classes. A class with one group has none held out; a class with two or more always has at
+    least one on each side (unless `fraction` is 0).
     """
     held_out = set()
     for members in _groups_by_class(groups, labels).values():
@@ -50,9 +50,9 @@ def hold_out(groups: Sequence[str], labels: Sequence[Sequence], fraction: float,
 
 
 def halve(groups: Sequence[str], labels: Sequence[Sequence], seed: int) -> list[bool]:
-    """Tell for each clip whether it is of the first half: every other group of each class, whole groups only.
+    """Tell for each clip whether it is in the first half: every other group of each class, whole groups only.
 
-    As in `hold_out`, a group of several classes counts for its rarest. Two groups or more always give two halves.
+    As in `hold_out`, a group of several classes counts as its rarest one. Neither half is empty if there are two groups.
     """
     first, is_first = set(), False
     for _, members in sorted(_groups_by_class(groups, labels).items(), key=lambda item: str(item[0])):
@@ -64,7 +64,7 @@ def halve(groups: Sequence[str], labels: Sequence[Sequence], seed: int) -> list[
 
 
 def _groups_by_class(groups: Sequence[str], labels: Sequence[Sequence]) -> dict[object, list[str]]:
-    """Return the groups of each class; a group of several classes is of its rarest."""
+    """Return the groups of each class; a group of several classes belongs to its rarest one."""
     group_labels: dict[str, set] = defaultdict(set)
     for group, clip_labels in zip(groups, labels, strict=True):
         group_labels[group].update(clip_labels)

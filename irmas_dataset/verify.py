@@ -1,4 +1,4 @@
-"""Compare every file of an IRMAS on disk with the project's index of the published one."""
+"""Comparing every file of IRMAS on disk with the project's index of the published files."""
 
 import os
 from collections import defaultdict
@@ -17,17 +17,17 @@ NAMES_SHOWN = 10
 
 @dataclass
 class VerifySummary:
-    """What was found: `complete` and `missing` are published paths, `damaged` and `unknown` paths on disk."""
+    """The result: `complete` and `missing` are published paths, `damaged` and `unknown` are paths on disk."""
 
     complete: list[str] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)  # of the complete ones: no checksum was published
+    unchecked: list[str] = field(default_factory=list)  # those of `complete` without a published checksum
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether all of IRMAS is there; unknown files do no harm to that."""
+        """Whether all of IRMAS is there; unknown files do not matter."""
         return not self.missing and not self.damaged
 
     def __str__(self) -> str:
@@ -46,18 +46,16 @@ class VerifySummary:
 def verify(data_dir: str | Path) -> VerifySummary:
     """Hash every clip of the IRMAS in `data_dir` and look it up in the index.
 
-    A file whose name an unzip tool spoiled beyond recognition is recognised by its contents. A test clip without its
-    annotation counts as missing that annotation.
-
-    Raises:
-        UserError: the folder holds no IRMAS, or a synthetic one.
+    A file whose name an unzip tool garbled beyond recognition is recognised by its contents. For a test clip without its
+    annotation, the annotation is missing.
+    Raises UserError for a folder without IRMAS, or with a synthetic one.
     """
     data_dir = Path(data_dir)
     folders = find_irmas(data_dir)
     if not folders:
-        raise UserError(f"{data_dir} holds no IRMAS: run `python run_irmas.py download --data_dir {data_dir}`.")
+        raise UserError(f"{data_dir} does not contain IRMAS: run `python run_irmas.py download --data_dir {data_dir}`.")
     if any((folder / SYNTHETIC_MARKER).exists() for folder in (data_dir, *(path.parent for path in folders.values()))):
-        raise UserError(f"{data_dir} is a synthetic IRMAS, which has no published files to compare with.")
+        raise UserError(f"{data_dir} is a synthetic IRMAS: it has no published files to compare with.")
     paths = {}
     for outer, folder in folders.items():
         for path in walk_files(folder):
@@ -69,12 +67,10 @@ def verify(data_dir: str | Path) -> VerifySummary:
 
 
 def compare(names: dict[str, str], digests: dict[str, str], index: dict[str, str | None]) -> VerifySummary:
-    """Sort files by what the index says of them.
+    """Sort files into complete, damaged, missing and unknown.
 
-    Args:
-        names: path on disk -> published path, or the path within IRMAS where no name of the index is recognised.
-        digests: path on disk -> MD5.
-        index: published path -> MD5, None where none was published.
+    names: path on disk -> published path, or the path within IRMAS if the index has no such name.
+    digests: path on disk -> MD5. index: published path -> MD5, None if none was published.
     """
     summary = VerifySummary()
     absent_of_digest = defaultdict(list)

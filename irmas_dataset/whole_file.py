@@ -1,4 +1,4 @@
-"""Files that a reader finds whole or not at all, however the writer ends."""
+"""Writing a file so that readers find it complete or not at all, even if the writer is killed."""
 
 import json
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a place beside `path` to write to; what lies there becomes `path` in one step if the block ends well.
+    """Yield a temporary path beside `path`, and rename it to `path` when the block ends without an error.
 
-    A killed writer leaves `<name>.unfinished`, which the next one writes over.
+    A killed writer leaves `<name>.unfinished`, which the next one overwrites.
     """
     unfinished = path.with_name(f"{path.name}.unfinished")
     yield unfinished

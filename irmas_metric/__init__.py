@@ -1,1 +1,1 @@
-"""The protocol's figures, their song bootstrap and the trivial baselines; `irmas_metric.py` is the `evaluate` module."""
+"""The figures of the protocol, their song bootstrap and trivial baselines; `irmas_metric.py` is the `evaluate` module."""

@@ -1,31 +1,50 @@
-"""Intervals by resampling whole songs: clips of one song are near-copies, so clips are no independent draws.
+"""Intervals by resampling whole songs: clips of one song are nearly copies, so they are not independent draws.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), percentile interval. All resamples are computed
 together: a resample is a column of song weights, and every figure is a ratio of weighted sums.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .figures import as_arrays, threshold_per_class
 
 
-def song_bootstrap(labels, scores, thresholds, songs, resamples: int = 1000, seed: int = 0) -> dict:
+def song_bootstrap(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    songs: Sequence[str | None],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict:
     """Return the 95 % interval (lo, hi) of each figure under resampling of whole songs.
 
-    labels, scores: (clips, classes). songs: one name a clip; a clip whose song is None stands for itself.
-    Keys: `lrap`, `map`, the decision figures, and `per_class_f1`, a list of one (lo, hi) a class. Thresholds are held
-    fixed. A class counts in the macro averages of the resamples that contain it. With a single song, lo = hi.
+    labels: multi-hot, (clips, classes). scores: (clips, classes). thresholds: one float, or one per class; they are not
+    resampled. songs: the song of each clip; a clip whose song is None counts as a song of its own.
+    Keys: `lrap`, `map`, the decision figures, and `per_class_f1`, a list with one (lo, hi) per class. A class counts in
+    the macro averages of those resamples that contain it. With a single song, lo = hi.
     """
     weights = song_weights(songs, resamples, seed)
     return intervals(_resampled(labels, scores, thresholds, weights))
 
 
 def paired_song_bootstrap(
-    labels, scores_a, thresholds_a, scores_b, thresholds_b, songs, resamples: int = 1000, seed: int = 0
+    labels: ArrayLike,
+    scores_a: ArrayLike,
+    thresholds_a: ArrayLike,
+    scores_b: ArrayLike,
+    thresholds_b: ArrayLike,
+    songs: Sequence[str | None],
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict:
     """Return {figure: {"difference": a - b, "ci95": (lo, hi)}} of two systems on the same clips and the same resamples.
 
-    Where the interval leaves out 0, the choice of songs alone does not explain the difference.
+    The arguments are those of `song_bootstrap`. If the interval excludes 0, the choice of songs alone does not explain
+    the difference.
     """
 
     def differences(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -39,8 +58,8 @@ def paired_song_bootstrap(
     return {name: {"difference": float(difference[name][0]), "ci95": interval[name]} for name in difference}
 
 
-def song_weights(songs, resamples: int, seed: int) -> np.ndarray:
-    """Return how often each clip's song is drawn in each resample: (clips, resamples) float64.
+def song_weights(songs: Sequence[str | None], resamples: int, seed: int) -> np.ndarray:
+    """Return how often the song of each clip is drawn in each resample, float64 (clips, resamples).
 
     A resample draws as many songs as there are, with replacement.
     """
@@ -50,8 +69,8 @@ def song_weights(songs, resamples: int, seed: int) -> np.ndarray:
     return np.ascontiguousarray(draws.T[song_of_clip], dtype=np.float64)
 
 
-def song_indices(songs) -> np.ndarray:
-    """Return each clip's song as an index from 0 (clips,); a clip whose song is None, NaN or empty is one of its own."""
+def song_indices(songs: Sequence[str | None]) -> np.ndarray:
+    """Return the song of each clip as an index from 0, (clips,); None, NaN and "" are songs of their own."""
     known = [song is not None and song == song and song != "" for song in songs]
     keys = [("song", str(song)) if known[clip] else ("clip", str(clip)) for clip, song in enumerate(songs)]
     index = {key: position for position, key in enumerate(dict.fromkeys(keys))}
@@ -61,7 +80,7 @@ def song_indices(songs) -> np.ndarray:
 def intervals(resampled: dict[str, np.ndarray]) -> dict:
     """Return the 2.5 and 97.5 percentiles of each figure: (lo, hi), or a list of them for an array (classes, resamples).
 
-    Resamples in which a figure does not exist (NaN) are left out; a figure that exists in none has (0.0, 0.0).
+    Resamples in which a figure does not exist (NaN) are ignored; a figure that exists in none gets (0.0, 0.0).
     """
     result = {}
     for name, values in resampled.items():
@@ -74,8 +93,13 @@ def intervals(resampled: dict[str, np.ndarray]) -> dict:
     return result
 
 
-def resampled_decisions(labels, scores, thresholds, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the decision figures in each resample, (resamples,), and `per_class_f1`, (classes, resamples)."""
+def resampled_decisions(
+    labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the decision figures in each resample, (resamples,), and `per_class_f1`, (classes, resamples).
+
+    weights: (clips, resamples) from `song_weights`.
+    """
     labels, scores = as_arrays(labels, scores)
     predicted = scores >= threshold_per_class(thresholds, labels.shape[1])
     true = labels.astype(bool)
@@ -100,8 +124,8 @@ def resampled_decisions(labels, scores, thresholds, weights: np.ndarray) -> dict
     }
 
 
-def resampled_ranking(labels, scores, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return `lrap` and `map` in each resample, (resamples,)."""
+def resampled_ranking(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Return `lrap` and `map` in each resample, (resamples,); weights: (clips, resamples) from `song_weights`."""
     labels, scores = as_arrays(labels, scores)
     average_precisions = np.stack(
         [weighted_average_precision(labels[:, column], scores[:, column], weights) for column in range(labels.shape[1])]
@@ -114,15 +138,16 @@ def resampled_ranking(labels, scores, weights: np.ndarray) -> dict[str, np.ndarr
 
 
 def weighted_average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the average precision of one class, labels and scores (clips,), under each column of clip weights.
+    """Return the average precision of one class under each column of clip weights, (resamples,).
 
-    Equals scikit-learn's `average_precision_score(..., sample_weight=column)`: clips of equal score share one threshold.
+    labels, scores: (clips,). weights: (clips, resamples). It equals scikit-learn's `average_precision_score` with a
+    column as `sample_weight`: clips with equal scores share one threshold.
     """
     order = np.argsort(-scores, kind="stable")
     positive_ranks = np.flatnonzero(labels[order])
     if positive_ranks.size == 0:
         return np.zeros(weights.shape[1])
-    # The precision at a positive clip counts every clip whose score is as high, those of the same score too.
+    # The precision at a positive clip counts every clip whose score is at least as high, including ties.
     end_of_tie = np.searchsorted(-scores[order], -scores[order], side="right") - 1
     last_rank = end_of_tie[positive_ranks]
     weights = weights[order]
@@ -134,7 +159,10 @@ def weighted_average_precision(labels: np.ndarray, scores: np.ndarray, weights: 
 
 
 def clip_ranking_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return each clip's share of the label-ranking average precision, (clips,); 1 for a clip without labels."""
+    """Return the label-ranking average precision of each clip, (clips,); 1 for a clip without labels.
+
+    labels: multi-hot, (clips, classes). scores: (clips, classes).
+    """
     true = labels.astype(bool)
     at_least_as_high = scores[:, None, :] >= scores[:, :, None]  # (clips, label, other class)
     rank = at_least_as_high.sum(axis=2)
@@ -144,12 +172,14 @@ def clip_ranking_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray
     return np.where(num_labels > 0, precision / np.maximum(num_labels, 1), 1.0)
 
 
-def _resampled(labels, scores, thresholds, weights: np.ndarray) -> dict[str, np.ndarray]:
+def _resampled(
+    labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike, weights: np.ndarray
+) -> dict[str, np.ndarray]:
     return resampled_ranking(labels, scores, weights) | resampled_decisions(labels, scores, thresholds, weights)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Divide, with 0 where the denominator is 0."""
+    """Divide; the result is 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
 
 

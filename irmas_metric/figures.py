@@ -1,9 +1,11 @@
-"""The figures of one set of scores; scikit-learn computes every one that it has."""
+"""The figures of the protocol for one set of scores, computed by scikit-learn wherever it has them."""
 
 import functools
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -14,16 +16,19 @@ from sklearn.metrics import (
 )
 
 DECISION_FIGURES = ("micro_f1", "macro_f1", "samples_f1", "exact_match", "hamming")
-"""Figures of the decisions (scores after a threshold); the others, `lrap` and `map`, read the scores alone."""
+"""Figures of the decisions, made by comparing scores with thresholds; `lrap` and `map` need only the scores."""
 
 
-def figures(labels, scores, thresholds=0.5, class_names=None) -> dict:
-    """Return every figure of the protocol for `scores` (clips, classes) against multi-hot `labels` (clips, classes).
+def figures(
+    labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike = 0.5, class_names: Sequence[str] | None = None
+) -> dict:
+    """Return every figure of the protocol, with the keys of `ranking_figures` and `decision_figures`.
 
-    `thresholds` is one float or one a class; a class is predicted where its score is at least its threshold.
-    The keys are those of `ranking_figures` and `decision_figures` together. A class that no clip carries counts in no
-    macro average (`map`, `macro_f1`), is warned of once, and has 0.0 in the per-class entries, with `support` 0.
-    Raises ValueError where there is no clip, fewer than two classes, or the shapes differ.
+    labels: multi-hot, (clips, classes). scores: (clips, classes).
+    thresholds: one float, or one per class; a class is predicted if its score is at least its threshold.
+    A class without clips is excluded from the macro averages (`map`, `macro_f1`) with one warning; its per-class entries
+    are 0.0, with `support` 0.
+    Raises ValueError for no clips, fewer than two classes, or shapes that differ.
     """
     labels, scores = as_arrays(labels, scores)
     class_names = names_of_classes(class_names, labels.shape[1])
@@ -35,15 +40,18 @@ def figures(labels, scores, thresholds=0.5, class_names=None) -> dict:
 
 @functools.cache
 def _warn_once_of_absent(class_names: tuple[str, ...]) -> None:
-    # Python's own "once" does not hold here: scikit-learn's filters reset it at every call.
-    warnings.warn(f"No clip carries {', '.join(class_names)}: macro averages leave it out.", stacklevel=3)
+    # Not with Python's filter "once": scikit-learn resets it at every call.
+    warnings.warn(
+        f"No clip carries {', '.join(class_names)}: macro averages exclude classes without clips.", stacklevel=3
+    )
 
 
-def ranking_figures(labels, scores, class_names=None) -> dict:
+def ranking_figures(labels: ArrayLike, scores: ArrayLike, class_names: Sequence[str] | None = None) -> dict:
     """Return `lrap`, `map` and `per_class_ap`, which need no threshold.
 
-    `lrap` is label-ranking average precision; a clip without any label counts as 1, as in scikit-learn. `map` is the
-    mean of the per-class average precisions over the classes that some clip carries.
+    labels: multi-hot, (clips, classes). scores: (clips, classes).
+    `lrap` is label-ranking average precision; a clip without labels counts as 1, as in scikit-learn. `map` is the mean
+    of the average precisions of the classes that have clips.
     """
     labels, scores = as_arrays(labels, scores)
     class_names = names_of_classes(class_names, labels.shape[1])
@@ -58,12 +66,15 @@ def ranking_figures(labels, scores, class_names=None) -> dict:
     }
 
 
-def decision_figures(labels, scores, thresholds=0.5, class_names=None) -> dict:
+def decision_figures(
+    labels: ArrayLike, scores: ArrayLike, thresholds: ArrayLike = 0.5, class_names: Sequence[str] | None = None
+) -> dict:
     """Return `micro_f1`, `macro_f1`, `samples_f1`, `exact_match`, `hamming` and `per_class` of the thresholded scores.
 
-    `hamming` is the share of right entries of the (clips, classes) table: 1 - scikit-learn's Hamming loss.
-    `samples_f1` counts a clip without labels, rightly left without any, as 1; every other 0/0 is 0.
-    `per_class` holds precision, recall, f1, threshold and support (clips) of each class.
+    labels: multi-hot, (clips, classes). scores: (clips, classes). thresholds: one float, or one per class.
+    `hamming` is the share of correct entries in the (clips, classes) table: 1 - scikit-learn's Hamming loss.
+    `samples_f1` counts a clip without labels and without predictions as 1; every other 0/0 is 0.
+    `per_class` has precision, recall, f1, threshold and support (clips) of each class.
     """
     labels, scores = as_arrays(labels, scores)
     class_names = names_of_classes(class_names, labels.shape[1])
@@ -89,25 +100,30 @@ def decision_figures(labels, scores, thresholds=0.5, class_names=None) -> dict:
     }
 
 
-def as_arrays(labels, scores) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels (clips, classes) as integers 0/1 and scores (clips, classes) as float64, or raise ValueError."""
+def as_arrays(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels (clips, classes) as integers 0 and 1 and scores (clips, classes) as float64.
+
+    Raises ValueError for no clips, fewer than two classes, shapes that differ, or values that are not finite or not 0/1.
+    """
     labels = np.asarray(labels)
     scores = np.asarray(scores, dtype=np.float64)
     if len(labels) == 0:
-        raise ValueError("There is no clip to measure: give at least one row of scores and labels.")
+        raise ValueError("There are no clips to measure: give at least one row of scores and labels.")
     if labels.shape != scores.shape or labels.ndim != 2:
         raise ValueError(f"Labels {labels.shape} and scores {scores.shape} must both be of shape (clips, classes).")
     if labels.shape[1] < 2:
         raise ValueError("The protocol's figures need at least two classes; a single class has no ranking.")
     if not np.isfinite(scores).all():
-        raise ValueError("The scores hold NaN or infinite values: look for a diverged training or an empty clip.")
+        raise ValueError(
+            "The scores contain NaN or infinite values: the training may have diverged, or a clip may be empty."
+        )
     if not np.isin(labels, (0, 1)).all():
-        raise ValueError("Labels must be multi-hot: 1 where a clip carries a class, otherwise 0.")
+        raise ValueError("Labels must be multi-hot: 1 for each class of a clip, otherwise 0.")
     return labels.astype(np.int64), scores
 
 
-def names_of_classes(class_names, num_classes: int) -> list[str]:
-    """Return one name a class: those given, or the column numbers as strings."""
+def names_of_classes(class_names: Sequence[str] | None, num_classes: int) -> list[str]:
+    """Return one name per class: those given, or the column numbers as strings."""
     if class_names is None:
         return [str(column) for column in range(num_classes)]
     if len(class_names) != num_classes:
@@ -115,14 +131,16 @@ def names_of_classes(class_names, num_classes: int) -> list[str]:
     return [str(name) for name in class_names]
 
 
-def threshold_per_class(thresholds, num_classes: int) -> np.ndarray:
-    """Return thresholds (classes,) from one float or from one a class."""
+def threshold_per_class(thresholds: ArrayLike, num_classes: int) -> np.ndarray:
+    """Return thresholds (classes,) from one float, or from one per class."""
     thresholds = np.asarray(thresholds, dtype=np.float64)
     if thresholds.shape not in ((), (num_classes,)):
-        raise ValueError(f"There are {thresholds.size} thresholds for {num_classes} classes: give one, or one a class.")
+        raise ValueError(
+            f"There are {thresholds.size} thresholds for {num_classes} classes: give one, or one per class."
+        )
     return np.broadcast_to(thresholds, (num_classes,))
 
 
-def _mean_over_present(per_class, labels: np.ndarray) -> float:
+def _mean_over_present(per_class: ArrayLike, labels: np.ndarray) -> float:
     present = labels.any(axis=0)
     return float(np.mean(np.asarray(per_class)[present])) if present.any() else 0.0

@@ -1,31 +1,34 @@
 """The figures of instrument recognition on IRMAS as an `evaluate` module: `evaluate.load("./irmas_metric")`."""
 
+from collections.abc import Sequence
+
 import datasets
 import evaluate
+from numpy.typing import ArrayLike
 
 from .bootstrap import song_bootstrap
 from .figures import figures
 
 DESCRIPTION = """
-Multi-label figures of the IRMAS protocol from scores: LRAP, mAP, micro-, macro- and samples-F1, exact match, Hamming
-score and per-class precision, recall, F1 and average precision; with the song of each clip, 95 % intervals from a
-bootstrap over whole songs.
+Multi-label figures of the IRMAS protocol, computed from scores: LRAP, mAP, micro-, macro- and samples-F1, exact match,
+Hamming score and per-class precision, recall, F1 and average precision; given the song of each clip, also 95 % intervals
+from a bootstrap over whole songs.
 """
 
 INPUTS = """
 Args:
     predictions: scores in [0, 1], (clips, classes).
     references: multi-hot labels, (clips, classes).
-    thresholds: one float or one a class (default 0.5); a class is predicted where its score is at least as high.
-    songs: the song of each clip (optional); with it, `ci95` holds the intervals.
+    thresholds: one float, or one per class (default 0.5); a class is predicted if its score is at least as high.
+    songs: the song of each clip (optional); with it, `ci95` has the intervals.
     class_names: names for the per-class entries (default: column numbers).
-    bootstrap_resamples: resamples of whole songs (default 1000).
+    bootstrap_resamples: number of resamples of whole songs (default 1000).
     seed: seed of the resampling (default 0).
 Returns:
     lrap, map, micro_f1, macro_f1, samples_f1, exact_match, hamming: floats.
     per_class_ap: {class: average precision}.
     per_class: {class: {precision, recall, f1, threshold, support}}.
-    ci95: {figure: [lo, hi]}, and per_class_f1: {class: [lo, hi]}; only where songs are given.
+    ci95: {figure: [lo, hi]}, and per_class_f1: {class: [lo, hi]}; only if songs are given.
 Examples:
     >>> metric = evaluate.load("./irmas_metric")
     >>> result = metric.compute(predictions=[[0.9, 0.2], [0.4, 0.8]], references=[[1, 0], [1, 1]])
@@ -62,13 +65,13 @@ class IrmasMetric(evaluate.Metric):
 
     def _compute(
         self,
-        predictions,
-        references,
-        thresholds=0.5,
-        songs=None,
-        class_names=None,
-        bootstrap_resamples=1000,
-        seed=0,
+        predictions: ArrayLike,
+        references: ArrayLike,
+        thresholds: ArrayLike = 0.5,
+        songs: Sequence[str | None] | None = None,
+        class_names: Sequence[str] | None = None,
+        bootstrap_resamples: int = 1000,
+        seed: int = 0,
     ) -> dict:
         result = figures(references, predictions, thresholds, class_names)
         if songs is not None:

@@ -1,6 +1,9 @@
-"""What one evaluation reports: the figures under three threshold regimes, each with its interval."""
+"""The results of one evaluation: the figures under three threshold regimes, each with its interval."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .bootstrap import intervals, resampled_decisions, resampled_ranking, song_indices, song_weights
 from .figures import DECISION_FIGURES, as_arrays, decision_figures, figures
@@ -8,14 +11,23 @@ from .single_threshold import best_single_threshold
 
 
 def test_results(
-    labels, scores, songs, class_names, tuned_thresholds=None, fixed=0.5, resamples: int = 1000, seed: int = 0
+    labels: ArrayLike,
+    scores: ArrayLike,
+    songs: Sequence[str | None],
+    class_names: Sequence[str] | None,
+    tuned_thresholds: ArrayLike | None = None,
+    fixed: ArrayLike = 0.5,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict:
     """Return the `test` entry of results.json: `lrap`, `map`, `per_class_ap`, `ci95`, `fixed`, `tuned` and `oracle`.
 
-    labels, scores: (clips, classes). songs: one a clip, None where unknown (then the clip stands for itself).
-    `tuned` uses `tuned_thresholds` (classes,), chosen on validation data, and is left out where there are none;
-    `oracle` is the best single threshold for micro-F1 on this very test set, which no fair comparison may use.
-    Intervals are of the song bootstrap with the thresholds held fixed.
+    labels: multi-hot, (clips, classes). scores: (clips, classes).
+    songs: the song of each clip; a clip whose song is None counts as a song of its own.
+    tuned_thresholds: (classes,), chosen on validation data, for `tuned`; without them there is no `tuned`.
+    fixed: the threshold of `fixed`, one float or one per class.
+    `oracle` is the best single threshold for micro-F1 on this test set, which no fair comparison may use.
+    Intervals come from the song bootstrap, with fixed thresholds, `resamples` resamples and this `seed`.
     """
     weights = song_weights(songs, resamples, seed)
     result = figures(labels, scores, fixed, class_names)
@@ -31,7 +43,14 @@ def test_results(
 test_results.__test__ = False  # pytest would collect a function of this name from every test file that imports it
 
 
-def _regime_results(labels, scores, thresholds, songs, class_names, weights) -> dict:
+def _regime_results(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    songs: Sequence[str | None],
+    class_names: Sequence[str] | None,
+    weights: np.ndarray,
+) -> dict:
     labels, scores = as_arrays(labels, scores)
     song_of_clip = song_indices(songs)
     interval = _as_lists(intervals(resampled_decisions(labels, scores, thresholds, weights)))
@@ -44,7 +63,7 @@ def _regime_results(labels, scores, thresholds, songs, class_names, weights) -> 
 
 
 def _as_lists(interval: dict) -> dict:
-    """Return the intervals with lists for tuples, so that they equal themselves after a round trip through JSON."""
+    """Return the intervals with lists instead of tuples, so that a round trip through JSON does not change them."""
     return {
         name: [list(pair) for pair in value] if isinstance(value, list) else list(value)
         for name, value in interval.items()

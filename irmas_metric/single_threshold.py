@@ -1,14 +1,18 @@
-"""The best threshold of a set of scores, found among the gaps between neighbouring scores."""
+"""The best single threshold for a set of scores, found among the gaps between neighbouring scores."""
 
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .figures import as_arrays
 
 
-def best_single_threshold(labels, scores, figure: str = "micro_f1") -> float:
-    """Return the threshold in (0, 1), one for all classes, with the best `figure`: "micro_f1" or "macro_f1"."""
+def best_single_threshold(labels: ArrayLike, scores: ArrayLike, figure: str = "micro_f1") -> float:
+    """Return the threshold in (0, 1), the same for all classes, with the best `figure`: "micro_f1" or "macro_f1".
+
+    labels: multi-hot, (clips, classes). scores: (clips, classes). Raises ValueError for another figure.
+    """
     labels, scores = as_arrays(labels, scores)
     if figure not in ("micro_f1", "macro_f1"):
         raise ValueError(f"A threshold can be chosen for micro_f1 or macro_f1, not for {figure}.")
@@ -16,10 +20,10 @@ def best_single_threshold(labels, scores, figure: str = "micro_f1") -> float:
 
 
 def middle_of_best_plateau(scores: np.ndarray, figure_at: Callable[[np.ndarray], np.ndarray]) -> float:
-    """Return the middle of the widest interval of thresholds in (0, 1) on which `figure_at` is greatest.
+    """Return the middle of the widest interval of thresholds in (0, 1) on which `figure_at` is highest.
 
-    All thresholds between two neighbouring `scores` decide alike, so `figure_at`, thresholds -> figures, is asked once
-    for each gap.
+    scores: any shape. figure_at: thresholds (gaps,) -> figures (gaps,). All thresholds between two neighbouring scores
+    give the same decisions, so it is evaluated once per gap.
     """
     edges = np.concatenate([[0.0], np.unique(scores[(scores > 0) & (scores < 1)]), [1.0]])
     figures = figure_at((edges[:-1] + edges[1:]) / 2)

@@ -1,25 +1,31 @@
-"""What needs no listening: the figures that any system must beat."""
+"""Trivial baselines: the figures of answers given without listening, which any system must beat."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .figures import DECISION_FIGURES, as_arrays, decision_figures, names_of_classes, ranking_figures
 
 
-def trivial_figures(labels, class_names=None, training_counts=None) -> dict:
-    """Return the figures that the test labels (clips, classes) alone give to answers made without listening.
+def trivial_figures(
+    labels: ArrayLike, class_names: Sequence[str] | None = None, training_counts: ArrayLike | None = None
+) -> dict:
+    """Return the figures of answers given without listening, from the test labels alone.
 
-    `constant`: the best set of classes, by micro-F1, that is answered for every clip (`classes` names it);
-    `all`: every class for every clip; `nothing`: no class for any; `prior`: classes always ranked by
-    `training_counts` (classes,), their clips in the training set, or by the test set's own counts where not given
-    (`lrap`, `map`); and `one_label`: one true label a clip, the first column's, and no other: what a flawless
-    single-label classifier reaches.
+    labels: multi-hot, (clips, classes). training_counts: (classes,), clips of each class in the training set; None uses
+    the counts of the test set.
+    `constant`: the same set of classes for every clip, the best one by micro-F1 (`classes` names it). `all`: every class
+    for every clip. `nothing`: no class for any clip. `prior`: classes always ranked by `training_counts` (`lrap`,
+    `map`). `one_label`: one of the true labels of each clip, the first column, as a perfect single-label classifier
+    would answer.
     """
     prior = np.sum(labels, axis=0) if training_counts is None else training_counts
     labels, prior_scores = as_arrays(labels, np.broadcast_to(prior, np.shape(labels)))
     num_clips, num_classes = labels.shape
     class_names = names_of_classes(class_names, num_classes)
     by_frequency = np.argsort(-labels.sum(axis=0), kind="stable")
-    # Of all sets of k classes, the k most frequent hit most with as many claims, so one set a size is enough.
+    # Of all sets of k classes, the k most frequent ones have the most hits, so one set per size is enough.
     constants = [
         _figures_of_answers(labels, np.tile(np.isin(np.arange(num_classes), by_frequency[:size]), (num_clips, 1)))
         for size in range(1, num_classes + 1)

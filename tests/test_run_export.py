@@ -97,7 +97,7 @@ def test_two_processes_stream_from_a_server(folder):
     [
         (["--balanced_sampling", "true"], "--balanced_sampling needs the training clips on disk"),
         (["--data_dir", "synthetic"], "run `python run_irmas.py export`"),
-        (["--data_dir", "made"], "holds no data/train"),
+        (["--data_dir", "made"], "has no data/train"),
     ],
 )
 def test_what_cannot_be_streamed_is_one_sentence(folder, options, words):

@@ -1,1 +1,1 @@
-"""What is in a data folder, and what is wrong with it: `audit` measures, compares and doubts every clip."""
+"""Auditing a data folder: measure every clip, find shared audio, and find labels that are probably wrong."""

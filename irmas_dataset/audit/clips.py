@@ -1,4 +1,4 @@
-"""The table that the whole audit works on: one row a clip, with what its file says and what its samples tell."""
+"""The table that the whole audit works on: one row per clip, with the facts of its file and of its samples."""
 
 import os
 from dataclasses import dataclass
@@ -20,22 +20,24 @@ from irmas_dataset.files import from_text, to_text
 from irmas_dataset.loading import load_irmas
 
 AUDIT_VERSION = 1
-"""Counted up whenever a measurement changes, so that caches made earlier are not read."""
+"""Increased whenever a measurement changes, so that older caches are not read."""
 
-SPLITS = ("train", "validation", "test", "left out", "damaged")
-CLIPPED_SAMPLES = 10  # fewer are no fault that anybody hears
-UPSAMPLED_SHARE = 0.65  # of half the sampling rate: music cut off below was sampled at a lower rate; codecs cut higher
+TRAINING_SPLITS = ("train", "validation")
+USED_SPLITS = (*TRAINING_SPLITS, "test")  # by a run
+SPLITS = (*USED_SPLITS, "left out", "damaged")
+CLIPPED_SAMPLES = 10  # fewer are inaudible
+UPSAMPLED_SHARE = 0.65  # of half the sampling rate: a lower cutoff means a lower original rate; codecs cut off higher
 
 _LEVELS = ("peak_db", "rms_db", "clipped_samples", "silent_share", "same_channels", "bandwidth_hz", "bandwidth_edge_db")
 
 
 @dataclass
 class Clips:
-    """All clips of a folder: `table` (one row a clip), `fingerprints` and `timbres` in its order, and the classes.
+    """All clips of a folder: `table` (one row per clip), `fingerprints` and `timbres` in the same order, and the classes.
 
     The table's columns: path (relative to `root`), split (one of SPLITS), instruments (tuple of codes), recording,
-    song, genre, drums, duration, md5, problem, sampling_rate, channels, those of `measure_levels`, and the verdicts
-    silent, clipped, mono, upsampled (bool).
+    song, genre, drums, duration (seconds), md5, problem, sampling_rate (Hz), channels, those of `measure_levels`, and
+    the verdicts silent, clipped, mono, upsampled (bool).
     """
 
     name: str
@@ -46,8 +48,13 @@ class Clips:
     timbres: np.ndarray
 
     def file(self, row: int) -> str:
-        """Return where the clip of a row lies."""
+        """Return the path of the file of a row."""
         return str(self.root / from_text(self.table["path"][row]))
+
+    @property
+    def is_training(self) -> pd.Series:
+        """Whether each clip is in the training or validation split, (clips,) bool."""
+        return self.table["split"].isin(TRAINING_SPLITS)
 
 
 def read_clips(
@@ -59,10 +66,10 @@ def read_clips(
     cache_dir: str | Path | None = None,
     num_proc: int | None = None,
 ) -> Clips:
-    """Read and measure every clip of a data folder; what did not change since an earlier audit is not read again.
+    """Read and measure every clip of a data folder; files unchanged since an earlier audit are not read again.
 
-    The splits are those that a run with this `validation_fraction` and `seed` trains on.
-    Raises UserError for a folder that cannot be used.
+    The arguments are those of `load_irmas`: the splits are the ones that a run with them uses. num_proc: number of
+    processes (default: one per core, fewer for small folders). Raises UserError for a folder that cannot be used.
     """
     options = {"recording_pattern": recording_pattern, "cache_dir": cache_dir}
     splits = load_irmas(data_dir, validation_fraction=validation_fraction, seed=seed, **options)
@@ -91,7 +98,7 @@ def read_clips(
 
 
 def measure(rows: Dataset, num_proc: int | None = None) -> Dataset:
-    """Return one row of measurements a clip; `datasets` caches them under the rows' own fingerprint."""
+    """Return one row of measurements per clip; `datasets` caches them under the fingerprint of the rows."""
     features = Features(
         {name: Value("float32") for name in _LEVELS}
         | {"sampling_rate": Value("int32"), "channels": Value("int32")}
@@ -131,8 +138,8 @@ def _measure_row(row: dict) -> dict:
 
 
 def read_frames(path: str) -> tuple[np.ndarray, int]:
-    """Return a file's audio (samples, channels), float32, and its sampling rate; UserError if it cannot be read."""
+    """Return a file's audio, float32 (samples, channels), and its sampling rate; raises UserError if it is unreadable."""
     try:
         return soundfile.read(os.fsencode(from_text(path)), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path} {reason(error)}: replace or remove it, and audit again.") from None
+        raise UserError(f"{path} {reason(error)}: replace or remove it, and run the audit again.") from None

@@ -1,27 +1,28 @@
-"""What the audit proposes: corrections that follow from the audio alone, and labels that somebody has to listen to."""
+"""Proposing corrections: those that follow from the audio alone, and labels that someone has to listen to."""
 
 from itertools import chain
 
 import pandas as pd
 
 from irmas_dataset.audit.clips import Clips
+from irmas_dataset.audit.duplicates import IDENTICAL
 
 WHOLE_COPY = 0.5  # of the shorter clip: less is an overlap, not a copy
 
 
 def corrections(clips: Clips, duplicates: pd.DataFrame) -> pd.DataFrame:
-    """Return the training clips to leave out, in the form that `--corrections` takes, with the reason.
+    """Return the training clips to drop, in the form that `--corrections` takes, with the reason.
 
-    Columns: path, instruments (empty), drop (yes), reason. Left out are: silent clips; recordings of which the test
-    set has audio; copies with conflicting labels, all of them, since nothing tells which label is right; and of copies
-    with one label, all but the first. The test set stays as published, so that figures on it compare.
+    Columns: path, instruments (empty), drop (yes), reason. Dropped are silent clips, recordings whose audio is also in
+    the test set, all copies with conflicting labels (the audio does not tell which label is right), and all but the
+    first of copies with the same label. The test set stays as published, so that figures on it are comparable.
     """
     table = clips.table
-    is_training = table["split"].isin(("train", "validation"))
+    is_training = clips.is_training
     reasons: dict[int, str] = {}
     for row in table.index[table["silent"] & is_training]:
         reasons[row] = "silent"
-    copies = duplicates[(duplicates["overlap_share"] >= WHOLE_COPY) | (duplicates["kind"] == "identical bytes")]
+    copies = duplicates[(duplicates["overlap_share"] >= WHOLE_COPY) | (duplicates["kind"] == IDENTICAL)]
     for pair in copies.itertuples():
         ours, theirs = is_training[pair.first], is_training[pair.second]
         if ours != theirs:
@@ -47,7 +48,7 @@ def corrections(clips: Clips, duplicates: pd.DataFrame) -> pd.DataFrame:
 
 
 def label_suggestions(clips: Clips, doubts: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
-    """Return labels to listen to, in the same form: delete the wrong lines, and give the rest as `--corrections` too.
+    """Return labels to listen to, in the same form; after deleting the wrong lines, it can be given as `--corrections`.
 
     Columns: path, instruments (the proposal), drop (empty), given, reason, strength.
     """

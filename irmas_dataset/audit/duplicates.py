@@ -1,4 +1,4 @@
-"""Which clips share audio, byte for byte or after re-encoding, trimming and a change of level."""
+"""Finding clips that share audio: byte for byte, or after re-encoding, trimming and a change of level."""
 
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +14,9 @@ from irmas_dataset.audio import decode, resample, usable_cores
 from irmas_dataset.audit.clips import SPLITS, Clips
 from irmas_dataset.audit.fingerprint import RATE, Candidate, Match, candidates, compare
 
+IDENTICAL, SAME_AUDIO = "identical bytes", "same audio"
+"""The kinds of pairs."""
+
 COLUMNS = (
     "first", "second", "kind", "offset_seconds", "overlap_seconds", "overlap_share", "correlation",
     "same_recording", "across", "conflicting",
@@ -23,10 +26,10 @@ COLUMNS = (
 def find_duplicates(clips: Clips, num_proc: int | None = None) -> pd.DataFrame:
     """Return the pairs of clips that share audio, those with conflicting labels first.
 
-    Columns: first, second (rows of `clips.table`), kind ("identical bytes" or "same audio"), offset_seconds (where the
-    second starts in the first), overlap_seconds, overlap_share (of the shorter clip), correlation, same_recording,
-    across (their splits) and conflicting. Of several files with the same bytes, each is paired with the first only.
-    Silent clips share nothing.
+    Columns: first, second (rows of `clips.table`), kind (IDENTICAL or SAME_AUDIO), offset_seconds (where the second
+    starts in the first), overlap_seconds, overlap_share (of the shorter clip), correlation, same_recording, across
+    (their splits) and conflicting. Of several files with the same bytes, each is paired only with the first. Silent
+    clips are not compared. num_proc: number of processes (default: one per core, fewer for few candidates).
     """
     table = clips.table
     audible = np.flatnonzero(~table["silent"] & (table["split"] != "damaged"))
@@ -34,7 +37,7 @@ def find_duplicates(clips: Clips, num_proc: int | None = None) -> pd.DataFrame:
     for row in audible:
         of_bytes[table["md5"][row]].append(row)
     pairs = [
-        _describe(table, same[0], other, "identical bytes", Match(0.0, float(table["duration"][other]), 1.0))
+        _describe(table, same[0], other, IDENTICAL, Match(0.0, float(table["duration"][other]), 1.0))
         for same in of_bytes.values()
         for other in same[1:]
     ]
@@ -47,7 +50,7 @@ def find_duplicates(clips: Clips, num_proc: int | None = None) -> pd.DataFrame:
         progress = tqdm(matches, total=len(found), desc="Comparing similar clips", unit="pair", disable=not found)
         for pair, match in zip(found, progress, strict=True):
             if match is not None:
-                pairs.append(_describe(table, pair.first, pair.second, "same audio", match))
+                pairs.append(_describe(table, pair.first, pair.second, SAME_AUDIO, match))
     pairs = pd.DataFrame(pairs, columns=COLUMNS)
     order = ["conflicting", "overlap_share", "correlation"]
     return pairs.sort_values(order, ascending=False, kind="stable", ignore_index=True)
@@ -62,7 +65,7 @@ def _compare_files(first: str, second: str, shift: int) -> Match | None:
     return compare(_waveform(first), _waveform(second), shift)
 
 
-@lru_cache(maxsize=32)  # a clip that is like several others comes several times in a row
+@lru_cache(maxsize=32)  # a clip similar to several others is compared several times in a row
 def _waveform(path: str) -> np.ndarray:
     return resample(*decode(path), RATE)
 
@@ -79,21 +82,21 @@ def _describe(table: pd.DataFrame, first: int, second: int, kind: str, match: Ma
 
 
 def conflict(ours: pd.Series, theirs: pd.Series) -> bool:
-    """Tell whether two clips of the same audio cannot both be labelled right.
+    """Tell whether two clips of the same audio cannot both have correct labels.
 
-    Labels conflict where they differ; an excerpt of a longer clip may carry a part of its labels.
+    Labels conflict if they differ; an excerpt of a longer clip may have a part of its labels.
     """
     a, b = set(ours["instruments"]), set(theirs["instruments"])
     if abs(ours["duration"] - theirs["duration"]) > 1:
         return not (a <= b if ours["duration"] < theirs["duration"] else b <= a)
     is_test = [clip["split"] == "test" for clip in (ours, theirs)]
-    if is_test[0] != is_test[1]:  # a training clip names one instrument of all that play
+    if is_test[0] != is_test[1]:  # a training clip has the label of one of the instruments that play
         return not (a <= b if is_test[1] else b <= a)
     return a != b
 
 
 def tied_groups(clips: Clips, duplicates: pd.DataFrame) -> np.ndarray:
-    """Return a number for each clip (clips,): clips of one recording, or with common audio, have the same."""
+    """Return a group number for each clip, (clips,): clips of one recording, or with shared audio, have the same."""
     recordings = clips.table["recording"].where(clips.table["recording"].notna(), clips.table["song"])
     first_of = {name: row for row, name in reversed(list(enumerate(recordings)))}
     rows = np.arange(len(clips.table))

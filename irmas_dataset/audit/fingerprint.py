@@ -1,9 +1,9 @@
-"""Finding the same audio again after re-encoding, trimming and a change of level.
+"""Recognising the same audio after re-encoding, trimming and a change of level.
 
 Candidates come from a robust hash (Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002): 32
 bits every 16 ms, each the sign of how the difference of two neighbouring frequency bands changes in time, so that gain
-and smooth equalisation cancel. Clips that share enough hashes at one offset are then compared sample by sample: music
-that only sounds alike, as other excerpts of one recording do, does not correlate, the same audio does.
+and smooth equalisation cancel out. Clips that share enough hashes at one offset are then compared sample by sample: the
+same audio correlates, music that only sounds alike, such as other excerpts of one recording, does not.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 RATE = 8000  # Hz, of the waveforms that are hashed and compared
-WINDOW, HOP = 2048, 128  # samples: long windows that overlap by 15/16 make the hash indifferent to where it starts
+WINDOW, HOP = 2048, 128  # samples: long windows with 15/16 overlap make the hash independent of where it starts
 BANDS_HZ = (300.0, 3000.0)
-MOST_CLIPS_OF_A_HASH = 40  # a hash that more clips have says nothing
+MOST_CLIPS_OF_A_HASH = 40  # a hash in more clips than this is not informative
 LEAST_COMMON_HASHES = 3
 MOST_DIFFERING_BITS = 0.3  # unrelated music differs in half of them
-LEAST_CORRELATION = 0.94  # copies through mp3 and ogg had 0.97 and more, a phrase that a sampler repeats up to 0.91
+LEAST_CORRELATION = 0.94  # copies through mp3 and ogg had 0.97 and more, phrases repeated by a sampler up to 0.91
 LEAST_OVERLAP_SECONDS = 1.5
 OVERSAMPLING = 4  # of the cross-correlation: a copy may be shifted by a fraction of a sample
 
@@ -33,7 +33,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Match:
-    """Shared audio: `offset_seconds` is where the second clip starts in the first, and `correlation` its likeness."""
+    """Shared audio: `offset_seconds` is where the second clip starts in the first, `correlation` is at most 1."""
 
     offset_seconds: float
     overlap_seconds: float
@@ -43,7 +43,7 @@ class Match:
 def fingerprint(waveform: np.ndarray) -> np.ndarray:
     """Return the hashes of a waveform (samples,) at 8 kHz: uint32 (frames - 1,), one every 16 ms.
 
-    Frames without sound give the hash 0, which `candidates` passes over.
+    Silent frames have the hash 0, which `candidates` ignores.
     """
     if len(waveform) < WINDOW + HOP:
         return np.zeros(0, dtype=np.uint32)
@@ -59,7 +59,10 @@ def fingerprint(waveform: np.ndarray) -> np.ndarray:
 
 
 def candidates(fingerprints: Sequence[np.ndarray]) -> list[Candidate]:
-    """Return the pairs of clips whose hashes agree at one offset, at most once a pair, in order."""
+    """Return the pairs of clips whose hashes agree at one offset, each pair once, in order.
+
+    fingerprints: for each clip, the hashes from `fingerprint`.
+    """
     if not any(len(hashes) for hashes in fingerprints):
         return []
     clips = np.repeat(np.arange(len(fingerprints)), [len(hashes) for hashes in fingerprints])
@@ -78,7 +81,7 @@ def candidates(fingerprints: Sequence[np.ndarray]) -> list[Candidate]:
 def common_hashes(hashes: np.ndarray, clips: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return every occurrence of a hash in two clips as a row of `first`, `second` (clips) and `shift` (hops).
 
-    hashes, clips, times: (hashes,), where and when each occurs; of several times in one clip, the first counts.
+    hashes, clips, times: (hashes,), where and when each occurs; of several occurrences in one clip, the first counts.
     """
     order = np.lexsort((times, clips, hashes))
     order = order[hashes[order] != 0]
@@ -109,10 +112,10 @@ def differing_bits(first: np.ndarray, second: np.ndarray, shift: int) -> float:
 
 
 def compare(first: np.ndarray, second: np.ndarray, shift: int) -> Match | None:
-    """Correlate two waveforms at 8 kHz around a shift in hops; None where they do not share the audio.
+    """Correlate two waveforms (samples,) at 8 kHz around a shift in hops; return None if they do not share audio.
 
-    The correlation is normalised over the overlap, after a filter that weighs low and high frequencies alike; the sign
-    of a copy does not matter.
+    The correlation is normalised over the overlap, after a filter that gives low and high frequencies equal weight; the
+    polarity of a copy does not matter.
     """
     first, second = (np.diff(waveform.astype(np.float64)) for waveform in (first, second))
     size = len(first) + len(second)

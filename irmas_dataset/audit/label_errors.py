@@ -1,11 +1,11 @@
-"""Which labels are likely wrong, which second instrument is likely missing, and what a leaky split would have shown.
+"""Finding labels that are probably wrong or missing, and measuring what a leaky split would show.
 
-Confident learning (Northcutt, Jiang and Chuang, JAIR 2021), as cleanlab implements it, on scores of classifiers that
-have not heard the clip's recording.
+The method is confident learning (Northcutt, Jiang and Chuang, JAIR 2021) as implemented by cleanlab, on scores of
+classifiers that were not trained on the clip's recording. Everything here works on arrays, one row per clip.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,19 +18,19 @@ from irmas_dataset.errors import UserError
 
 FOLDS = 5
 TREES = 300
-LEAST_SECOND_SCORE = 0.5  # of what clips labelled with the instrument score on average
+LEAST_SECOND_SCORE = 0.5  # of the average score of clips labelled with the instrument
 LEAST_EXCESS = 2.0  # standard deviations
-LEAST_DEVIATION = 0.02  # of a score, for classes that none of the clips is ever taken for
+LEAST_DEVIATION = 0.02  # of a score, for classes with almost constant scores
 
 
 def require_cleanlab() -> None:
-    """Raise UserError where cleanlab is not installed, before any work is done."""
+    """Raise UserError if cleanlab is not installed, before any work starts."""
     try:
         import cleanlab  # noqa: F401
     except ImportError:
         raise UserError(
-            "The audit's confident learning needs cleanlab, which is small: run `pip install cleanlab==2.9.0`, "
-            "or leave that part out with --no_label_errors."
+            "Checking labels needs cleanlab, which is not installed: run `pip install cleanlab==2.9.0`, "
+            "or skip this part with --no_label_errors."
         ) from None
 
 
@@ -39,9 +39,9 @@ def out_of_fold_scores(
 ) -> np.ndarray | None:
     """Return scores (clips, classes) from extremely randomised trees that were not trained on the clip.
 
-    timbres: (clips, features). labels: multi-hot (clips, classes). groups: (clips,), never divided between training and
-    scoring; None divides by clip, as a leaky split does. The trees average the labels of similar clips, so that the
-    scores of single labels sum to one. Returns None where there are fewer than two groups to divide.
+    timbres: (clips, features). labels: multi-hot, (clips, classes). groups: (clips,), never split between training and
+    scoring; None splits by clip, as a leaky split does. The trees average the labels of similar clips, so the scores of
+    clips with one label sum to one. Returns None for fewer than two groups.
     """
     strata = labels.argmax(axis=1)
     folds = min(FOLDS, len(np.unique(groups)) if groups is not None else len(labels))
@@ -59,19 +59,26 @@ def out_of_fold_scores(
     return scores
 
 
-def _divide(splitter, folds: int, seed: int, strata: np.ndarray, groups: np.ndarray | None):
-    """Stratify by the first label as far as there are enough clips of one class for it."""
+def _divide(
+    splitter: type[StratifiedKFold | StratifiedGroupKFold],
+    folds: int,
+    seed: int,
+    strata: np.ndarray,
+    groups: np.ndarray | None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the rows of each fold, stratified by the first label if one class has enough clips for that."""
     if np.bincount(strata).max() < folds:
         strata = np.zeros_like(strata)
     return splitter(folds, shuffle=True, random_state=seed).split(strata, strata, groups)
 
 
 def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """Judge every clip's labels by scores (clips, classes) in [0, 1] from a classifier that has not heard it.
+    """Judge the labels of every clip by the scores of a classifier that was not trained on it.
 
-    labels: multi-hot (clips, classes). Where every clip has one label the scores are taken as a distribution over the
-    classes, otherwise each class is judged alone. Returns one row a clip: suspicion in [0, 1], flagged (confident
-    learning counts the label among the wrong ones), suggested (the classes that the scores speak for, joined by ;).
+    scores: (clips, classes), in [0, 1]. labels: multi-hot, (clips, classes). If every clip has one label, the scores are
+    treated as a distribution over the classes, otherwise each class is judged alone. Returns one row per clip: suspicion
+    in [0, 1], flagged (confident learning considers the label wrong), suggested (the classes that the scores support,
+    joined by ;). Raises UserError if cleanlab is not installed.
     """
     require_cleanlab()
     from cleanlab import filter as single
@@ -104,17 +111,18 @@ def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str])
 
 
 def usual_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the mean score (classes,) of the clips that carry a class: confident learning's threshold; 1 if none."""
+    """Return the mean score of each class over its own clips, (classes,), 1 without clips: confident learning's threshold."""
     counts = labels.sum(axis=0)
     return np.where(counts > 0, (scores * labels).sum(axis=0) / np.maximum(counts, 1), 1.0)
 
 
 def missing_labels(scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray) -> pd.DataFrame:
-    """Return the second instruments that clips seem to hold beside those that they name, likeliest first.
+    """Return the second instruments that clips seem to have beside their labels, most likely first.
 
-    A class is missing where it scores at least half of what clips labelled with it usually do, and `LEAST_EXCESS`
-    standard deviations more than in other clips with this one's (first) label, some of which are always taken for it;
-    and where the clip's own label is not `flagged` as wrong. Columns: row, label (class id), strength (that excess).
+    scores, labels: (clips, classes). flagged: (clips,), whether the clip's own label is probably wrong.
+    A class is missing if its score is at least half of the usual score of its own clips, and `LEAST_EXCESS` standard
+    deviations above that of other clips with the same (first) label, since some instruments are easily confused; and if
+    the clip is not flagged. Columns: row, label (class id), strength (that excess).
     """
     relative = scores / np.maximum(usual_scores(scores, labels), 1e-6)
     excess = np.zeros(scores.shape)
@@ -128,7 +136,7 @@ def missing_labels(scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray) 
 
 
 def split_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return accuracy (how often the best-scored class is one of the clip's) and mAP over the classes that occur."""
+    """Return accuracy (how often the top class is one of the clip's labels) and mAP over the classes that occur."""
     right = labels[np.arange(len(labels)), scores.argmax(axis=1)]
     used = labels.any(axis=0)
     return {

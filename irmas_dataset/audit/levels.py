@@ -1,18 +1,18 @@
-"""What the samples alone tell of a clip: level, clipping, silence, identical channels and bandwidth."""
+"""Measuring the samples of a clip: level, clipping, silence, identical channels and bandwidth."""
 
 import numpy as np
 import scipy.ndimage
 import scipy.signal
 
-SILENT_PEAK_DB = -60.0  # a clip whose loudest sample stays below this is silent: no played note fades so far
+SILENT_PEAK_DB = -60.0  # a clip whose loudest sample is below this is silent: played notes do not fade so far
 SILENT_FRAME_DB = -60.0
 FRAME_SECONDS = 0.05
-CLIPPED_LEVEL = 0.999  # of full scale; clipping is this level held for CLIPPED_RUN samples, as no music is
+CLIPPED_LEVEL = 0.999  # of full scale; CLIPPED_RUN samples in a row at this level are clipping, not music
 CLIPPED_RUN = 3
-SAME_CHANNELS_DB = -60.0  # of what differs between two channels against what is common
-EDGE_DB = 20.0  # how far the spectrum falls at the edge that a resampler or a codec leaves
-FIRST_EDGE_HZ = 2000  # below, music itself ends so
-LAST_EDGE = 0.95  # of half the sampling rate: there every recorder's filter falls
+SAME_CHANNELS_DB = -60.0  # of the difference between two channels, relative to what they have in common
+EDGE_DB = 20.0  # fall of the spectrum at the edge that a resampler or a codec leaves
+FIRST_EDGE_HZ = 2000  # below this, music itself can end abruptly
+LAST_EDGE = 0.95  # of half the sampling rate: above this, the filter of every recorder falls
 LOWEST_DB = -200.0
 
 
@@ -20,9 +20,9 @@ def measure_levels(frames: np.ndarray, sampling_rate: int) -> dict[str, float]:
     """Measure decoded audio (samples, channels), float32 in [-1, 1].
 
     Returns peak_db and rms_db (dB of full scale, over all channels), clipped_samples (the most in one channel),
-    silent_share (of frames of 50 ms), same_channels (1.0 where a second channel adds nothing; 0.0 for mono files),
-    bandwidth_hz (above it there is next to nothing) and bandwidth_edge_db (how steeply the spectrum ends there;
-    music that was played fades out, resampled or coded music is cut off).
+    silent_share (of frames of 50 ms), same_channels (1.0 if all channels are equal; 0.0 for mono files), bandwidth_hz
+    (above it there is almost no energy) and bandwidth_edge_db (how far the spectrum falls there: natural music fades
+    out, resampled or coded music is cut off).
     """
     bandwidth_hz, edge_db = bandwidth(frames.mean(axis=1), sampling_rate)
     return {
@@ -37,12 +37,12 @@ def measure_levels(frames: np.ndarray, sampling_rate: int) -> dict[str, float]:
 
 
 def decibels(power: float) -> float:
-    """Return 10 log10 of a power, and a very low figure for none."""
+    """Return a power in dB, at least LOWEST_DB."""
     return float(max(LOWEST_DB, 10 * np.log10(max(float(power), 1e-30))))
 
 
 def clipped_samples(waveform: np.ndarray) -> int:
-    """Count the samples that stand at full scale together with their neighbours, CLIPPED_RUN or more in a row."""
+    """Count the samples at full scale in runs of CLIPPED_RUN or more."""
     at_limit = np.abs(waveform) >= CLIPPED_LEVEL
     if not at_limit.any():
         return 0
@@ -52,7 +52,7 @@ def clipped_samples(waveform: np.ndarray) -> int:
 
 
 def silent_share(frames: np.ndarray, sampling_rate: int) -> float:
-    """Return the share of 50 ms frames of (samples, channels) whose RMS is below -60 dB of full scale."""
+    """Return the share of 50 ms frames whose RMS is below -60 dB of full scale; frames: (samples, channels)."""
     length = min(len(frames), max(1, round(FRAME_SECONDS * sampling_rate)))
     whole = len(frames) // length
     power = np.mean(frames[: whole * length].reshape(whole, -1) ** 2, axis=1)
@@ -60,7 +60,7 @@ def silent_share(frames: np.ndarray, sampling_rate: int) -> float:
 
 
 def has_same_channels(frames: np.ndarray) -> bool:
-    """Tell whether all channels of (samples, channels) are one signal; False for a file of one channel."""
+    """Tell whether all channels of (samples, channels) are the same signal; False for a single channel."""
     if frames.shape[1] == 1:
         return False
     common = frames.mean(axis=1, keepdims=True)
@@ -68,22 +68,22 @@ def has_same_channels(frames: np.ndarray) -> bool:
 
 
 def bandwidth(waveform: np.ndarray, sampling_rate: int) -> tuple[float, float]:
-    """Return the frequency in Hz above which a waveform (samples,) holds no energy, and how many dB it falls there.
+    """Return the frequency in Hz above which a waveform (samples,) has no energy, and by how many dB it falls there.
 
-    Where a spectrum that is filled, not only lined with partials, falls by 20 dB or more within 300 Hz and stays down,
-    that edge is the bandwidth; otherwise it is the highest frequency within 80 dB of the strongest, and falls by 0 dB.
+    If a continuous spectrum, not one of single partials, falls by 20 dB or more within 300 Hz and stays down, that edge
+    is the bandwidth. Otherwise it is the highest frequency within 80 dB of the strongest, with a fall of 0 dB.
     """
     size = min(4096, len(waveform))
     frequencies, power = scipy.signal.welch(waveform, sampling_rate, window="hann", nperseg=size, detrend=False)
     level = 10 * np.log10(power.astype(np.float64) + 1e-20)
     if level.max() <= -190 or size < 1024:
         return 0.0, 0.0
-    hertz = 1 / frequencies[1]  # bins a Hz
-    below = scipy.ndimage.percentile_filter(level, 20, size=round(800 * hertz))  # of 400 Hz to each side
+    hertz = 1 / frequencies[1]  # bins per Hz
+    below = scipy.ndimage.percentile_filter(level, 20, size=round(800 * hertz))  # over 400 Hz to each side
     smooth = scipy.ndimage.uniform_filter1d(level, round(100 * hertz))
     above = np.maximum.accumulate(smooth[::-1])[::-1]
     centre, apart = round(400 * hertz), round(700 * hertz)
-    fall = below[:-apart] - above[apart:]  # from around a frequency to the loudest that lies 700 Hz and more above it
+    fall = below[:-apart] - above[apart:]  # from a frequency to the loudest one at least 700 Hz above it
     fall[: round(FIRST_EDGE_HZ * hertz) - centre] = 0
     steepest = int(fall.argmax())
     if fall[steepest] >= EDGE_DB:

@@ -1,4 +1,4 @@
-"""Scores that trained models gave to clips, read from the tables that `predict` and a run write."""
+"""Reading the scores that trained models gave to clips, from the tables that `predict` and a run write."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,12 @@ from irmas_dataset.labels import readable_name
 
 
 def read_predictions(files: Sequence[Path], clips: Clips) -> np.ndarray:
-    """Return the mean score (clips, classes) of every clip over all tables; NaN where none holds it.
+    """Return the mean score of every clip over all tables, (clips, classes); NaN for a clip that no table contains.
 
-    A table (parquet or csv) has a column `clip` or `path`, and one column of scores in [0, 1] a class, named by its
-    code or in words. Paths are absolute or relative to the data folder, wherever it was: as many of their last parts
-    count as lead to one clip alone.
-    Raises UserError for a file that is no such table or holds none of the clips.
+    A table (parquet or csv) has a column `clip` or `path`, and for each class a column of scores in [0, 1], named by its
+    code or its readable name. Paths may be absolute or relative, and the data folder may have been elsewhere: a clip is
+    found by as many of the last parts of its path as identify it.
+    Raises UserError for a file that is not such a table or contains none of the clips.
     """
     sums, counts = np.zeros((len(clips.table), len(clips.classes))), np.zeros(len(clips.table))
     rows = _rows_by_end(clips)
@@ -25,7 +25,7 @@ def read_predictions(files: Sequence[Path], clips: Clips) -> np.ndarray:
         paths, scores = _read_table(file, clips.classes)
         found = np.array([_row_of(path, rows) for path in paths], dtype=int)
         if not (found >= 0).any():
-            raise UserError(f"--predictions {file} holds no clip of {clips.root}, for example {paths[0]!r}.")
+            raise UserError(f"--predictions {file} has no clip of {clips.root}; its first path is {paths[0]!r}.")
         np.add.at(sums, found[found >= 0], scores[found >= 0])
         np.add.at(counts, found[found >= 0], 1)
     with np.errstate(invalid="ignore"):
@@ -33,13 +33,13 @@ def read_predictions(files: Sequence[Path], clips: Clips) -> np.ndarray:
 
 
 def _ends(path: str) -> list[str]:
-    """Return the path, then what is left of it without its first folder, its first two, ..., down to the name."""
+    """Return the path, the path without its first folder, without its first two, ..., and the file name."""
     parts = str(path).replace("\\", "/").strip("/").split("/")
     return ["/".join(parts[first:]) for first in range(len(parts))]
 
 
 def _rows_by_end(clips: Clips) -> dict[str, int]:
-    """Return the row of each end of a clip's path; an end that several clips share has -1."""
+    """Return the row for each end of a clip's path; -1 for an end that several clips share."""
     rows: dict[str, int] = {}
     for row, path in enumerate(clips.table["path"]):
         for end in _ends(path):
@@ -48,7 +48,7 @@ def _rows_by_end(clips: Clips) -> dict[str, int]:
 
 
 def _row_of(path: str, rows: dict[str, int]) -> int:
-    """Return the row of the clip that a path's longest known end belongs to; -1 where it is none's or several clips'."""
+    """Return the row for the longest known end of a path; -1 if there is none or several clips share it."""
     return next((rows[end] for end in _ends(path) if end in rows), -1)
 
 
@@ -65,5 +65,5 @@ def _read_table(file: Path, classes: list[str]) -> tuple[list[str], np.ndarray]:
         raise UserError(f"--predictions {file} lacks {lacks}: give a predictions.parquet or a table from `predict`.")
     scores = table[columns].to_numpy(dtype=float)
     if not ((scores >= 0) & (scores <= 1)).all():
-        raise UserError(f"--predictions {file} holds scores outside 0 to 1.")
+        raise UserError(f"--predictions {file} has scores outside 0 to 1.")
     return table[paths].astype(str).tolist(), scores

@@ -1,7 +1,8 @@
-"""The audit as one HTML page that needs nothing beside it."""
+"""The results of an audit as one self-contained HTML page."""
 
-from importlib import resources
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -9,26 +10,62 @@ import pandas as pd
 from tqdm import tqdm
 
 from irmas_dataset.audit.audit import Audit
+from irmas_dataset.audit.clips import TRAINING_SPLITS, USED_SPLITS
+from irmas_dataset.audit.duplicates import IDENTICAL, SAME_AUDIO
 from irmas_dataset.audit.levels import SILENT_PEAK_DB
 from irmas_dataset.audit.media import Media
 from irmas_dataset.labels import DRUMS, GENRES, readable_name
 
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 MEDIA_BYTES = 16 << 20  # the page stays below 20 MB
-SPLITS = ("train", "validation", "test")  # that a run uses
+
+
+class SoundFault(NamedTuple):
+    """A fault of the sound: the column of `Clips.table` that marks it, and how its clips are shown."""
+
+    title: str
+    words: str
+    column: str
+    order: str  # the column that ranks the clips, worst first
+    ascending: bool
+    most_shown: int
+    note: Callable[[Any], str]  # a row of the table -> the remark about its clip
+
+
+SOUND_FAULTS = (
+    SoundFault(
+        "Silent", f"No sample is louder than {SILENT_PEAK_DB:.0f} dB of full scale.", "silent", "rms_db", True, 6,
+        lambda row: f"peak {row.peak_db:.0f} dB",
+    ),
+    SoundFault(
+        "Clipped", "Several samples in a row are at full scale.", "clipped", "clipped_samples", False, 6,
+        lambda row: f"{row.clipped_samples:,.0f} samples",
+    ),
+    SoundFault(
+        "Upsampled",
+        "The spectrum ends far below half the sampling rate: the music was once sampled at a lower rate, or compressed hard.",
+        "upsampled", "bandwidth_hz", True, 6,
+        lambda row: f"nothing above {row.bandwidth_hz / 1000:.1f} kHz",
+    ),
+    SoundFault(
+        "Mono", "One channel, or two equal ones. Not a fault for a recogniser that listens in mono.", "mono", "rms_db", True, 0,
+        lambda row: f"{row.channels} channel{'s' * (row.channels != 1)}",
+    ),
+)  # fmt: skip
 
 
 def write_report(found: Audit, folder: Path, examples: int = 24) -> Path:
-    """Write report.html with up to `examples` clips to see and hear in each section; returns its path."""
+    """Write report.html with up to `examples` clips to see and hear in each section; return its path."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"label": readable_name, "count": "{:,}".format, "percent": "{:.1%}".format}
-    page = environment.from_string((resources.files(__package__) / "report.html.jinja").read_text(encoding="utf-8"))
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     path = Path(folder) / "report.html"
     path.write_text(page.render(contents(found, examples)), encoding="utf-8")
     return path
 
 
 def contents(found: Audit, examples: int) -> dict:
-    """Return everything that the page shows."""
+    """Return the values that the template shows."""
     media = Media(MEDIA_BYTES)
     faults = sound_faults(found, examples)
     wrong = [doubt_card(row) for row in found.doubts[found.doubts["flagged"].astype(bool)].head(examples).itertuples()]
@@ -36,7 +73,7 @@ def contents(found: Audit, examples: int) -> dict:
     pairs = [pair_card(found, pair) for pair in found.duplicates.head(examples).itertuples()]
     cards = [card for rows in (*(fault["clips"] for fault in faults), wrong, missing) for card in rows]
     cards += [side for pair in pairs for side in pair["sides"]]
-    for card in tqdm(cards, desc="Drawing doubtful clips", unit="clip", disable=not cards):
+    for card in tqdm(cards, desc="Drawing clips for the report", unit="clip", disable=not cards):
         card["media"] = media.of(found.clips.file(card["row"]), card.get("start_seconds", 0.0))
     table = found.clips.table
     return {
@@ -45,8 +82,10 @@ def contents(found: Audit, examples: int) -> dict:
         "totals": totals(found),
         "findings": findings(found),
         "classes": class_rows(found),
-        "genres": shares(table, "genre", {**GENRES, None: "not said"}),
-        "drums": shares(table, "drums", {**{value: f"drums: {value}" for value in DRUMS.values()}, None: "not said"}),
+        "genres": shares(table, "genre", {**GENRES, None: "unknown"}),
+        "drums": shares(
+            table, "drums", {**{value: f"drums: {value}" for value in DRUMS.values()}, None: "no drum tag"}
+        ),
         "label_counts": label_counts(table),
         "histograms": histograms(table),
         "faults": faults,
@@ -67,9 +106,9 @@ def contents(found: Audit, examples: int) -> dict:
 
 
 def totals(found: Audit) -> list[tuple[str, str]]:
-    """Return what the folder holds, as (number, words)."""
+    """Return the size of the dataset as pairs of a number and its meaning."""
     table = found.clips.table
-    training = table[table["split"].isin(("train", "validation"))]
+    training = table[found.clips.is_training]
     return [
         (f"{len(training):,}", "training clips"),
         (f"{training['recording'].nunique():,}", "training recordings"),
@@ -80,24 +119,24 @@ def totals(found: Audit) -> list[tuple[str, str]]:
 
 
 def findings(found: Audit) -> list[dict]:
-    """Return the counts of faults, each with the part of the page that shows them."""
+    """Return the number of each kind of fault, with the section of the page that shows it."""
     table, pairs = found.clips.table, found.duplicates
     conflicts = int(pairs["conflicting"].sum())
     crossing = int(pairs["across"].str.contains("/").sum()) if len(pairs) else 0
-    said = [
+    counted = [
         (int((table["split"] == "damaged").sum()), "damaged files", "sound"),
         (int(table["silent"].sum()), "silent clips", "sound"),
         (int(table["clipped"].sum()), "clipped clips", "sound"),
         (int(table["mono"].sum()), "clips in mono", "sound"),
         (int(table["upsampled"].sum()), "upsampled clips", "sound"),
-        (int((pairs["kind"] == "identical bytes").sum()), "byte-identical pairs", "shared"),
-        (int((pairs["kind"] == "same audio").sum()), "near-identical pairs", "shared"),
+        (int((pairs["kind"] == IDENTICAL).sum()), "byte-identical pairs", "shared"),
+        (int((pairs["kind"] == SAME_AUDIO).sum()), "near-identical pairs", "shared"),
         (conflicts, "pairs with conflicting labels", "shared"),
         (crossing, "pairs across splits", "shared"),
         (int(found.doubts["flagged"].sum()), "labels likely wrong", "labels"),
         (found.missing["path"].nunique(), "clips with a label likely missing", "missing"),
     ]
-    return [{"number": number, "words": words, "section": section} for number, words, section in said]
+    return [{"number": number, "words": words, "section": section} for number, words, section in counted]
 
 
 def summary(found: Audit) -> str:
@@ -106,24 +145,24 @@ def summary(found: Audit) -> str:
     if found.leaky_split:
         honest, leaky = (found.leaky_split[how]["accuracy"] for how in ("by recording", "by clip"))
         lines.append(
-            f"{leaky - honest:>+7.1%}  accuracy that a split by clip would have shown ({leaky:.1%} for {honest:.1%})"
+            f"{leaky - honest:>+7.1%}  accuracy from a leaky split by clip ({leaky:.1%} instead of {honest:.1%})"
         )
     return "\n".join([f"{found.clips.name}: {len(found.clips.table):,} clips", *lines])
 
 
 def class_rows(found: Audit) -> list[dict]:
-    """Return clips of each split, recordings and songs of each class, and the widths of their bars in percent."""
+    """Return for each class its recordings, its songs, and its clips in each split with the width of a bar in percent."""
     rows = found.clips.table.explode("instruments")
     most = max(1, rows.groupby("instruments").size().max()) if len(rows) else 1
     classes = []
     for code in found.clips.classes:
         own = rows[rows["instruments"] == code]
-        per_split = [int((own["split"] == split).sum()) for split in SPLITS]
-        training, test = own[own["split"].isin(SPLITS[:2])], own[own["split"] == "test"]
+        per_split = [int((own["split"] == split).sum()) for split in USED_SPLITS]
+        training, test = own[own["split"].isin(TRAINING_SPLITS)], own[own["split"] == "test"]
         classes.append(
             {
                 "code": code,
-                "clips": list(zip(SPLITS, per_split, [100 * count / most for count in per_split], strict=True)),
+                "clips": list(zip(USED_SPLITS, per_split, [100 * count / most for count in per_split], strict=True)),
                 "recordings": training["recording"].nunique(),
                 "songs": test["song"].nunique(),
             }
@@ -132,8 +171,8 @@ def class_rows(found: Audit) -> list[dict]:
 
 
 def shares(table: pd.DataFrame, column: str, names: dict) -> list[dict]:
-    """Return how the training clips divide over a column: name, count and percent."""
-    training = table[table["split"].isin(SPLITS[:2])]
+    """Return how the values of a column are distributed over the training clips: name, count and percent."""
+    training = table[table["split"].isin(TRAINING_SPLITS)]
     values = training[column].astype(object).where(training[column].notna(), None)
     counted = [(name, int(sum(value == key for value in values))) for key, name in names.items()]
     whole = max(1, len(training))
@@ -141,7 +180,7 @@ def shares(table: pd.DataFrame, column: str, names: dict) -> list[dict]:
 
 
 def label_counts(table: pd.DataFrame) -> list[dict]:
-    """Return how many labels test clips carry: name, count and percent."""
+    """Return how many labels the test clips have: name, count and percent."""
     lengths = table["instruments"][table["split"] == "test"].map(len)
     return [
         {"name": f"{labels} label{'s' * (labels != 1)}", "count": int(count), "percent": 100 * count / len(lengths)}
@@ -150,7 +189,7 @@ def label_counts(table: pd.DataFrame) -> list[dict]:
 
 
 def histograms(table: pd.DataFrame) -> list[dict]:
-    """Return the histograms of level, peak and bandwidth over audible clips: title, unit and bars (from, count, percent)."""
+    """Return histograms of level, peak and bandwidth over audible clips: title, unit, range, median and bars."""
     heard = table[~table["silent"] & (table["split"] != "damaged")]
     asked = [
         ("Level (RMS)", "dB of full scale", heard["rms_db"], np.arange(-60, 1, 3)),
@@ -178,34 +217,24 @@ def histograms(table: pd.DataFrame) -> list[dict]:
 
 
 def sound_faults(found: Audit, examples: int) -> list[dict]:
-    """Return each fault of the sound: title, explanation, number, and its worst clips."""
+    """Return each fault of the sound that occurs: title, explanation, number, and its worst clips."""
     table = found.clips.table
-    asked = [
-        ("Silent", f"No sample is louder than {SILENT_PEAK_DB:.0f} dB of full scale.", "silent", "rms_db", True,
-         lambda row: f"peak {row.peak_db:.0f} dB"),
-        ("Clipped", "Several samples in a row stand at full scale.", "clipped", "clipped_samples", False,
-         lambda row: f"{row.clipped_samples:,.0f} samples"),
-        ("Upsampled", "The spectrum is cut off far below half the sampling rate: the music was once sampled lower, or coded hard.",
-         "upsampled", "bandwidth_hz", True, lambda row: f"nothing above {row.bandwidth_hz / 1000:.1f} kHz"),
-        ("Mono", "One channel, or two that are the same. No fault for a recogniser that listens in mono.", "mono", "rms_db", True,
-         lambda row: f"{row.channels} channel{'s' * (row.channels != 1)}"),
-    ]  # fmt: skip
     faults = []
-    for title, words, column, order, ascending, note in asked:
-        rows = table[table[column]].sort_values(order, ascending=ascending, kind="stable")
-        shown = 0 if column == "mono" else min(examples, 6)
-        clips = [clip_card(row.Index, row, note(row)) for row in rows.head(shown).itertuples()]
-        faults.append({"title": title, "words": words, "number": len(rows), "clips": clips})
+    for fault in SOUND_FAULTS:
+        rows = table[table[fault.column]].sort_values(fault.order, ascending=fault.ascending, kind="stable")
+        shown = rows.head(min(examples, fault.most_shown))
+        clips = [clip_card(row.Index, row, fault.note(row)) for row in shown.itertuples()]
+        faults.append({"title": fault.title, "words": fault.words, "number": len(rows), "clips": clips})
     damaged = table[table["split"] == "damaged"]
     files = [f"{row.path}: {row.problem}" for row in damaged.itertuples()]
     faults.append(
-        {"title": "Damaged", "words": "Left out of every run.", "number": len(files), "clips": [], "files": files}
+        {"title": "Damaged", "words": "Skipped by every run.", "number": len(files), "clips": [], "files": files}
     )
     return [fault for fault in faults if fault["number"]]
 
 
-def clip_card(row: int, clip, note: str = "") -> dict:
-    """Return what is shown of one clip; `clip` has path, split and instruments."""
+def clip_card(row: int, clip: Any, note: str = "") -> dict:
+    """Return the facts shown about one clip; `clip`, a row of a table, has path, split and instruments."""
     folder, name = clip.path.rsplit("/", 1) if "/" in clip.path else ("", clip.path)
     return {
         "row": int(row),
@@ -217,17 +246,19 @@ def clip_card(row: int, clip, note: str = "") -> dict:
     }
 
 
-def doubt_card(row) -> dict:
+def doubt_card(row: Any) -> dict:
+    """Return a clip whose label is probably wrong, with the suggested labels."""
     suggested = [code for code in row.suggested.split(";") if code]
     return clip_card(row.row, row) | {"suggested": suggested, "suspicion": row.suspicion}
 
 
-def missing_card(row) -> dict:
+def missing_card(row: Any) -> dict:
+    """Return a clip with the label that is probably missing."""
     return clip_card(row.row, row) | {"missing": row.missing, "strength": row.strength}
 
 
-def pair_card(found: Audit, pair) -> dict:
-    """Return two clips that share audio, each from where they begin to."""
+def pair_card(found: Audit, pair: Any) -> dict:
+    """Return two clips that share audio, each starting where the shared audio starts."""
     starts = (max(0.0, pair.offset_seconds), max(0.0, -pair.offset_seconds))
     sides = []
     for row, start in zip((pair.first, pair.second), starts, strict=True):
@@ -245,12 +276,12 @@ def pair_card(found: Audit, pair) -> dict:
 
 
 def across(duplicates: pd.DataFrame) -> list[dict]:
-    """Return how many pairs lie within and across splits, and how many of them conflict."""
+    """Return the number of pairs within and across splits, and of those with conflicting labels."""
     return [
         {
             "splits": splits,
-            "identical": int((pairs["kind"] == "identical bytes").sum()),
-            "near": int((pairs["kind"] == "same audio").sum()),
+            "identical": int((pairs["kind"] == IDENTICAL).sum()),
+            "near": int((pairs["kind"] == SAME_AUDIO).sum()),
             "conflicting": int(pairs["conflicting"].sum()),
         }
         for splits, pairs in duplicates.groupby("across")
@@ -258,5 +289,5 @@ def across(duplicates: pd.DataFrame) -> list[dict]:
 
 
 def reasons(table: pd.DataFrame) -> list[tuple[str, int]]:
-    """Return why clips are proposed to be dropped, and how many for each reason."""
+    """Return the reasons for dropping clips, with the number of clips for each."""
     return list(table["reason"].astype(str).str.split(":").str[0].value_counts().items())

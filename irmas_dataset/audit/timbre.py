@@ -1,4 +1,4 @@
-"""A clip's timbre in a few hundred numbers, so that a small classifier can doubt its label without any training run."""
+"""A clip's timbre in a few hundred numbers, for a small classifier that can check labels without a training run."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ NUM_FEATURES = 4 * MEL_BANDS
 
 
 def timbre(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Summarise a waveform (samples,) of any level: float32 (256,).
+    """Summarise a waveform (samples,) independently of its level, as float32 (256,).
 
-    The mean, deviation, 95th percentile and mean absolute change over time of 64 mel bands in dB below the clip's
-    loudest; all the same for silence.
+    The values are the mean, standard deviation, 95th percentile and mean absolute change over time of 64 mel bands, in
+    dB below the loudest band and frame of the clip.
     """
     window, hop = round(WINDOW_SECONDS * sampling_rate), round(HOP_SECONDS * sampling_rate)
     waveform = np.pad(waveform, (0, max(0, window + hop - len(waveform))))
@@ -27,7 +27,7 @@ def timbre(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def mel_filters(num_bins: int, sampling_rate: int) -> np.ndarray:
-    """Return triangular filters (bins, 64), evenly spaced on O'Shaughnessy's mel scale, of unit area."""
+    """Return triangular filters of unit area, float32 (bins, 64), evenly spaced on O'Shaughnessy's mel scale."""
     low, high = 2595 * np.log10(1 + np.array(RANGE_HZ) / 700)
     edges = 700 * (10 ** (np.linspace(low, high, MEL_BANDS + 2) / 2595) - 1)
     bins = np.linspace(0, sampling_rate / 2, num_bins)[:, None]

@@ -1,4 +1,4 @@
-"""Reading an export again, as the folder of files that it was."""
+"""Unpacking an export: its files are written beside its tables, as the folder that it was made from."""
 
 import csv
 import json
@@ -10,59 +10,43 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.export.layout import UNPACKED_MARKER, list_shards, path_within, stored_features
 from irmas_dataset.whole_file import whole_file
 
-CARD = "README.md"
-MARKER = "UNPACKED"
 LOCK = ".unpack.lock"
 
 
-def is_exported(data_dir: str | Path) -> bool:
-    """Tell whether a folder holds an export, of which the card is written last."""
-    return (Path(data_dir) / CARD).is_file() and bool(shards(Path(data_dir)))
-
-
-def shards(data_dir: Path) -> list[Path]:
-    return [path for split in ("train", "test") for path in sorted(data_dir.glob(f"data/{split}-*.parquet"))]
-
-
 def unpack(data_dir: str | Path) -> None:
-    """Write the files of an export beside its tables, in the layout that they came from, unless that was done.
+    """Write the files of an export beside its tables, in their original layout, unless that is already done.
 
-    Several processes may call this at once. Raises UserError for an export without audio, or one that is damaged.
+    Several processes may call this at once. Raises UserError for an export that is damaged or has no audio.
     """
     data_dir = Path(data_dir)
-    found = {path.name: path.stat().st_size for path in shards(data_dir)}
+    shards = list_shards(data_dir)
+    sizes = {shard.name: shard.stat().st_size for shard in shards}
     try:
         with FileLock(data_dir / LOCK):
-            marker = data_dir / MARKER
-            if marker.exists() and json.loads(marker.read_text()) == found:
+            marker = data_dir / UNPACKED_MARKER
+            if marker.exists() and json.loads(marker.read_text()) == sizes:
                 return
             rows = [
-                row
-                for path in shards(data_dir)
-                for row in tqdm(_unpacked(path, data_dir), desc=f"Unpacking {path.name}")
+                row for shard in shards for row in tqdm(unpack_shard(shard, data_dir), desc=f"Unpacking {shard.name}")
             ]
             if rows and not rows[0]["path"].startswith("IRMAS-T"):
-                _write_table(data_dir / "labels.csv", rows)
+                write_labels(data_dir / "labels.csv", rows)
             with whole_file(marker) as unfinished:
-                unfinished.write_text(json.dumps(found))
-    except (OSError, pyarrow.ArrowException) as error:
+                unfinished.write_text(json.dumps(sizes))
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(f"{data_dir} cannot be unpacked: {error}.") from error
 
 
-def _unpacked(shard: Path, data_dir: Path) -> Iterator[dict]:
-    """Write the files of one shard; yields the path, labels and recording of each."""
+def unpack_shard(shard: Path, data_dir: Path) -> Iterator[dict[str, str]]:
+    """Write the files of one table and yield the path, instruments (joined by ;) and recording of each."""
     table = pyarrow.parquet.ParquetFile(shard)
-    if "audio" not in table.schema_arrow.names:
-        raise UserError(f"{data_dir} holds labels without audio: export it again without --metadata_only.")
-    features = json.loads(table.schema_arrow.metadata[b"huggingface"])["info"]["features"]
-    names = features["instruments"]["feature"]["names"]
+    names = stored_features(table.schema_arrow)["instruments"].feature.names
     for batch in table.iter_batches(batch_size=16, columns=["audio", "path", "instruments", "recording"]):
         for row in batch.to_pylist():
-            path = data_dir / row["path"]
-            if not path.resolve().is_relative_to(data_dir.resolve()):
-                raise UserError(f"{shard} holds the path {row['path']}, which leads out of its folder.")
+            path = path_within(data_dir, row["path"])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(row["audio"]["bytes"])
             labels = [names[label] for label in row["instruments"]]
@@ -71,7 +55,8 @@ def _unpacked(shard: Path, data_dir: Path) -> Iterator[dict]:
             yield {"path": row["path"], "instruments": ";".join(labels), "recording": row["recording"]}
 
 
-def _write_table(path: Path, rows: list[dict]) -> None:
+def write_labels(path: Path, rows: list[dict[str, str]]) -> None:
+    """Write the labels.csv of an own folder."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["path", "instruments", "recording"])
         writer.writeheader()

@@ -33,8 +33,9 @@ def main(argv: list[str]) -> None:
     if args.examples < 0 or args.split_seed < 0 or (args.processes is not None and args.processes < 1):
         raise UserError("--examples and --split_seed must be at least 0, and --processes at least 1.")
 
-    from irmas_dataset.audit.audit import audit, write_tables
+    from irmas_dataset.audit.audit import audit
     from irmas_dataset.audit.report import summary, write_report
+    from irmas_dataset.audit.tables import write_tables
 
     found = audit(
         args.data_dir,

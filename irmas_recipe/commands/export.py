@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from irmas_dataset.export.write import export, push
+from irmas_dataset.export.push import push
+from irmas_dataset.export.write import export
 from irmas_recipe.training.output import check_output_folder
 
 

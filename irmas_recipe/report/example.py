@@ -8,7 +8,7 @@ import soundfile
 
 from irmas_dataset.audio import resample
 from irmas_dataset.labels import INSTRUMENT_CODES
-from irmas_dataset.synthetic import SAMPLE_RATE, draw_style, play
+from irmas_dataset.synthetic_music import SAMPLE_RATE, draw_style, play
 
 EXAMPLE = "example.flac"
 EXAMPLE_INSTRUMENTS = ("pia", "vio")

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 
 from irmas_dataset.audio import cut, read_mono, resample, to_int16
-from irmas_dataset.export.stream import by_row_group, read_audio
+from irmas_dataset.export.tables import by_row_group, read_audio
 from irmas_recipe.training.clips import filled, fit_length, multi_hot
 
 SHUFFLE_BUFFER = 256  # files as they came, in memory; row groups come in random order besides

@@ -37,7 +37,7 @@ def test_a_report_and_tables(irmas, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--data_dir", "nowhere"], "nowhere is no folder"),
+        (["--data_dir", "nowhere"], "nowhere is not a folder"),
         (["--predictions", "nowhere.parquet"], "--predictions nowhere.parquet cannot be read"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_folder_for_the_hub(irmas, tmp_path):
 def test_a_folder_that_is_no_data_is_one_sentence(tmp_path):
     done = run("--data_dir", tmp_path / "nowhere", "--output_dir", tmp_path / "export")
     assert done.returncode == 2
-    assert "is no folder" in done.stderr and "Traceback" not in done.stderr
+    assert "is not a folder" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "export").exists()
 
 

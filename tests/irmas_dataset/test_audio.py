@@ -88,9 +88,9 @@ def test_an_unreadable_file_is_named_in_one_sentence(tmp_path, content, words):
 def test_files_without_usable_samples_are_refused(tmp_path):
     soundfile.write(tmp_path / "empty.wav", np.zeros((0, 2)), 44100)
     soundfile.write(tmp_path / "nan.wav", np.array([np.nan, 0.0]), 44100, subtype="FLOAT")
-    with pytest.raises(UserError, match=r"empty\.wav holds no audio: replace or remove it\.$"):
+    with pytest.raises(UserError, match=r"empty\.wav has no audio samples: replace or remove it\.$"):
         decode(tmp_path / "empty.wav")
-    with pytest.raises(UserError, match=r"nan\.wav holds samples that are no finite numbers"):
+    with pytest.raises(UserError, match=r"nan\.wav contains NaN or infinite samples"):
         decode(tmp_path / "nan.wav")
 
 

@@ -10,8 +10,9 @@ import soundfile
 
 from irmas_dataset import load_irmas
 from irmas_dataset.audit import label_errors
-from irmas_dataset.audit.audit import audit, write_tables
+from irmas_dataset.audit.audit import audit
 from irmas_dataset.audit.report import summary, write_report
+from irmas_dataset.audit.tables import write_tables
 from irmas_dataset.errors import UserError
 from tests.irmas_dataset.folders import write_irmas, write_wav
 from tests.irmas_dataset.plant_faults import plant, rows, score

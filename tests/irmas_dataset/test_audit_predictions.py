@@ -39,5 +39,5 @@ def test_wherever_the_folder_was(tmp_path, folder):
 def test_an_end_that_several_clips_share_is_nobodys(tmp_path):
     scores = read_predictions([table(tmp_path, ["/x/kora/00.wav", "/x/only.wav"])], clips())
     assert np.isnan(scores[:4]).all() and scores[4, 0] == pytest.approx(0.1)
-    with pytest.raises(UserError, match="holds no clip"):
+    with pytest.raises(UserError, match="has no clip"):
         read_predictions([table(tmp_path, ["/x/kora/00.wav"])], clips())

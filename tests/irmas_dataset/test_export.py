@@ -19,8 +19,9 @@ from huggingface_hub import DatasetCard
 from irmas_dataset import load_irmas, prepare
 from irmas_dataset.audio import decode
 from irmas_dataset.errors import UserError
+from irmas_dataset.export.push import push
 from irmas_dataset.export.unpack import unpack
-from irmas_dataset.export.write import export, push
+from irmas_dataset.export.write import export
 from irmas_dataset.files import SYNTHETIC_MARKER
 from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas, write_wav
 
@@ -94,7 +95,7 @@ def test_labels_alone(irmas, tmp_path, cache):
     assert set(data["test"]["path"]) == {f"{name}.wav" for name in TEST_FILES}
     content = b"".join(path.read_bytes() for path in (tmp_path / "labels").rglob("*.parquet"))
     assert b"RIFF" not in content and str(tmp_path).encode() not in content
-    with pytest.raises(UserError, match="holds labels without audio"):
+    with pytest.raises(UserError, match="it has labels but no audio"):
         load_irmas(tmp_path / "labels", cache_dir=cache)
 
 
@@ -116,7 +117,7 @@ def test_a_second_export_replaces_the_first_and_nothing_else(exported, irmas, tm
         "train-00000-of-00001.parquet", "test-00000-of-00001.parquet",
     } != before  # fmt: skip
     (exported / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds notes\.txt, which no export writes"):
+    with pytest.raises(UserError, match=r"contains notes\.txt, which is not part of an export"):
         export(irmas, exported, cache_dir=cache)
     assert (exported / "notes.txt").read_text() == "mine"
 
@@ -171,9 +172,18 @@ def test_a_path_that_leads_out_is_refused(exported, tmp_path):
     paths = pa.array(["../../stolen.wav", *table["path"].to_pylist()[1:]])
     table = table.set_column(table.schema.get_field_index("path"), "path", paths)
     pyarrow.parquet.write_table(table, shard)
-    with pytest.raises(UserError, match="leads out of its folder"):
+    with pytest.raises(UserError, match=r"stolen\.wav, which is outside the folder"):
         unpack(exported)
     assert not list(tmp_path.parent.glob("**/stolen.wav"))
+
+
+def test_tables_that_export_did_not_write_are_refused(exported, cache):
+    shard = next((exported / "data").glob("train-00000*"))
+    table = pyarrow.parquet.read_table(shard)
+    for foreign in (table.replace_schema_metadata(None), table.drop_columns("recording")):
+        pyarrow.parquet.write_table(foreign, shard)
+        with pytest.raises(UserError, match="cannot be unpacked: its tables were not written by `export`"):
+            load_irmas(exported, cache_dir=cache)
 
 
 def test_classes_are_mixed_in_every_shard(tmp_path, cache):
@@ -238,7 +248,7 @@ def test_features_are_stored_in_every_shard(exported):
 
 
 def test_an_export_is_neither_exported_again_nor_written_over_once_it_is_unpacked(exported, irmas, tmp_path, cache):
-    with pytest.raises(UserError, match="is an export already"):
+    with pytest.raises(UserError, match="is already an export"):
         export(exported, tmp_path / "again", cache_dir=cache)
     unpack(exported)
     with pytest.raises(UserError, match="is an export that was unpacked"):

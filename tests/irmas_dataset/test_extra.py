@@ -60,11 +60,11 @@ def test_a_clip_of_validation_or_test_is_left_out(tmp_path, splits, caplog):
     (extra / "train/harp/copy.wav").write_bytes(held.read_bytes())
     joined = add_training_clips(splits, extra)
     assert len(joined["train"]) == len(splits["train"]) + 1
-    assert "left out of training" in caplog.text
+    assert "will not be used for training" in caplog.text
 
 
 def test_what_cannot_join_is_refused_in_a_sentence(tmp_path, splits):
     with pytest.raises(UserError, match="no such folder"):
         add_training_clips(splits, tmp_path / "absent")
-    with pytest.raises(UserError, match="has no class kazoo; it has harp, horn"):
+    with pytest.raises(UserError, match="has no class kazoo; its classes are harp, horn"):
         add_training_clips(splits, write_tones(tmp_path / "other", "train", {"kazoo": [440]}))

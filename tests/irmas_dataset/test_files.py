@@ -207,7 +207,7 @@ def test_zips_are_refused_with_the_command_that_extracts_them(tmp_path):
 
 def test_an_unknown_class_folder_is_named(tmp_path):
     write_wav(write_irmas(tmp_path) / "IRMAS-TrainingData/tuba/[tub][cla]0001__1.wav")
-    with pytest.raises(UserError, match="IRMAS-TrainingData/tuba is no IRMAS class"):
+    with pytest.raises(UserError, match="IRMAS-TrainingData/tuba is not an IRMAS class"):
         list_irmas(tmp_path)
 
 
@@ -241,9 +241,9 @@ def test_unpaired_and_empty_files_are_named(tmp_path):
     (folder / "no audio-1.txt").write_text("pia\t\n")
     listing = list_irmas(tmp_path)
     warnings = "\n".join(listing.warnings)
-    assert f"{folder / 'no annotation-1.wav'} has no .txt of the same name and is left out." in warnings
+    assert f"{folder / 'no annotation-1.wav'} has no .txt of the same name and will be skipped." in warnings
     assert f"{folder / 'no audio-1.txt'} has no .wav of the same name." in warnings
-    assert f"{folder / 'empty-1.wav'} has an empty annotation and is left out." in warnings
+    assert f"{folder / 'empty-1.wav'} has an empty annotation and will be skipped." in warnings
     assert len([clip for clip in listing.clips if clip.split == "test"]) == len(TEST_FILES)
 
 
@@ -259,7 +259,7 @@ def test_a_label_that_is_no_class_is_named_with_its_file(tmp_path):
     with pytest.raises(UserError) as refused:
         list_irmas(tmp_path)
     assert str(path) in str(refused.value)
-    assert "'bas' is no class" in str(refused.value)
+    assert "unknown class 'bas'" in str(refused.value)
 
 
 def test_annotations_are_stripped_of_tabs_carriage_returns_and_byte_order_marks(tmp_path):
@@ -274,10 +274,9 @@ def test_an_incomplete_irmas_is_counted(tmp_path):
     listing = list_irmas(tmp_path)
     (warning,) = listing.warnings
     assert (
-        f"IRMAS in {tmp_path} is incomplete: 1 of 6705 training excerpts and 0 of 2874 test excerpts are there"
-        in warning
+        f"IRMAS in {tmp_path} is incomplete: it has 1 of 6705 training excerpts and 0 of 2874 test excerpts" in warning
     )
-    assert "are there, and 1 that IRMAS does not have;" in warning
+    assert "test excerpts, plus 1 not in IRMAS." in warning
     assert listing.title == "incomplete IRMAS (1 of 6705 training excerpts and 0 of 2874 test excerpts)"
 
 

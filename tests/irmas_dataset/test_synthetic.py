@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import SYNTHETIC_MARKER, list_irmas
 from irmas_dataset.labels import INSTRUMENT_CODES
-from irmas_dataset.synthetic import SAMPLE_RATE, UNFINISHED_MARKER, song_clip, synthesize, training_excerpt
+from irmas_dataset.synthetic import UNFINISHED_MARKER, song_clip, synthesize, training_excerpt
+from irmas_dataset.synthetic_music import SAMPLE_RATE
 
 TRAINING_NAME = re.compile(
     r"^(?:(\d+)__)?\[(\w{3})\](?:\[(dru|nod|---)\])?\[(pop_roc|jaz_blu|cla|cou_fol|lat_sou)\](\d{4})__(\d)\.wav$"
@@ -150,7 +151,7 @@ def test_other_contents_and_bad_counts_are_refused(tmp_path, folder):
     with pytest.raises(UserError, match="other files"):
         synthesize(tmp_path, train=1, test=1)
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".wav") == ["song.wav"]
-    with pytest.raises(UserError, match="made otherwise"):
+    with pytest.raises(UserError, match="made with other arguments"):
         synthesize(folder, train=12, test=7, seed=3)
     with pytest.raises(UserError, match="--train 0"):
         synthesize(tmp_path / "new", train=0, test=1)

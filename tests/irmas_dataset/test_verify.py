@@ -99,7 +99,7 @@ def test_long_lists_are_cut(small_index):
 
 def test_folders_that_cannot_be_verified_are_one_sentence(tmp_path, folder):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no IRMAS: run"):
+    with pytest.raises(UserError, match="does not contain IRMAS: run"):
         verify(tmp_path / "empty")
     (folder / SYNTHETIC_MARKER).write_text("{}")
     with pytest.raises(UserError, match="synthetic"):

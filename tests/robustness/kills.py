@@ -36,7 +36,8 @@ from tqdm import tqdm
 import run_irmas
 from irmas_dataset import WaveformColumn, load_irmas, prepare
 from irmas_dataset.download import download, ensure_irmas, is_complete
-from irmas_dataset.export.write import unpack as exported
+from irmas_dataset.export import unpack as unpacker
+from irmas_dataset.export.layout import UNPACKED_MARKER, is_exported
 from irmas_dataset.synthetic import synthesize
 from irmas_recipe.training.run_folder import is_finished
 from tests.irmas_dataset.record_server import PARTS, ZIPS, serve
@@ -53,7 +54,7 @@ VOLATILE = (
 RUN_FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "predictions.parquet",
              "validation_predictions.parquet", "recipe.yaml", "instrument_recognition.py")  # fmt: skip
 EXPORT_PHASES = (
-    "irmas_dataset.export.write.make_empty", "irmas_dataset.export.write.write_shards", "irmas_dataset.export.write.card",
+    "irmas_dataset.export.write.make_empty", "irmas_dataset.export.write.write_shards", "irmas_dataset.export.write.data_card",
     "irmas_dataset.builder.Irmas._generate_examples",
 )  # fmt: skip
 TRAINING_PHASES = (
@@ -260,7 +261,7 @@ def scenarios(shared: Path) -> list[Scenario]:
         if not (folder / "copied").exists():
             shutil.copytree(shared / "export/exported", folder / "copying", dirs_exist_ok=True)
             (folder / "copying").rename(folder / "copied")
-        exported.unpack(folder / "copied")
+        unpacker.unpack(folder / "copied")
 
     def predict(kind: str) -> Callable[[Path], None]:
         options = [
@@ -290,8 +291,8 @@ def scenarios(shared: Path) -> list[Scenario]:
                   "irmas_recipe.commands.predict.table.ResultTable.append", "irmas_recipe.commands.predict.table.ResultTable.close")  # fmt: skip
     unpacking = (
         "irmas_dataset.export.unpack.unpack",
-        "irmas_dataset.export.unpack._unpacked",
-        "irmas_dataset.export.unpack._write_table",
+        "irmas_dataset.export.unpack.unpack_shard",
+        "irmas_dataset.export.unpack.write_labels",
     )
     measuring = ("irmas_recipe.training.data.load_data", "irmas_recipe.training.data.prepare_splits", "irmas_recipe.training.evaluation.clip_scores",
                  "irmas_recipe.training.evaluation.write_predictions", "irmas_recipe.report.results.Results.write")  # fmt: skip
@@ -302,9 +303,9 @@ def scenarios(shared: Path) -> list[Scenario]:
         Scenario("download", 2, fetching, lambda folder: fetch(folder, url), lambda folder: digests(folder / "irmas", "IRMAS*/**/*", "*.zip*"),
                  lambda folder: all(is_complete(folder / "irmas", part) for part in PARTS)
                  and not list(folder.glob("irmas/*.part"))),
-        Scenario("export", 2, EXPORT_PHASES, export, export_outcome, lambda folder: exported.is_exported(folder / "exported")),
+        Scenario("export", 2, EXPORT_PHASES, export, export_outcome, lambda folder: is_exported(folder / "exported")),
         Scenario("unpack", 1, unpacking, copy_and_unpack, lambda folder: digests(folder / "copied", "**/*.wav", "**/*.csv", "**/*.txt"),
-                 lambda folder: (folder / "copied" / exported.MARKER).exists()),
+                 lambda folder: (folder / "copied" / UNPACKED_MARKER).exists()),
         *(Scenario(f"predict {kind}", 1, predicting, predict(kind), predict_outcome, lambda folder: False)
           for kind in ("csv", "json", "parquet")),
         Scenario("evaluate", 1, measuring, evaluate, evaluation_outcome, lambda folder: False),

@@ -154,7 +154,7 @@ def test_training_data_leaves_out_what_is_damaged_and_counts_it(own_folder, tmp_
     damaged = describe(data)["damaged"]
     listed = [kind for kind in refused if kind.is_listed or kind.path.name != "folder.wav"]
     assert {line.split(" (")[0] for line in damaged} == {to_text(kind.path.relative_to(root)) for kind in listed}
-    assert f"{len(damaged) // 2} files are damaged and are left out" in caplog.text
+    assert f"{len(damaged) // 2} files are damaged and will be skipped" in caplog.text
     prepared = {}
     for split in data.values():
         rows = prepare(split, RATE, segment_seconds=None)

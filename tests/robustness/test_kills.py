@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from irmas_dataset.export.unpack import CARD, is_exported
+from irmas_dataset.export.layout import CARD, is_exported
 from irmas_dataset.export.write import export
 from irmas_dataset.synthetic import UNFINISHED_MARKER, synthesize
 from irmas_recipe.training.run_folder import last_checkpoint

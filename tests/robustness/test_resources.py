@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from irmas_dataset.export.unpack import is_exported
+from irmas_dataset.export.layout import is_exported
 from irmas_dataset.synthetic import synthesize
 from irmas_recipe.training.run_folder import is_finished
 from tests.robustness.tiny_run import ROOT, command, environment, start, write_recipe

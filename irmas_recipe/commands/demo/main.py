@@ -13,7 +13,7 @@ import soundfile
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
-from irmas_dataset.synthetic import SAMPLE_RATE, draw_style, play
+from irmas_dataset.synthetic_music import SAMPLE_RATE, draw_style, play
 from irmas_recipe.home import PACKAGE, shipped
 from irmas_recipe.models.pipeline.instrument_recognition import TASK, attach_pipeline, separation_of
 from irmas_recipe.training.output import check_output_folder

@@ -1,0 +1,50 @@
+"""What an export looks like on disk: `data/{train,test}-*.parquet` with the files inside, and a data card."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Features
+
+CARD = "README.md"
+"""The data card; it is written last, so a folder without one is not an export."""
+
+UNPACKED_MARKER = "UNPACKED"
+"""Written by `unpack`: the sizes of the tables whose files are unpacked beside them."""
+
+SPLITS = ("train", "test")
+COLUMNS = ("path", "instruments", "recording", "song", "genre", "drums", "duration", "md5")
+"""Columns of every table; tables with audio have the column `audio` as well."""
+
+
+def is_exported(data_dir: str | Path) -> bool:
+    """Tell whether a folder is a finished export."""
+    return (Path(data_dir) / CARD).is_file() and bool(list_shards(Path(data_dir)))
+
+
+def list_shards(data_dir: Path) -> list[Path]:
+    """Return the paths of an export's tables, training split first."""
+    return [path for split in SPLITS for path in sorted(data_dir.glob(shard_pattern(split)))]
+
+
+def shard_pattern(split: str) -> str:
+    """Return the glob pattern of a split's tables within the export."""
+    return f"data/{split}-*.parquet"
+
+
+def stored_features(schema: pa.Schema) -> Features:
+    """Return the `datasets` features of a table; raises ValueError for one without audio or not written by `export`."""
+    if "audio" not in schema.names:
+        raise ValueError("it has labels but no audio: export it again without --metadata_only")
+    stored = (schema.metadata or {}).get(b"huggingface")
+    if stored is None or not set(COLUMNS) <= set(schema.names):
+        raise ValueError("its tables were not written by `export`")
+    return Features.from_dict(json.loads(stored)["info"]["features"])
+
+
+def path_within(folder: Path, name: str) -> Path:
+    """Return the path of a row's file within a folder; raises ValueError for a name that leads out of it."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"its tables name the file {name}, which is outside the folder")
+    return path
