@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.training.output import check_output_folder
+from irmas_recipe.commands.arguments import check_output_folder
 
 
 def main(argv: list[str]) -> None:

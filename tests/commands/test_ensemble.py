@@ -203,7 +203,7 @@ def test_a_run_of_another_kind_is_not_written_over(runs, tmp_path):
     classical = shutil.copytree(runs[0], tmp_path / "classical")
     (classical / "recipe.yaml").write_text("system: classical")
     before = (classical / "results.json").read_bytes()
-    with pytest.raises(UserError, match="holds a run of its own"):
+    with pytest.raises(UserError, match="contains a run, which"):
         ensemble.main([*map(str, runs[:2]), "--output_dir", str(classical)])
     assert (classical / "results.json").read_bytes() == before
 
@@ -212,7 +212,7 @@ def test_user_errors_are_one_sentence(runs, tmp_path):
     out = ["--output_dir", str(tmp_path / "out")]
     with pytest.raises(UserError, match="at least two runs"):
         ensemble.main([str(runs[0]), *out])
-    with pytest.raises(UserError, match="holds a run of its own"):
+    with pytest.raises(UserError, match="contains a run, which"):
         ensemble.main([*map(str, runs), "--output_dir", str(runs[0])])
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)

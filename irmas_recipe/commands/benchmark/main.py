@@ -15,6 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 
 from irmas_dataset.audio import decode, prepare, resample, usable_cores
 from irmas_dataset.errors import UserError
+from irmas_recipe.commands.arguments import check_output_file
 from irmas_recipe.commands.benchmark import ours
 from irmas_recipe.commands.benchmark.accuracy import PLAIN, compare_accuracy, in_words
 from irmas_recipe.commands.benchmark.clips import LONG_SECONDS, make_clips, make_long_clips
@@ -27,7 +28,6 @@ from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.checkpoint import CONVERTIBLE
 from irmas_recipe.training.clips import TrainingClips
 from irmas_recipe.training.model import AST_TYPE
-from irmas_recipe.training.output import check_output_file
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import Recipe, parse_recipe
 from irmas_recipe.training.trainer import full_precision

@@ -14,9 +14,9 @@ import soundfile
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_dataset.synthetic import SAMPLE_RATE, draw_style, play
+from irmas_recipe.commands.arguments import check_output_folder
 from irmas_recipe.home import PACKAGE, shipped
 from irmas_recipe.models.pipeline.instrument_recognition import TASK, attach_pipeline, separation_of
-from irmas_recipe.training.output import check_output_folder
 from irmas_recipe.training.recogniser import check_model_name, load_recogniser
 
 GRADIO = "6.31.0"

@@ -10,13 +10,13 @@ import numpy as np
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.baselines.classical.recipe import parse_parts
+from irmas_recipe.commands.arguments import check_is_no_run, check_output_folder
 from irmas_recipe.commands.ensemble.fusion import FITTED, METHODS, Fusion, fuse
 from irmas_recipe.report.card import markdown_table
 from irmas_recipe.report.figures import results_table
 from irmas_recipe.report.results import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
 from irmas_recipe.report.system import finish, measure, provenance
 from irmas_recipe.training.evaluation import write_scores
-from irmas_recipe.training.output import check_is_no_run, check_output_folder
 from irmas_recipe.training.thresholds import tune_thresholds
 
 METHODS_IN_WORDS = {

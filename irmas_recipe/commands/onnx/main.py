@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from irmas_recipe.commands.arguments import check_output_folder
 from irmas_recipe.commands.onnx.export import WaveformClassifier, export_onnx, quantise, require_onnx, write_description
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
-from irmas_recipe.training.output import check_output_folder
 from irmas_recipe.training.recogniser import check_batch_size, load_recogniser
 
 
