@@ -37,7 +37,7 @@ def real_fft(frames: Any, dim: Sequence[int], normalization: int, onesided: bool
 
 
 def stft(
-    waveforms: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None, window: Any = None, *_, **__
+    waveforms: Any, n_fft: int, hop_length: int | None = None, win_length: int | None = None, window: Any = None, *_: Any, **__: Any
 ) -> Any:  # fmt: skip
     """Waveforms (batch, samples) -> (batch, bins, frames, 2), as a convolution with windowed cosines and sines."""
     length = win_length or n_fft
@@ -54,12 +54,12 @@ def stft(
     return op.Transpose(parts, perm=[0, 2, 3, 1])
 
 
-def hann_window(window_length: int, periodic: bool = True, **_) -> Any:
+def hann_window(window_length: int, periodic: bool = True, **_: Any) -> Any:
     """Return torch's window (samples,) as a constant."""
     return constant(torch.hann_window(window_length, periodic=periodic).numpy())
 
 
-def hamming_window(window_length: int, periodic: bool = True, **_) -> Any:
+def hamming_window(window_length: int, periodic: bool = True, **_: Any) -> Any:
     """Return torch's window (samples,) as a constant."""
     return constant(torch.hamming_window(window_length, periodic=periodic).numpy())
 
