@@ -38,7 +38,16 @@ def draw(figures: dict, path: Path) -> None:
         axes.tick_params(colors=QUIET, left=False, labelcolor=INK)
     present = [stage for stage in COLOURS if any(stage in stages_of_step(step) for step in steps.values())]
     patches = [Patch(color=COLOURS[stage]) for stage in present]
-    figure.legend(patches, present, loc="outside upper center", ncols=len(present), frameon=False, fontsize=9)
+    figure.legend(
+        patches,
+        present,
+        loc="outside upper center",
+        ncols=len(present),
+        frameon=False,
+        fontsize=9,
+        handlelength=1,
+        columnspacing=1.2,
+    )
     above.set_title(
         f"{figures['machine']['device']}, batch {figures['batch']}, ours in {figures['precision']}",
         loc="left", fontsize=10, color=QUIET,

@@ -190,7 +190,7 @@ def costliest_operations(step: Callable, count: int = 3) -> list[dict]:
     activities = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
         step()
     own = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
     events = sorted(profile.key_averages(), key=lambda event: -getattr(event, own))
