@@ -212,7 +212,7 @@ def test_user_errors_are_one_sentence(runs, tmp_path):
     out = ["--output_dir", str(tmp_path / "out")]
     with pytest.raises(UserError, match="at least two runs"):
         ensemble.main([str(runs[0]), *out])
-    with pytest.raises(UserError, match="contains a run, which"):
+    with pytest.raises(UserError, match="holds a run of its own"):
         ensemble.main([*map(str, runs), "--output_dir", str(runs[0])])
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)

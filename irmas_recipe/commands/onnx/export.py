@@ -21,6 +21,7 @@ from transformers import ASTFeatureExtractor, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training.checkpoint import first_sentence
 from irmas_recipe.training.model import device_features
 
@@ -170,6 +171,25 @@ def open_session(path: Path, threads: int | None = None) -> Any:
 def onnx_logits(session: Any, waveforms: np.ndarray) -> np.ndarray:
     """Return logits (batch, classes) of float32 waveforms (batch, samples) in [-1, 1]."""
     return session.run(["logits"], {"waveforms": waveforms})[0]
+
+
+def description(recognise: InstrumentRecognitionPipeline, window_seconds: float, hop_seconds: float) -> dict:
+    """Return what a program needs beside the graph: labels, thresholds, and how clips become windows and scores."""
+    rate = recognise.feature_extractor.sampling_rate
+    window_samples, hop_samples = round(window_seconds * rate), max(1, round(hop_seconds * rate))
+    return {
+        "input": "waveforms: float32 (batch, window_samples), mono, in [-1, 1]",
+        "output": "logits: float32 (batch, labels)",
+        "sampling_rate": rate,
+        "separation": getattr(recognise.model.config, "separation", "none"),
+        "window_samples": window_samples,
+        "hop_samples": hop_samples,
+        "window_seconds": window_samples / rate,
+        "hop_seconds": hop_samples / rate,
+        "aggregation": getattr(recognise.model.config, "aggregation", None) or "mean",
+        "labels": recognise.labels,
+        "thresholds": recognise.resolve_thresholds(),
+    }
 
 
 def write_description(path: Path, **entries: object) -> None:

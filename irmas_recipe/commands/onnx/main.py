@@ -1,19 +1,21 @@
 """`run_irmas.py onnx MODEL OUTPUT_DIR`: a model as one ONNX graph, from waveforms to logits, for machines without torch."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from irmas_recipe.commands.onnx.arguments import parse_arguments
-
-if TYPE_CHECKING:
-    from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 
 
 def main(argv: list[str]) -> None:
     """Write model.onnx and model.json, and with --int8 also model-int8.onnx; with --measure print what they cost."""
     args = parse_arguments(argv)
 
-    from irmas_recipe.commands.onnx.export import WaveformClassifier, export_onnx, require_onnx, write_description
+    from irmas_recipe.commands.onnx.export import (
+        WaveformClassifier,
+        description,
+        export_onnx,
+        require_onnx,
+        write_description,
+    )
     from irmas_recipe.training.recogniser import load_recogniser  # these need torch, which takes seconds
 
     require_onnx()
@@ -44,25 +46,6 @@ def main(argv: list[str]) -> None:
         from irmas_recipe.commands.onnx.measurement import measure
 
         print("\n" + measure(args, classifier, graphs, window_and_hop))
-
-
-def description(recognise: "InstrumentRecognitionPipeline", window_seconds: float, hop_seconds: float) -> dict:
-    """Return what a program needs beside the graph: labels, thresholds, and how clips become windows and scores."""
-    rate = recognise.feature_extractor.sampling_rate
-    window_samples, hop_samples = round(window_seconds * rate), max(1, round(hop_seconds * rate))
-    return {
-        "input": "waveforms: float32 (batch, window_samples), mono, in [-1, 1]",
-        "output": "logits: float32 (batch, labels)",
-        "sampling_rate": rate,
-        "separation": getattr(recognise.model.config, "separation", "none"),
-        "window_samples": window_samples,
-        "hop_samples": hop_samples,
-        "window_seconds": window_samples / rate,
-        "hop_seconds": hop_samples / rate,
-        "aggregation": getattr(recognise.model.config, "aggregation", None) or "mean",
-        "labels": recognise.labels,
-        "thresholds": recognise.resolve_thresholds(),
-    }
 
 
 def megabytes(path: Path) -> str:
