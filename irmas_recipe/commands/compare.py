@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
+from irmas_recipe.commands.arguments import check_output_folder
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.report.comparison_figure import draw_comparison
 from irmas_recipe.report.comparison_table import as_csv, as_markdown, as_text
-from irmas_recipe.training.output import check_output_folder
 
 FORMATS = {"text": as_text, "markdown": as_markdown, "csv": as_csv}
 FILES = {"text": "comparison.txt", "markdown": "comparison.md", "csv": "comparison.csv"}

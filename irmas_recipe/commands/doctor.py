@@ -1,7 +1,7 @@
-"""`run_irmas.py doctor`: is this machine ready, and if not, which one command mends it?
+"""`run_irmas.py doctor`: is this machine ready, and if not, which command fixes it?
 
-It must speak where the packages themselves are broken, so it imports none of them: versions come from their metadata,
-and imports are tried in a process of their own.
+It must work where packages are missing or broken, so it imports none of them: versions come from their metadata, and
+imports are tried in a separate process.
 """
 
 import argparse
@@ -52,7 +52,7 @@ print("FACTS" + json.dumps(facts))
 
 @dataclass
 class Finding:
-    """One line of the report: `state` is "ok", "note" (works, but) or "problem"; `remedy` is one command."""
+    """One line of the report: `state` is "ok", "note" (it works, with a limit) or "problem"; `remedy` is one command."""
 
     subject: str
     state: str
@@ -61,13 +61,13 @@ class Finding:
 
 
 def main(argv: list[str]) -> None:
-    """Print the report; exits with code 1 when something must be mended."""
+    """Print the report; exits with code 1 if there is something to fix."""
     parser = argparse.ArgumentParser(
         prog="run_irmas.py doctor", description="Check Python, packages, GPU, disk, IRMAS, the Hub and checkpoints."
     )
     parser.add_argument("--data_dir", metavar="D", type=Path, help="where IRMAS should be (default: data/irmas)")
     args = parser.parse_args(argv)
-    imports = start_imports()  # takes seconds: the rest is looked at meanwhile
+    imports = start_imports()  # takes seconds, in which the rest is checked
     findings = [check_python(), check_packages(shipped("requirements.txt"))]
     others = [
         check_ffmpeg(),
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
 
 
 def report(findings: list[Finding]) -> None:
-    """Print one line a finding, what to do about it below."""
+    """Print one line per finding, and below it what to do."""
     marks = {"ok": "ok  ", "note": "note", "problem": "BAD "}
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
@@ -93,7 +93,7 @@ def report(findings: list[Finding]) -> None:
     print(
         "\nReady."
         if not problems
-        else f"\n{problems} to mend: run the commands after the arrows of the lines marked BAD."
+        else f"\n{problems} to fix: run the commands after the arrows below the lines marked BAD."
     )
 
 
@@ -141,7 +141,7 @@ def start_imports() -> subprocess.Popen:
 
 
 def finish_imports(process: subprocess.Popen) -> tuple[dict, str]:
-    """Return what the imports told about themselves, and what they complained of."""
+    """Return what the imports reported, and what they wrote to the error stream."""
     try:
         output, complaint = process.communicate(timeout=IMPORT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -163,14 +163,14 @@ def check_imports(facts: dict, complaint: str) -> list[Finding]:
 
 
 def failed_import(facts: dict, complaint: str) -> Finding:
-    """Name what is behind a failed import; the usual one is a torch and a torchaudio that are no pair."""
+    """Name the cause of a failed import; the usual one is a torch and a torchaudio that do not match."""
     pins = pinned_versions(shipped("requirements.txt"))
     pair = " ".join(f"{name}=={pins[name]}" for name in ("torch", "torchaudio"))
     error = " ".join(facts["error"].split())
-    no_pair = ("different CUDA versions", "libc10", "libtorch", "undefined symbol", "torch_version")
-    if "torch" not in facts or any(sign in error + complaint for sign in no_pair):
+    mismatch = ("different CUDA versions", "libc10", "libtorch", "undefined symbol", "torch_version")
+    if "torch" not in facts or any(sign in error + complaint for sign in mismatch):
         found = (
-            f"torch {facts['torch']} and the torchaudio beside it are no pair" if "torch" in facts else "torch fails"
+            f"torch {facts['torch']} and the installed torchaudio do not match" if "torch" in facts else "torch fails"
         )
         remedy = f"{sys.executable} -m pip install --force-reinstall {pair}"
         return Finding("Imports", "problem", f"{found}: {error[:160]}", remedy)
@@ -179,25 +179,25 @@ def failed_import(facts: dict, complaint: str) -> Finding:
 
 
 def check_gpu(facts: dict) -> Finding:
-    """Tell which GPUs PyTorch sees; one that only the driver sees is a problem."""
+    """Report which GPUs PyTorch sees; one that only the driver sees is a problem."""
     if facts["gpus"]:
         names = ", ".join(f"{name} ({memory / 2**30:.0f} GiB)" for name, memory in facts["gpus"])
         return Finding("GPU", "ok", f"{names}, CUDA {facts['cuda']}")
     driver = driver_gpus()
     if not driver:
-        return Finding("GPU", "note", "none: everything runs on the CPU, fine-tuning slowly")
+        return Finding("GPU", "note", "none: everything runs on the CPU, and fine-tuning is slow")
     pins = pinned_versions(shipped("requirements.txt"))
     install = (
         f"{sys.executable} -m pip install --force-reinstall torch=={pins['torch']} torchaudio=={pins['torchaudio']}"
     )
     if facts["cuda"] is None:
         return Finding("GPU", "problem", f"{driver}, but this PyTorch was built for the CPU alone", install)
-    text = f"{driver}, which PyTorch for CUDA {facts['cuda']} cannot use: the driver is too old for it"
+    text = f"{driver}, which PyTorch for CUDA {facts['cuda']} cannot use: the driver is too old"
     return Finding("GPU", "problem", text, f"{install} --index-url https://download.pytorch.org/whl/cu126")
 
 
 def driver_gpus() -> str:
-    """Return the GPUs and driver that nvidia-smi names, empty without any."""
+    """Return the GPUs and the driver that nvidia-smi names, or an empty string."""
     if shutil.which("nvidia-smi") is None:
         return ""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -218,7 +218,7 @@ def check_ffmpeg() -> Finding:
 
 
 def check_irmas_and_disk(data_dir: Path | None) -> list[Finding]:
-    """Look for IRMAS, and for room for it where it is not complete."""
+    """Look for IRMAS, and where it is not complete for room to complete it."""
     folder = data_dir or Path("data/irmas")
     irmas = check_irmas(folder, asked_for=data_dir is not None)
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -226,24 +226,24 @@ def check_irmas_and_disk(data_dir: Path | None) -> list[Finding]:
     needed_gb = 5 if irmas.state == "ok" else IRMAS_GB
     if free_gb < needed_gb:
         what = "checkpoints and runs" if irmas.state == "ok" else "IRMAS and its zips"
-        text = f"{free_gb:.0f} GB free at {existing}; {what} want {needed_gb} GB"
+        text = f"{free_gb:.0f} GB free at {existing}; {what} need {needed_gb} GB"
         return [irmas, Finding("Disk", "note" if free_gb > 5 else "problem", text, f"df -h {existing}")]
     return [irmas, Finding("Disk", "ok", f"{free_gb:.0f} GB free at {existing}")]
 
 
 def check_irmas(folder: Path, asked_for: bool) -> Finding:
-    """Count IRMAS's clips in a folder against the published 6,705 and 2,874; no IRMAS is a problem only where asked for."""
+    """Compare a folder's clips with the published 6,705 and 2,874; a missing IRMAS is a problem only if asked for."""
     download = f"python run_irmas.py download --data_dir {folder}"
     missing = "problem" if asked_for else "note"
     if not folder.exists():
-        text = f"there is no {folder}; until then --data_dir synthetic works"
+        text = f"there is no {folder}; without it, --data_dir synthetic works"
         return Finding("IRMAS", missing, text, download)
     try:
         listing = list_irmas(folder)
     except UserError as error:
         return Finding("IRMAS", "problem", str(error), download)
     if listing is None:
-        return Finding("IRMAS", missing, f"{folder} holds none of IRMAS's folders", download)
+        return Finding("IRMAS", missing, f"{folder} has none of IRMAS's folders", download)
     counts = {split: sum(clip.split == split for clip in listing.clips) for split in ("train", "test")}
     text = f"{folder}: {listing.title}, {counts['train']} training and {counts['test']} test clips"
     if not listing.is_irmas:
@@ -254,15 +254,15 @@ def check_irmas(folder: Path, asked_for: bool) -> Finding:
 
 
 def check_hub() -> Finding:
-    """Ask the Hub who is logged in; answers within seconds whatever the network does."""
+    """Ask the Hub who is logged in; returns within seconds whatever the network does."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return Finding("Hub", "note", "HF_HUB_OFFLINE is set: only what is on this machine is used")
+        return Finding("Hub", "note", "HF_HUB_OFFLINE is set: only files on this machine are used")
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     token = hub_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     status, body = fetch(f"{endpoint}/api/whoami-v2", headers)
     if status is None or status >= 500:
-        text = f"{endpoint} does not answer: models and datasets on this machine work, downloads and push do not"
+        text = f"{endpoint} does not answer: what is on this machine works, downloading and pushing do not"
         return Finding("Hub", "note", text, f"curl -I {endpoint}")
     if status == 200:
         return Finding("Hub", "ok", f"{endpoint} answers, logged in as {body.get('name', 'someone')}")
@@ -297,12 +297,12 @@ def hub_home() -> Path:
 
 
 def hub_cache() -> Path:
-    """Return the folder in which the Hub's client keeps what it fetched."""
+    """Return the folder in which the Hub's client keeps its downloads."""
     return Path(os.environ.get("HF_HUB_CACHE", hub_home() / "hub")).expanduser()
 
 
 def hub_token() -> str:
-    """Return the token that the Hub's client would use, empty where nobody logged in."""
+    """Return the token that the Hub's client would use, or an empty string where nobody is logged in."""
     if os.environ.get("HF_TOKEN"):
         return os.environ["HF_TOKEN"].strip()
     file = Path(os.environ.get("HF_TOKEN_PATH", hub_home() / "token")).expanduser()
@@ -310,7 +310,7 @@ def hub_token() -> str:
 
 
 def check_checkpoints(recipes: Path, cache: Path) -> list[Finding]:
-    """Tell of every checkpoint that a recipe starts from whether it is here."""
+    """Report for every checkpoint that a recipe starts from whether it is on this machine."""
     users: dict[str, list[str]] = {}
     for recipe in sorted(recipes.rglob("*.yaml")):
         named = re.search(
@@ -326,15 +326,17 @@ def check_checkpoints(recipes: Path, cache: Path) -> list[Finding]:
         elif checkpoint.startswith("checkpoints/") or checkpoint.count("/") != 1:
             name = checkpoint.rstrip("/").rpartition("/")[2].partition("_")[0].partition("-")[0]
             remedy = f"python run_irmas.py convert {name} DOWNLOADED_FILE {checkpoint}"
-            findings.append(Finding("Checkpoint", "note", f"{checkpoint} is not here (for {wanted_by})", remedy))
+            findings.append(
+                Finding("Checkpoint", "note", f"{checkpoint} is not on this machine (for {wanted_by})", remedy)
+            )
         else:
-            text = f"{checkpoint} is not here yet (for {wanted_by})"
+            text = f"{checkpoint} is not on this machine yet (for {wanted_by})"
             findings.append(Finding("Checkpoint", "note", text, f"hf download {checkpoint}"))
     return findings
 
 
 def is_here(checkpoint: str, cache: Path) -> bool:
-    """Tell whether a local folder, or the cache of the Hub, holds a configuration and weights."""
+    """Return whether a local folder, or the Hub's cache, has a configuration and weights."""
     snapshots = cache / f"models--{checkpoint.replace('/', '--')}" / "snapshots"
     for folder in (Path(checkpoint), shipped(checkpoint), *snapshots.glob("*")):
         weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]

@@ -9,11 +9,11 @@ from irmas_dataset.verify import verify
 
 
 def main(argv: list[str]) -> None:
-    """Complete IRMAS in a folder, or with `--verify` compare it with the published one (exit code 1 if it differs)."""
+    """Complete IRMAS in a folder, or with --verify compare it with the published one (exit code 1 where it differs)."""
     parser = argparse.ArgumentParser(
         prog="run_irmas.py download",
-        description="Fetch IRMAS (about 12 GB once extracted) into DIR: only what is missing, resuming what broke off. "
-        "Zips that lie in DIR already are used. IRMAS is CC BY-NC-SA 3.0: not for redistribution.",
+        description="Fetch IRMAS (about 12 GB once extracted) into DIR: only what is missing, resuming interrupted files. "
+        "Zips that are in DIR already are used. IRMAS is licensed CC BY-NC-SA 3.0: not for redistribution.",
     )
     parser.add_argument("--data_dir", metavar="DIR", type=Path, required=True, help="the folder of IRMAS")
     parser.add_argument(
@@ -28,5 +28,5 @@ def main(argv: list[str]) -> None:
     summary = verify(args.data_dir)
     print(summary)
     if not summary.ok:
-        print(f"Delete damaged files and run `python run_irmas.py download --data_dir {args.data_dir}`.")
+        print(f"Delete the damaged files, then run `python run_irmas.py download --data_dir {args.data_dir}`.")
         sys.exit(1)

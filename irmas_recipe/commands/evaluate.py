@@ -11,6 +11,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from irmas_dataset.errors import UserError
+from irmas_recipe.commands.arguments import check_batch_size, check_is_no_run, check_output_folder
 from irmas_recipe.models.pipeline.instrument_recognition import check_protocol
 from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.results import Results
@@ -21,10 +22,9 @@ from irmas_recipe.training.checkpoint import reach_hub
 from irmas_recipe.training.clips import multi_hot
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
 from irmas_recipe.training.model import build_model
-from irmas_recipe.training.output import check_is_no_run, check_output_folder
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import Recipe, parse_recipe
-from irmas_recipe.training.recogniser import check_batch_size, check_model_name
+from irmas_recipe.training.recogniser import check_model_name
 from irmas_recipe.training.train import build_trainer
 
 

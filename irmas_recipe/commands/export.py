@@ -1,31 +1,36 @@
-"""`run_irmas.py export --data_dir D --output_dir O`: a data folder as Parquet with a data card, for the Hub."""
+"""`run_irmas.py export --data_dir D --output_dir O`: a data folder as Parquet with a dataset card, for the Hub."""
 
 import argparse
 from pathlib import Path
 
-from irmas_dataset.export.push import push
-from irmas_dataset.export.write import export
-from irmas_recipe.training.output import check_output_folder
+from irmas_recipe.commands.arguments import check_output_folder
 
 
 def main(argv: list[str]) -> None:
-    """Write a folder that `datasets.load_dataset` reads, with the audio inside or labels only, and push it if asked."""
-    parser = argparse.ArgumentParser(prog="run_irmas.py export", description=main.__doc__)
+    """Write the folder, with the audio inside or labels alone, and push it if asked."""
+    parser = argparse.ArgumentParser(
+        prog="run_irmas.py export",
+        description="Write a data folder as a dataset that `datasets.load_dataset` reads, and push it to the Hub if asked.",
+    )
     parser.add_argument("--data_dir", metavar="D", type=Path, required=True, help="IRMAS, or a folder of your own")
     parser.add_argument(
-        "--output_dir", metavar="O", type=Path, required=True, help="a new folder, or an earlier export's"
+        "--output_dir", metavar="O", type=Path, required=True, help="a new folder, or that of an earlier export"
     )
     parser.add_argument(
-        "--metadata_only", action="store_true", help="labels, recordings, checksums, durations: no audio"
+        "--metadata_only", action="store_true", help="labels, recordings, checksums and durations, but no audio"
     )
     parser.add_argument("--recording_pattern", metavar="REGEX", help="as in the recipe")
     parser.add_argument("--push_to_hub", metavar="REPO", help="upload to this dataset repository (user/name)")
     parser.add_argument(
         "--public", action="store_true",
-        help="push in public: you say that you may publish what is inside; IRMAS's audio may not be redistributed",
+        help="make the repository public: only if you may publish what is inside; IRMAS's audio may not be redistributed",
     )  # fmt: skip
     args = parser.parse_args(argv)
     check_output_folder(args.output_dir, "--output_dir")
+
+    from irmas_dataset.export.push import push
+    from irmas_dataset.export.write import export  # these need datasets, which takes a second
+
     counts = export(
         args.data_dir, args.output_dir, metadata_only=args.metadata_only, recording_pattern=args.recording_pattern
     )

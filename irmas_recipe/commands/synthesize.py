@@ -1,18 +1,18 @@
-"""`run_irmas.py synthesize DIR`: an IRMAS of any size, made of synthesised music, to try everything without a download."""
+"""`run_irmas.py synthesize DIR`: an IRMAS of any size with synthesised music, to try everything without a download."""
 
 import argparse
 from pathlib import Path
 
-from irmas_dataset.synthetic import synthesize
-
 
 def main(argv: list[str]) -> None:
-    """Write a synthetic IRMAS; the folder then serves as `--data_dir`."""
+    """Write a synthetic IRMAS, whose folder can then be given as `--data_dir`."""
     parser = argparse.ArgumentParser(
         prog="run_irmas.py synthesize",
         description="Write a synthetic IRMAS: the real layout, names and labels, played by synthesised instruments.",
     )
-    parser.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder; then give it as --data_dir")
+    parser.add_argument(
+        "folder", metavar="DIR", type=Path, help="a new or empty folder, to be given as --data_dir afterwards"
+    )
     parser.add_argument(
         "--train", metavar="N", type=int, default=660, help="training excerpts of 3 s (default: %(default)s)"
     )
@@ -23,5 +23,8 @@ def main(argv: list[str]) -> None:
         "--seed", metavar="S", type=int, default=0, help="the same seed gives the same files (default: %(default)s)"
     )
     args = parser.parse_args(argv)
+
+    from irmas_dataset.synthetic import synthesize  # needs scipy, which takes a second
+
     synthesize(args.folder, train=args.train, test=args.test, seed=args.seed)
     print(f"Wrote {args.train} training excerpts and {args.test} test clips into {args.folder}.")

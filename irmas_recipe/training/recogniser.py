@@ -13,8 +13,6 @@ from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 from irmas_recipe.training.checkpoint import reach_hub
 
-MAX_BATCH_SIZE = 100_000
-
 
 def load_recogniser(
     model: str,
@@ -89,13 +87,6 @@ def check_model_name(model: str) -> None:
             raise HFValidationError  # a mistyped run in a folder that is there: no need to ask the Hub
     except HFValidationError as error:
         raise UserError(f"There is no folder {model}; give the folder of a run, or the id of a model.") from error
-
-
-def check_batch_size(batch_size: int | None) -> None:
-    """Raise UserError for a number of windows that no batch can have."""
-    if batch_size is not None and not 1 <= batch_size <= MAX_BATCH_SIZE:
-        size = "small" if batch_size < 1 else "large"
-        raise UserError(f"--batch_size {batch_size} is too {size}; give 1 to {MAX_BATCH_SIZE:,}.")
 
 
 def why_it_cannot_be_loaded(model: str, error: Exception) -> str:

@@ -14,12 +14,17 @@ import scipy.signal
 import soundfile
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
+from matplotlib.figure import Figure
 from transformers import ASTConfig, ASTFeatureExtractor
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.benchmark import main as benchmark
-from irmas_recipe.commands.benchmark import ours
-from irmas_recipe.commands.benchmark.clock import Clock, Stages, added_memory, matrix_rates, speed
+from irmas_recipe.commands.benchmark import measurements, ours
+from irmas_recipe.commands.benchmark.accuracy import compare_accuracy, in_words
+from irmas_recipe.commands.benchmark.arguments import parse_arguments
+from irmas_recipe.commands.benchmark.clock import REST, Clock, Stages, added_memory, matrix_rates, speed, stages_of_step
+from irmas_recipe.commands.benchmark.figure import draw_shares, draw_times, measured_steps
+from irmas_recipe.commands.benchmark.recipes import CPU_BATCH, accuracy_recipe, benchmark_recipe
 from irmas_recipe.commands.benchmark.stock import STOCK_FRAMES, Stock
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.model import device_features, load_model
@@ -89,6 +94,30 @@ def test_the_stages_of_a_step_make_up_the_step(figures):
         assert 0.5 * step["ms_per_clip"] < sum(step["stages_ms_per_clip"].values()) <= 1.01 * step["ms_per_clip"]
 
 
+def test_bars_are_as_long_as_the_rates_beside_them_say(figures):
+    steps = measured_steps(figures)
+    assert list(steps) == ["ours", "ours, half the tokens", "stock"]
+    above, below = Figure().subplots(2, 1)
+    draw_times(above, steps)
+    draw_shares(below, steps)
+    for axes in (above, below):
+        ends = [max(bar.get_x() + bar.get_width() for bar in axes.patches if round(bar.get_y() + bar.get_height() / 2) == row)
+                for row in range(3)]  # fmt: skip
+        if axes is above:
+            assert ends == pytest.approx([1000 / step["clips_per_second"] for step in steps.values()])
+            assert [text.get_text() for text in axes.texts] == [
+                f"  {step['clips_per_second']:.2f} clips/s" for step in steps.values()
+            ]
+        else:
+            assert ends == pytest.approx([100, 100, 100])
+
+
+def test_stages_and_the_rest_add_up_to_the_step():
+    step = speed([1.0, 1.0, 4.0], 2) | {"stages_ms_per_clip": {"forward": 250.0, "backward": 500.0}}
+    stages = stages_of_step(step)  # on average a step takes 1,000 ms per clip, and 500 ms in the median
+    assert stages == pytest.approx({"forward": 125.0, "backward": 250.0, REST: 125.0})
+
+
 def test_operations_are_counted_for_the_length_that_each_side_takes(figures):
     ours_, stock = figures["flops"]["ours"], figures["flops"]["stock"]
     assert 2.5 < ours_["training_step"] / ours_["forward"] <= 3.01
@@ -115,10 +144,10 @@ def test_counted_operations_are_those_of_the_definition():
 
 def tiny_recipe(options: list[str]):
     """Return the quickstart's recipe, narrow, as the benchmark would take it."""
-    arguments, fields = benchmark.parse_arguments(
+    arguments, fields = parse_arguments(
         ["recipes/quickstart.yaml", "--use_cpu", "--feature_extractor_config", '{"num_mel_bins": 32}', *options]
     )
-    return benchmark.benchmark_recipe(arguments, fields, "scratch")
+    return benchmark_recipe(arguments, fields, "scratch")
 
 
 def test_stock_pads_every_clip_to_10_seconds_and_decodes_what_ours_decodes(tmp_path):
@@ -178,20 +207,20 @@ def test_the_rate_of_large_products_is_plausible():
 
 
 def test_a_checkpoint_that_is_not_here_becomes_random_weights_of_its_shape(tmp_path):
-    arguments, fields = benchmark.parse_arguments(["recipes/ast/finetune.yaml", "--use_cpu", "--surely_none", "1"])
+    arguments, fields = parse_arguments(["recipes/ast/finetune.yaml", "--use_cpu", "--surely_none", "1"])
     with pytest.raises(UserError, match="surely_none"):
-        benchmark.benchmark_recipe(arguments, fields, str(tmp_path))
-    arguments, fields = benchmark.parse_arguments(
+        benchmark_recipe(arguments, fields, str(tmp_path))
+    arguments, fields = parse_arguments(
         ["recipes/ast/finetune.yaml", "--use_cpu", "--model_name_or_path", "nobody/has-this"]
     )
-    recipe, notes = benchmark.benchmark_recipe(arguments, fields, str(tmp_path))
+    recipe, notes = benchmark_recipe(arguments, fields, str(tmp_path))
     assert recipe.model.model_name_or_path is None and recipe.model.architecture == "ast"
     assert "nobody/has-this" in notes[0] and "not on this machine" in notes[0]
-    assert recipe.training.per_device_train_batch_size == benchmark.CPU_BATCH
+    assert recipe.training.per_device_train_batch_size == CPU_BATCH
     with pytest.raises(UserError, match="--processes"):
-        benchmark.parse_arguments(["recipes/quickstart.yaml", "--processes", "1"])
+        parse_arguments(["recipes/quickstart.yaml", "--processes", "1"])
     with pytest.raises(UserError, match="--clips"):
-        benchmark.parse_arguments(["recipes/quickstart.yaml", "--clips", "3"])
+        parse_arguments(["recipes/quickstart.yaml", "--clips", "3"])
 
 
 def test_a_hundred_times_the_clips_need_no_more_memory(tmp_path):
@@ -230,16 +259,31 @@ def test_ours_and_stock_are_trained_for_as_many_epochs_and_compared(tmp_path):
     argv = ["recipes/quickstart.yaml", "--against", "stock", "--epochs", "1", "--data_dir", "synthetic", "--use_cpu", "true",
             "--synthetic_train", "66", "--synthetic_test", "12", "--model_config", json.dumps(TINY), "--bf16", "false",
             "--feature_extractor_config", '{"num_mel_bins": 32}', "--bootstrap_resamples", "20"]  # fmt: skip
-    arguments, fields = benchmark.parse_arguments(argv)
-    accuracy = benchmark.compare_accuracy(benchmark.accuracy_recipe(arguments, fields, str(tmp_path)), arguments.epochs)
+    arguments, fields = parse_arguments(argv)
+    accuracy = compare_accuracy(accuracy_recipe(arguments, fields, str(tmp_path)), arguments.epochs)
     difference = accuracy["ours"]["lrap"] - accuracy["stock"]["lrap"]
     assert accuracy["difference"]["lrap"]["difference"] == pytest.approx(difference)
-    assert "after 1 epochs, ours: LRAP" in benchmark.in_words(accuracy)
+    assert "after 1 epochs, ours: LRAP" in in_words(accuracy)
 
 
 def test_accuracy_is_compared_from_scratch_and_with_stock_only(tmp_path):
     with pytest.raises(UserError, match="--against stock"):
-        benchmark.parse_arguments(["recipes/quickstart.yaml", "--epochs", "2"])
-    arguments, fields = benchmark.parse_arguments(["recipes/ast/finetune.yaml", "--against", "stock", "--epochs", "2"])
+        parse_arguments(["recipes/quickstart.yaml", "--epochs", "2"])
+    arguments, fields = parse_arguments(["recipes/ast/finetune.yaml", "--against", "stock", "--epochs", "2"])
     with pytest.raises(UserError, match="from scratch"):
-        benchmark.compare_accuracy(benchmark.accuracy_recipe(arguments, fields, str(tmp_path)), 2)
+        accuracy_recipe(arguments, fields, str(tmp_path))
+
+
+def test_stock_is_compared_with_ast_only_and_that_is_checked_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "cnn").mkdir()
+    (tmp_path / "cnn" / "config.json").write_text('{"model_type": "irmas_cnn"}')
+    monkeypatch.setattr(measurements, "take_all", lambda *arguments: pytest.fail("work was done"))
+    for recipe in (["recipes/mfcc/subnetworks.yaml"], ["recipes/ast/finetune.yaml", "--model_name_or_path", str(tmp_path / "cnn")],
+                   ["recipes/passt/finetune.yaml"]):  # fmt: skip
+        with pytest.raises(UserError, match=r"--against stock compares AST.*name a recipe of ast/"):
+            benchmark.main([*recipe, "--against", "stock", "--use_cpu"])
+
+
+def test_a_picture_of_an_unknown_kind_is_refused_before_any_work():
+    with pytest.raises(UserError, match=r"x\.txt is not a picture"):
+        parse_arguments(["recipes/quickstart.yaml", "--figure", "x.txt"])

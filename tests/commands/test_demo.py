@@ -1,6 +1,5 @@
 """`demo`: the examples, the exported Space in an empty environment, and the real page where Gradio is installed."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -15,12 +14,18 @@ from huggingface_hub import SpaceCard
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.demo import main as demo
-from irmas_recipe.commands.demo.main import export_space, with_flat_imports, write_examples
+from irmas_recipe.commands.demo.arguments import GRADIO
+from irmas_recipe.commands.demo.examples import write_examples
+from irmas_recipe.commands.demo.space import PACKAGES, PAGE, export_space, modules_behind, with_flat_imports
+from irmas_recipe.home import PACKAGE
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
 from tests.models.tiny import build
 
-HAS_GRADIO = importlib.util.find_spec("gradio") is not None
-needs_gradio = pytest.mark.skipif(not HAS_GRADIO, reason=f"gradio=={demo.GRADIO} is optional and not installed")
+try:
+    import gradio
+except ImportError:
+    gradio = None
+needs_gradio = pytest.mark.skipif(gradio is None, reason=f"gradio=={GRADIO} is optional and not installed")
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +60,24 @@ def test_examples_are_short_clips_that_change_half_way_and_are_the_same_every_ti
         assert 0.01 < np.abs(clip).max() <= 1
 
 
-def test_an_exported_space_holds_the_page_the_model_and_nothing_else_of_the_run(space):
-    files = sorted(path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file())
-    assert [file for file in files if not file.startswith("examples/")] == [
-        "README.md", "app.py", "instrument_recognition.py", "model/config.json",
-        "model/instrument_recognition.py", "model/model.safetensors", "model/preprocessor_config.json",
-        "page.py", "requirements.txt", "style.py", "text.py", "timeline.py",
-    ]  # fmt: skip
+def test_an_exported_space_has_the_page_the_model_and_nothing_else_of_the_run(run, space):
+    files = {path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file()}
+    model = {"model/config.json", "model/model.safetensors", "model/preprocessor_config.json"}
+    model |= {f"model/{path.name}" for path in Path(run).glob("*.py")}
+    modules = {path.name for path in modules_behind(PAGE)}
+    assert {"page.py", "timeline.py", "model/instrument_recognition.py"} <= modules | model
+    assert {file for file in files if not file.startswith("examples/")} == {
+        "README.md", "app.py", "requirements.txt", *modules, *model,
+    }  # fmt: skip
     assert len(list((space / "examples").glob("*.wav"))) == 3
 
 
 def test_the_spaces_card_and_requirements_are_what_the_hub_reads(space):
     card = SpaceCard.load(space / "README.md").data.to_dict()
-    assert (card["sdk"], card["sdk_version"], card["app_file"]) == ("gradio", demo.GRADIO, "app.py")
+    assert (card["sdk"], card["sdk_version"], card["app_file"]) == ("gradio", GRADIO, "app.py")
     assert len(card["short_description"]) <= 60
     pins = (space / "requirements.txt").read_text().splitlines()
-    assert {pin.partition("==")[0] for pin in pins} == set(demo.SPACE_PACKAGES)
+    assert {pin.partition("==")[0] for pin in pins} == set(PACKAGES)
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins)
 
 
@@ -101,8 +108,23 @@ def test_a_folder_with_something_in_it_is_left_alone(run, tmp_path):
 
 
 def test_imports_are_flattened_and_others_left():
-    code = "from irmas_recipe.report.text import clock\nfrom irmas_recipe.models.beats import x\nfrom transformers.models import y\n"
-    assert with_flat_imports(code) == "from text import clock\nfrom beats import x\nfrom transformers.models import y\n"
+    code = "from irmas_recipe.report.style import clock\n    from irmas_recipe.home import x\nfrom .blocks import z\n"
+    flat = "from style import clock\n    from home import x\nfrom blocks import z\n"
+    assert with_flat_imports(code) == flat
+    assert (
+        with_flat_imports("from transformers.models import y\nimport torch\n")
+        == "from transformers.models import y\nimport torch\n"
+    )
+
+
+def test_the_modules_behind_a_file_are_those_it_imports_and_those_behind_them(tmp_path):
+    (tmp_path / "one.py").write_text("from .two import x\nfrom irmas_recipe.home import PACKAGE\n")
+    (tmp_path / "two.py").write_text("from .one import y\nfrom .three import z\n")
+    (tmp_path / "three.py").write_text("import json\n")
+    (tmp_path / "four.py").write_text("")
+    names = ["one.py", "two.py", "three.py"]
+    assert set(modules_behind(tmp_path / "one.py")) == {*(tmp_path / name for name in names), PACKAGE / "home.py"}
+    assert {path.name for path in modules_behind(PAGE)} >= {"page.py", "timeline.py"}
 
 
 VISITOR = """
@@ -114,7 +136,7 @@ recognise = pipeline("instrument-recognition", model="model", trust_remote_code=
 example = sorted(Path("examples").glob("*.wav"))[0]
 result = recognise(str(example), all_labels=True, return_activity=True)
 save_picture(draw_timeline(example, result, recognise.resolve_thresholds()), Path(sys.argv[1]))
-assert not any(name.split(".")[0] in ("commands", "models", "irmas_dataset") for name in sys.modules)
+assert not any(name.split(".")[0] in ("irmas_recipe", "irmas_dataset") for name in sys.modules)
 """
 
 
@@ -126,9 +148,9 @@ def test_the_spaces_modules_work_without_this_repository(space, tmp_path):
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
-@pytest.mark.skipif(HAS_GRADIO, reason="gradio is installed")
+@pytest.mark.skipif(gradio is not None, reason="gradio is installed")
 def test_a_missing_gradio_is_asked_for_in_one_sentence(run):
-    with pytest.raises(UserError, match=rf"pip install gradio=={re.escape(demo.GRADIO)}"):
+    with pytest.raises(UserError, match=rf"pip install gradio=={re.escape(GRADIO)}"):
         demo.main([run])
 
 

@@ -59,7 +59,7 @@ def test_a_torchaudio_that_does_not_fit_torch_is_named_with_the_pair_to_install(
     done = run_doctor(tmp_path, PYTHONPATH=str(fakes))
     assert done.returncode == 1, done.stderr
     assert "BAD   Imports" in done.stdout
-    assert "torch 2.15.0+cu132 and the torchaudio beside it are no pair" in done.stdout
+    assert "torch 2.15.0+cu132 and the installed torchaudio do not match" in done.stdout
     assert "pip install --force-reinstall torch==2.11.0 torchaudio==2.11.0" in done.stdout
     assert "Traceback" not in done.stderr
 
@@ -67,7 +67,7 @@ def test_a_torchaudio_that_does_not_fit_torch_is_named_with_the_pair_to_install(
 @pytest.mark.parametrize(
     "code", ["raise OSError('libc10_cuda.so: cannot open shared object file')", "import os; os._exit(9)"]
 )
-def test_a_torch_that_cannot_be_imported_is_a_finding_and_no_crash(tmp_path, code):
+def test_a_torch_that_cannot_be_imported_is_a_finding_and_not_a_crash(tmp_path, code):
     fake_package(tmp_path / "fakes", "torch", code)
     done = run_doctor(tmp_path, PYTHONPATH=str(tmp_path / "fakes"))
     assert done.returncode == 1, done.stderr
@@ -75,7 +75,7 @@ def test_a_torch_that_cannot_be_imported_is_a_finding_and_no_crash(tmp_path, cod
     assert "IRMAS" in done.stdout and "Hub" in done.stdout
 
 
-def test_it_speaks_where_nothing_is_installed_at_all(tmp_path):
+def test_it_works_where_nothing_is_installed_at_all(tmp_path):
     fake_package(tmp_path / "fakes", "torch", "raise ImportError('No module named torch')")  # for doctor's own process
     done = run_doctor(tmp_path, python=("-I", "-S"), PYTHONPATH=str(tmp_path / "fakes"))
     assert done.returncode == 1, done.stderr
@@ -133,7 +133,7 @@ def test_irmas_missing_empty_zipped_incomplete_and_synthetic(tmp_path):
     assert absent.state == "problem"
     assert absent.remedy == f"python run_irmas.py download --data_dir {tmp_path / 'none'}"
     (tmp_path / "zips").mkdir()
-    assert "none of IRMAS's folders" in check_irmas(tmp_path / "zips", asked_for=True).text
+    assert "has none of IRMAS's folders" in check_irmas(tmp_path / "zips", asked_for=True).text
     (tmp_path / "zips" / "IRMAS-TrainingData.zip").touch()
     zipped = check_irmas(tmp_path / "zips", asked_for=True)
     assert zipped.state == "problem" and "download" in zipped.text

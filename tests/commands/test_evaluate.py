@@ -55,7 +55,7 @@ def test_what_is_no_run_is_refused(finished, tmp_path):
 
 def test_a_runs_own_results_are_not_written_over(finished):
     before = (finished / "runs/tiny/results.json").read_bytes()
-    with pytest.raises(UserError, match="holds a run of its own"):
+    with pytest.raises(UserError, match="contains a run, which"):
         run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "runs/tiny"])
     assert (finished / "runs/tiny/results.json").read_bytes() == before
 

@@ -41,14 +41,14 @@ def test_a_folder_that_is_no_data_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("flags, public, said", [([], False, "(private)"), (["--public"], True, "user/name.")])
-def test_a_push_is_private_unless_the_user_says_that_he_may(irmas, tmp_path, monkeypatch, capsys, flags, public, said):
+def test_a_push_is_private_unless_public_is_asked_for(irmas, tmp_path, monkeypatch, capsys, flags, public, said):
     asked = []
 
     def push(folder, repo_id, *, public):
         asked.append((folder, repo_id, public))
         return f"https://huggingface.co/datasets/{repo_id}"
 
-    monkeypatch.setattr(export, "push", push)
+    monkeypatch.setattr("irmas_dataset.export.write.push", push)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     arguments = ["--data_dir", irmas, "--output_dir", tmp_path / "export", "--push_to_hub", "user/name", *flags]
     export.main([str(argument) for argument in arguments])

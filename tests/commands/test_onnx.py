@@ -1,6 +1,5 @@
 """`onnx`: the graph gives torch's logits and works without torch; 8 bits stay close; what is missing is one sentence."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -16,20 +15,23 @@ import run_irmas
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.onnx import main as onnx_command
 from irmas_recipe.commands.onnx.export import (
-    NEEDED,
     WaveformClassifier,
     export_onnx,
-    is_of_features,
     onnx_logits,
     open_session,
+    require_onnx,
 )
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
 from irmas_recipe.training.head import output_layer
 from tests.models.tiny import SECONDS, TINY, build
 from tests.test_run import TINY as TINY_RECIPE
 
-MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"optional and not installed: {', '.join(MISSING)}")
+try:
+    require_onnx()
+    missing = ""
+except UserError as error:
+    missing = str(error)
+needs_onnx = pytest.mark.skipif(bool(missing), reason=missing)
 
 ON_A_MACHINE_WITHOUT_TORCH = """
 import json, sys
@@ -110,9 +112,11 @@ def test_the_description_holds_what_the_model_was_measured_with(exported):
 def test_8_bits_are_for_the_models_linear_layers_only_and_stay_close(run, exported):
     import onnx
 
+    from irmas_recipe.commands.onnx.quantisation import is_of_features
+
     graph = onnx.load(exported / "model-int8.onnx").graph
     rounded = [node for node in graph.node if node.op_type == "MatMulInteger"]
-    assert len(rounded) == 13  # six a transformer block, of two, and the output layer
+    assert len(rounded) == 13  # six per transformer block, of two, and the output layer
     features = [node for node in graph.node if node.op_type == "MatMul" and is_of_features(node)]
     assert len(features) >= 3  # cosines, sines, mel filters
     waveforms = (0.1 * np.random.default_rng(1).standard_normal((5, 16_000))).astype(np.float32)
@@ -153,8 +157,8 @@ def test_measure_says_what_the_test_set_says(tmp_path, monkeypatch, capsys):
 
 
 def test_without_the_optional_packages_the_way_out_is_one_sentence(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install onnx onnxruntime onnxscript"):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"needs onnx.*pip install onnx onnxruntime onnxscript"):
         onnx_command.main([str(run), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 

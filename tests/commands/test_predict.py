@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,8 +20,12 @@ from PIL import Image
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.commands.predict import main as predict
-from irmas_recipe.commands.predict.main import find_audio
+from irmas_recipe.commands.predict.answers import ERRORS_SHOWN, errors_in_words
+from irmas_recipe.commands.predict.arguments import AGGREGATIONS
+from irmas_recipe.commands.predict.files import find_audio
+from irmas_recipe.commands.predict.screen import nearest_label
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
+from irmas_recipe.models.pipeline import instrument_recognition
 from irmas_recipe.models.pipeline.instrument_recognition import attach_pipeline
 from irmas_recipe.report.text import clock, shortened
 from irmas_recipe.training.processes import Processes
@@ -144,6 +149,48 @@ def test_unreadable_files_are_told_at_the_end_and_the_others_are_kept(run, music
     assert "empty.wav is an empty file" in complaint
 
 
+def test_errors_that_differ_in_the_file_alone_share_a_line():
+    errors = [(f"a/{number}.wav", f"a/{number}.wav is an empty file.") for number in range(40)]
+    errors.append(("b/x.wav", "x.wav is damaged: no header"))
+    lines = errors_in_words(errors, 50).splitlines()
+    assert lines[0] == "41 of 50 files could not be read:"
+    assert lines[1:] == ["  a/0.wav is an empty file. (39 more like it)", "  x.wav is damaged: no header"]
+
+
+def test_at_most_ten_lines_are_said_about_unreadable_files():
+    errors = [(f"{number}.wav", f"{number}.wav is damaged in way {chr(65 + number)}") for number in range(12)]
+    lines = errors_in_words(errors, 12).splitlines()
+    assert len(lines) == 1 + ERRORS_SHOWN and lines[-1] == "  and 3 more"
+    assert len(errors_in_words(errors[:ERRORS_SHOWN], 12).splitlines()) == 1 + ERRORS_SHOWN
+
+
+def test_the_nearest_label_is_nearest_to_its_own_threshold():
+    assert nearest_label({"cello": 0.4, "organ": 0.2}, {"cello": 0.9, "organ": 0.25}) == "organ"
+
+
+def test_a_file_without_instruments_names_the_nearest_and_its_threshold(run, music, capsys):
+    predict.main([run, str(music), "--threshold", "1"])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert len(lines) == 4
+    for line in lines:
+        assert re.search(r"– \(nearest: [a-z ]+ 0\.\d\d, threshold 1\.00\)$", line), line
+
+
+def test_the_last_line_says_how_many_files_went_where(run, music, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (music / "b" / "empty.wav").touch()
+    with pytest.raises(SystemExit):
+        predict.main([run, str(music), "--output", "t.csv", "--timeline_table", "when.csv", "--timeline", "pictures"])
+    said = capsys.readouterr()
+    assert "Wrote 4 files' results to t.csv, when.csv, pictures." in said.err and said.out == ""
+    predict.main([run, str(music / "a"), "--output", "t.csv", "--resume"])
+    assert capsys.readouterr().err.splitlines()[-1] == "Wrote 2 files' results to t.csv."
+
+
+def test_the_aggregations_that_can_be_asked_for_are_the_pipelines():
+    assert AGGREGATIONS == instrument_recognition.AGGREGATIONS
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_a_stopped_run_goes_on_where_it_stopped(run, music, tmp_path, suffix, capsys):
     whole, output = tmp_path / f"whole.{suffix}", tmp_path / f"t.{suffix}"
@@ -192,7 +239,7 @@ def test_a_table_of_other_settings_is_not_gone_on_with(run, music, tmp_path, cha
 @pytest.mark.parametrize("content", ['{"a": 1}', '"x"', "[1, 2]"])
 def test_what_is_no_table_is_not_gone_on_with(run, music, tmp_path, content):
     (tmp_path / "t.json").write_text(content)
-    with pytest.raises(UserError, match=r"t\.json is no table"):
+    with pytest.raises(UserError, match=r"t\.json is not a table"):
         predict.main([run, str(music), "--output", str(tmp_path / "t.json"), "--resume"])
 
 
@@ -227,7 +274,7 @@ def test_a_table_of_another_model_is_not_gone_on_with(run, music, tmp_path):
     with pytest.raises(UserError, match=r"t\.csv has the columns of another"):
         predict_csv(run, tmp_path / "t.csv", music, "--resume")
     (tmp_path / "t.json").write_text("not json")
-    with pytest.raises(UserError, match=r"t\.json is no table"):
+    with pytest.raises(UserError, match=r"t\.json is not a table"):
         predict.main([run, str(music), "--output", str(tmp_path / "t.json"), "--resume"])
 
 
@@ -402,7 +449,7 @@ def test_a_name_that_is_no_valid_utf8_goes_through_everything(run, tmp_path, cap
     ("arguments", "message"),
     [
         (["{run}", "nowhere.wav"], "There is no file or folder nowhere.wav"),
-        (["{run}", "{empty}"], "holds no audio files"),
+        (["{run}", "{empty}"], "has no audio files"),
         (["{empty}", "{file}"], "holds no config.json; give the folder"),
         (["{runs}", "{file}"], "did you mean .*tiny"),
         (["{runs}/tiney", "{file}"], "There is no folder .*tiney"),
@@ -470,7 +517,7 @@ def test_long_names_lose_their_middle():
 
 @pytest.mark.slow
 def test_a_reader_that_has_enough_ends_the_run_quietly(run, music):
-    script = "import sys; from commands.predict import main; main(sys.argv[1:])"
+    script = "import sys; from irmas_recipe.commands.predict.main import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", script, run, str(music), "--batch_size", "1"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()

@@ -1,6 +1,5 @@
 """The demo's page as a server: it gives nothing away, takes no file over its limit, and answers 200 requests at once."""
 
-import importlib.util
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +9,8 @@ import requests
 
 from tests.robustness.bad_audio import encoded, tone
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="Gradio is optional and not installed"),
-]
+pytest.importorskip("gradio", reason="Gradio is optional and not installed")
+pytestmark = pytest.mark.slow
 REQUESTS = 200
 
 

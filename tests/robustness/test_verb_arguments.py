@@ -33,6 +33,8 @@ WRONG = {
     "benchmark": [
         (), ("absent.yaml",), ("file",), ("empty",), ("tiny.yaml", "--no_such_field", "1"), ("tiny.yaml", "--against", "none"),
         ("tiny.yaml", "--output", "file/new"), ("tiny.yaml", "--output", "empty"), ("tiny.yaml", "--figure", "empty"),
+        ("tiny.yaml", "--figure", "new.txt"), ("cnn.yaml", "--against", "stock"), ("tiny.yaml", "--epochs", "1"),
+        *each("--epochs", COUNTS, "tiny.yaml", "--against", "stock"),
         *each("--clips", COUNTS, "tiny.yaml"), *each("--long_clips", COUNTS, "tiny.yaml"),
         *each("--repeats", COUNTS, "tiny.yaml"), *each("--processes", COUNTS, "tiny.yaml"),
     ],
@@ -44,7 +46,7 @@ WRONG = {
     ],
     "demo": [
         (), ("absent",), ("empty",), ("file",), ("run", "--device", "none"), ("run", "--export_space", "file"),
-        ("run", "--export_space", "file/new"), ("run", "--export_space", "music"), *each("--port", COUNTS[2:], "run"),
+        ("run", "--export_space", "file/new"), ("run", "--export_space", "music"), *each("--port", (*COUNTS, "70000"), "run"),
     ],
     "doctor": [("--data_dir",), ("more",)],
     "download": [
@@ -94,6 +96,7 @@ def folder(sound, tmp_path_factory):  # noqa: F811
     synthesize(folder / "music", train=11, test=2)
     (folder / "file").write_text("hello\n")
     (folder / "tiny.yaml").write_text("architecture: ast\nuse_cpu: true\n")
+    (folder / "cnn.yaml").write_text("architecture: cnn\nuse_cpu: true\n")
     for name in ("empty", "folder.csv"):
         (folder / name).mkdir()
     os.chdir(folder)

@@ -1,4 +1,4 @@
-"""The clips that are measured: the first of IRMAS where it is at hand, else synthesised ones, and longer ones made of them."""
+"""The clips to measure with: some of IRMAS where it is at hand, otherwise synthesised ones, and longer ones made of them."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ LONG_SECONDS = 20.0  # IRMAS's longest test clips
 
 
 def make_clips(data_dir: str, folder: Path, clips: int) -> tuple[DatasetDict, str]:
-    """Return splits of `clips` training clips whose files lie in `folder`, and what they are in words."""
+    """Return splits of `clips` training clips whose files are copied to `folder`, and what they are in words."""
     real = sorted(Path(data_dir, TRAINING_FOLDER).glob("*/*.wav"))
     if real:
         for path in real[:: max(1, len(real) // clips)][:clips]:  # from all classes
@@ -30,7 +30,7 @@ def make_clips(data_dir: str, folder: Path, clips: int) -> tuple[DatasetDict, st
 
 
 def load_clips(folder: Path) -> DatasetDict:
-    """Return the clips in `folder` as splits that all hold every training clip: nothing is learnt from them."""
+    """Return the clips in `folder` as splits that all have every training clip, since no scores are reported."""
     train = load_irmas(folder, validation_fraction=0, test_fraction_if_no_test=0, cache_dir=folder / "cache")["train"]
     return DatasetDict(train=train, validation=train, test=train)
 

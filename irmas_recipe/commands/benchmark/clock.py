@@ -1,4 +1,4 @@
-"""Stopwatches for the CPU and for a GPU, races in which all contestants meet the same noise, and memory."""
+"""Stopwatches for the CPU and for a GPU, races in which the machine's noise hits all contestants alike, and memory."""
 
 import ctypes
 import os
@@ -6,12 +6,15 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
-RACE_SECONDS = 150  # after two rounds a race goes on no longer than this
+RACE_SECONDS = 150  # a race of two or more rounds ends after this long
+REST = "the rest"
 
 
 class Clock:
@@ -21,7 +24,7 @@ class Clock:
         self.device = device
 
     def wait(self) -> None:
-        """Let a GPU finish what was queued."""
+        """Wait until a GPU has finished what was queued."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -36,7 +39,7 @@ class Clock:
     def race(self, contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
         """Return the seconds of `repeats` calls of each, taken in turns, so that the machine's noise hits all alike.
 
-        Warming up is the caller's. A race that takes long ends after two rounds.
+        The caller warms up. A race that takes long ends after two rounds.
         """
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
         start = time.perf_counter()
@@ -49,16 +52,16 @@ class Clock:
 
 
 class Stages:
-    """Adds up the time within watched functions; on a GPU by its own events, which do not hold it up."""
+    """Adds up the time spent in watched functions; on a GPU by its own events, which do not slow it down."""
 
     def __init__(self, device: torch.device) -> None:
         self.on_gpu = device.type == "cuda"
-        self.spans: list[tuple[str, object, object]] = []
+        self.spans: list[tuple[str, Any, Any]] = []
 
     def watch(self, name: str, function: Callable) -> Callable:
         """Return the function with its time counted under `name`."""
 
-        def watched(*args, **kwargs):
+        def watched(*args: Any, **kwargs: Any) -> Any:
             start = self._now()
             result = function(*args, **kwargs)
             self.spans.append((name, start, self._now()))
@@ -66,7 +69,7 @@ class Stages:
 
         return watched
 
-    def _now(self):
+    def _now(self) -> Any:
         if not self.on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -85,7 +88,7 @@ class Stages:
 
 
 def speed(seconds: list[float], clips: int) -> dict:
-    """Return the median of repeated measurements of `clips` clips as a rate and as time, with what it comes from."""
+    """Return the median of repeated measurements of `clips` clips as a rate and as a time, with every measurement."""
     median = statistics.median(seconds)
     return {
         "clips_per_second": clips / median,
@@ -95,8 +98,20 @@ def speed(seconds: list[float], clips: int) -> dict:
     }
 
 
+def stages_of_step(step: dict) -> dict[str, float]:
+    """Return the milliseconds per clip of each stage of a measured step; together they are its `ms_per_clip`.
+
+    What no stage was measured for is `REST`. Stages are means over the repeats and a step's own time is their median, so
+    the stages are scaled to it.
+    """
+    stages, mean = step["stages_ms_per_clip"], 1000 * statistics.fmean(step["seconds"]) / step["clips"]
+    stages = stages | {REST: max(0.0, mean - sum(stages.values()))}
+    scale = step["ms_per_clip"] / sum(stages.values())
+    return {stage: milliseconds * scale for stage, milliseconds in stages.items()}
+
+
 def added_memory(device: torch.device, task: Callable[[], object]) -> int | None:
-    """Return how many bytes more than before the call were in use at its peak; None where the system does not tell.
+    """Return how many bytes a call needs at its peak, beyond those in use before; None where the system cannot tell.
 
     On a GPU this counts what torch allocates, on Linux the process's resident memory.
     """
@@ -108,8 +123,8 @@ def added_memory(device: torch.device, task: Callable[[], object]) -> int | None
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # gives freed memory back, which would hide what the task takes
-        Path("/proc/self/clear_refs").write_text("5")  # sets the recorded peak back to the present
+        ctypes.CDLL(None).malloc_trim(0)  # returns freed memory, which would hide what the task takes
+        Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak
     except (OSError, AttributeError):  # no Linux, or another C library
         task()
         return None
@@ -129,13 +144,13 @@ def matrix_rates(device: torch.device, repeats: int = 3) -> dict[str, float]:
     size = 8192 if device.type == "cuda" else 2048
     clock, rates = Clock(device), {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        clock.seconds(lambda one=one, other=other: one @ other)
-        seconds = [clock.seconds(lambda one=one, other=other: one @ other) for _ in range(repeats)]
+        multiply = partial(torch.matmul, *(torch.randn(size, size, device=device).to(dtype) for _ in range(2)))
+        clock.seconds(multiply)
+        seconds = [clock.seconds(multiply) for _ in range(repeats)]
         rates[name] = 2 * size**3 / statistics.median(seconds)
     return rates
 
 
 def load_average() -> list[float] | None:
-    """Return the system's load over 1, 5 and 15 minutes where it tells."""
+    """Return the system's load over 1, 5 and 15 minutes, None where it does not tell."""
     return [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None

@@ -1,8 +1,9 @@
-"""This project's own way from files to scores, in pieces that can be timed: the very functions that a run calls."""
+"""This project's own way from files to scores, in pieces that can be timed: the functions that a run calls."""
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch._dynamo.utils
 from datasets import Dataset, DatasetDict
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.audio import prepare
 from irmas_recipe.commands.benchmark.clock import Clock, Stages
@@ -36,7 +38,7 @@ def build(recipe: Recipe, clips: DatasetDict) -> tuple[PreTrainedModel, Instrume
 
 
 def with_half_of_the_tokens(recipe: Recipe, model: PreTrainedModel) -> Recipe | None:
-    """Return the recipe with half of AST's patches dropped in training; None for what is no AST."""
+    """Return the recipe with half of AST's patches dropped in training; None for any other network."""
     if model.config.model_type != AST_TYPE:
         return None
     rows, columns = ast.patch_grid(model.config)
@@ -48,10 +50,10 @@ def with_half_of_the_tokens(recipe: Recipe, model: PreTrainedModel) -> Recipe | 
 
 
 class Steps:
-    """The Trainer's inner loop, one step a call, so that other work can be measured in between."""
+    """The Trainer's inner loop, one step per call, so that other work can be measured in between."""
 
     def __init__(self, trainer: InstrumentTrainer) -> None:
-        """Run the Trainer's real loop for a few steps: it prepares and warms up everything, and is timed itself."""
+        """Run the Trainer's real loop for a few steps, which prepares and warms up everything, and time it."""
         self.trainer, self.stages = trainer, Stages(trainer.args.device)
         self.next_batch = self.stages.watch("waiting for data", next)
         self.update = self.stages.watch("optimizer", self._update)
@@ -92,7 +94,7 @@ class Steps:
 
 
 def compiled_graphs() -> int:
-    """Return how many graphs torch's compiler has made in this process, by its own count."""
+    """Return how many graphs torch's compiler has built in this process, by its own count."""
     return torch._dynamo.utils.counters["stats"]["unique_graphs"]
 
 
@@ -104,18 +106,18 @@ class LoopTimes(TrainerCallback):
         self.begun: list[float] = []
         self.ended: list[float] = []
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         self.ended.append(time.perf_counter())
 
-    def on_step_begin(self, args, state, control, **kwargs) -> None:
+    def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self.begun.append(time.perf_counter())
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         self.clock.wait()
         self.ended.append(time.perf_counter())
 
     def figures(self) -> dict:
-        """Return the loop's clips/s after two steps, the share of it spent waiting for data, and how the first step was."""
+        """Return the loop's clips/s after two steps, the share of it spent waiting for data, and the first step's seconds."""
         steps = np.diff(self.ended)
         waits = np.array(self.begun) - np.array(self.ended[:-1])
         return {
@@ -127,7 +129,7 @@ class LoopTimes(TrainerCallback):
 
 
 def prepare_anew(clips: Dataset, rate: int) -> Dataset:
-    """Decode and resample all clips in this process, as a first run does, leaving nothing of it for the next call."""
+    """Decode and resample all clips in this process, as a first run does, without using an earlier call's cache."""
     clips.cleanup_cache_files()
     return prepare(clips, rate, num_proc=1)
 
@@ -138,8 +140,8 @@ def read_batches(clips: TrainingClips, batch: int) -> Iterator[torch.Tensor]:
         yield collate([clips[i] for i in range(start, min(start + batch, len(clips)))])["waveforms"]
 
 
-def to_model_input(clips: TrainingClips, batch: int, features, device: torch.device) -> None:
-    """Make the model's input of all prepared clips, batch by batch on the device."""
+def to_model_input(clips: TrainingClips, batch: int, features: Callable, device: torch.device) -> None:
+    """Compute the model's input of all prepared clips, batch by batch on the device."""
     for waveforms in read_batches(clips, batch):
         features(waveforms.to(device).float() / 2**15)
 
@@ -147,8 +149,8 @@ def to_model_input(clips: TrainingClips, batch: int, features, device: torch.dev
 def score_prepared(trainer: InstrumentTrainer, prepared: Dataset, recipe: Recipe) -> np.ndarray:
     """Return the scores of prepared long clips by the evaluation protocol: windows of the recipe, half overlap.
 
-    The batch holds the windows of one clip, or of two, so that none is padded: with few clips that would weigh more than
-    in a run.
+    A batch has the windows of one clip, or of two, so that none is padded: with few clips padding would weigh more than in
+    a run.
     """
     rate = trainer.processing_class.sampling_rate
     windows = evaluation.windows_of(prepared, recipe.data, rate)
@@ -157,7 +159,7 @@ def score_prepared(trainer: InstrumentTrainer, prepared: Dataset, recipe: Recipe
 
 
 def recogniser(
-    model: PreTrainedModel, recipe: Recipe, extractor, device: torch.device
+    model: PreTrainedModel, recipe: Recipe, extractor: SequenceFeatureExtractor, device: torch.device
 ) -> InstrumentRecognitionPipeline:
     """Return the pipeline that `predict` uses, around the model as it is."""
     batch = 32 if device.type == "cuda" else 8
@@ -171,7 +173,7 @@ def recogniser(
 def flops_per_clip(model: PreTrainedModel, features: torch.Tensor) -> dict[str, int]:
     """Return the floating-point operations of one clip's forward pass and of its training step (forward and backward).
 
-    Counted by torch on a copy without data, with attention written out: the counter does not know the CPU's fused one.
+    Counted by torch on a copy without data, with attention written out, since the counter does not know the CPU's fused one.
     """
     twin = copy.deepcopy(model).to("meta").train()
     twin.set_attn_implementation("eager")
@@ -183,12 +185,12 @@ def flops_per_clip(model: PreTrainedModel, features: torch.Tensor) -> dict[str, 
     return {"forward": forward.get_total_flops(), "training_step": both.get_total_flops()}
 
 
-def costliest_operations(step, count: int = 3) -> list[dict]:
+def costliest_operations(step: Callable, count: int = 3) -> list[dict]:
     """Return the operations that take most of one step, by torch's profiler: name and share of the time."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
         step()
     own = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
     events = sorted(profile.key_averages(), key=lambda event: -getattr(event, own))

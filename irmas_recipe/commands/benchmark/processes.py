@@ -1,4 +1,4 @@
-"""Training in one and in several processes: `torchrun` starts this module, and each process writes what it saw."""
+"""Training in one and in several processes: `torchrun` starts this module, and each process writes its figures."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import psutil
-import torch
 
 from irmas_dataset.audio import usable_cores
 from irmas_dataset.errors import UserError
@@ -22,23 +21,23 @@ def measure_processes(recipe: Recipe, scratch: Path, count: int) -> dict:
     """Return clips/s of all processes together, and the memory of each, for 1 and for `count` processes.
 
     The clips in scratch/clips are prepared already; every process maps the same file. On a CPU the processes share its
-    cores: two on two cores have one thread each.
+    cores: two processes on two cores have one thread each.
 
     Raises:
-        UserError: the processes did not come up, with the last line that they wrote.
+        UserError: some processes failed; it quotes the first error that they wrote.
     """
-    if recipe.training.device.type == "cuda" and count > torch.cuda.device_count():
-        raise UserError(f"--processes {count} needs as many GPUs; this machine has {torch.cuda.device_count()}.")
     recipe.save(scratch / "recipe.yaml")
-    return {str(number): _measure(recipe, scratch, number) for number in (1, count)}
+    on_cpu = recipe.training.device.type == "cpu"
+    return {str(number): train_in(number, scratch, on_cpu) for number in (1, count)}
 
 
-def _measure(recipe: Recipe, scratch: Path, count: int) -> dict:
+def train_in(count: int, scratch: Path, on_cpu: bool) -> dict:
+    """Return the figures of `count` processes that train the recipe in `scratch` at the same time."""
     report = scratch / f"processes-{count}"
     report.mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
     command += ["-m", __name__, str(scratch), str(report)]
-    command += ["--use_cpu"] if recipe.training.device.type == "cpu" else []
+    command += ["--use_cpu"] if on_cpu else []
     threads = str(max(1, usable_cores() // count))
     done = subprocess.run(
         command, cwd=PACKAGE.parent, env=os.environ | {"OMP_NUM_THREADS": threads}, capture_output=True, text=True
@@ -46,9 +45,7 @@ def _measure(recipe: Recipe, scratch: Path, count: int) -> dict:
     each = [json.loads(path.read_text()) for path in sorted(report.glob("*.json"))]
     if done.returncode or len(each) != count:
         said = [line for line in done.stderr.splitlines() if "Error" in line] or ["no reason given"]
-        raise UserError(
-            f"--processes: {len(each)} of {count} processes trained ({said[0].strip()}); leave the flag out."
-        )
+        raise UserError(f"--processes: {len(each)} of {count} processes trained ({said[0].strip()}); remove the flag.")
     return {
         "clips_per_second": sum(process["clips_per_second"] for process in each),
         "threads_each": int(threads),
@@ -58,7 +55,7 @@ def _measure(recipe: Recipe, scratch: Path, count: int) -> dict:
 
 
 def worker(scratch: Path, report: Path, options: list[str]) -> None:
-    """Train a few steps in this process and write its rate and its proportional share of the memory."""
+    """Train a few steps in this process, then write its rate and its share of the memory into `report`."""
     recipe = parse_recipe([str(scratch / "recipe.yaml"), "--output_dir", str(report / "run"), *options])
     quiet_libraries(recipe.training.process_index)
     _, trainer = ours.build(recipe, load_clips(scratch / "clips"))

@@ -1,4 +1,4 @@
-"""What a user of transformers' audio-classification example gets, on the same clips and with the same network.
+"""What a user of transformers' audio-classification example gets, with the same clips and the same network.
 
 `examples/pytorch/audio-classification/run_audio_classification.py` decodes with `datasets.Audio` in every epoch, calls the
 feature extractor in a transform of the dataset, passes whole features through the collator, and trains in float32 without
@@ -6,6 +6,7 @@ compiling. AST's extractor pads every clip to 1,024 frames (10.24 s), however sh
 """
 
 import copy
+from collections.abc import Callable
 
 import librosa
 import numpy as np
@@ -26,7 +27,7 @@ class Stock:
     """The example's model, its way to features, and its training step."""
 
     def __init__(self, config: ASTConfig, extractor: ASTFeatureExtractor, device: torch.device) -> None:
-        """`config` and `extractor` are ours; only their length becomes 1,024 frames. The weights are random."""
+        """Copy our `config` and `extractor` with a length of 1,024 frames; the weights are random."""
         config, self.extractor = copy.deepcopy(config), copy.deepcopy(extractor)
         config.max_length = self.extractor.max_length = STOCK_FRAMES
         self.device, self.rate = device, extractor.sampling_rate
@@ -40,7 +41,7 @@ class Stock:
         self._update = self.stages.watch("optimizer", self.update)
 
     def inputs(self, paths: list[str], labels: np.ndarray | None = None) -> dict[str, torch.Tensor]:
-        """Return a batch on the device: decoded and extracted clip by clip, features collated."""
+        """Return a batch on the device: files decoded and extracted one by one, features collated."""
         items = [{"input_values": self.features(self.decode(path))} for path in paths]
         for position, item in enumerate(items if labels is not None else []):
             item["labels"] = labels[position]
@@ -65,7 +66,7 @@ class Stock:
 
     @torch.inference_mode()
     def score_whole(self, path: str) -> None:
-        """Score a long file from end to end in as few inputs of 10.24 s as there must be, as one batch."""
+        """Score a long file from end to end in as few inputs of 10.24 s as possible, as one batch."""
         self.model.eval()
         waveform = self.decode(path)
         length = round(STOCK_SECONDS * self.rate)
@@ -74,7 +75,7 @@ class Stock:
         self.model(**{name: tensor.to(self.device) for name, tensor in default_data_collator(items).items()})
 
 
-def choose_decoder(rate: int):
+def choose_decoder(rate: int) -> tuple[str, Callable[[str], np.ndarray]]:
     """Return a name and a function from a path to mono samples: `datasets.Audio` where torchcodec works.
 
     Elsewhere the closest thing is what `datasets` did before version 4: soundfile, then librosa.

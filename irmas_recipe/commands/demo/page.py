@@ -1,4 +1,4 @@
-"""The page of `demo`, here and in an exported Space: drop a file or record, hear it, see what is heard when."""
+"""The page of `demo`, here and in an exported Space: drop a file or record one, hear it, see what plays when."""
 
 import html
 from pathlib import Path
@@ -22,7 +22,7 @@ STYLE = """
 
 
 def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Blocks:
-    """Return the page for an `instrument-recognition` pipeline; `model` is the name that it shows."""
+    """Return the page for an `instrument-recognition` pipeline; `model` is the name on it."""
     thresholds = recognise.resolve_thresholds()
 
     def listen(file: str | None) -> tuple[Figure | None, str]:
@@ -53,7 +53,7 @@ def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Block
 
 
 def scores_as_html(result: dict, labels: list[str], thresholds: list[float]) -> str:
-    """Return a bar a label, best first, with a line where its threshold is; labels below it are pale."""
+    """Return HTML of one bar per label, best first, with a line at its threshold; labels below it are pale."""
     rows = []
     for entry in result["instruments"][:SHOWN]:
         place = labels.index(entry["label"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.baselines.classical.recipe import parse_parts
+from irmas_recipe.commands.arguments import check_is_no_run, check_output_folder
 from irmas_recipe.commands.ensemble.fusion import FITTED, METHODS, Fusion, fuse
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
@@ -17,7 +18,6 @@ from irmas_recipe.report.table import results_table
 from irmas_recipe.report.text import markdown_table
 from irmas_recipe.report.write import finish
 from irmas_recipe.training.evaluation import write_scores
-from irmas_recipe.training.output import check_is_no_run, check_output_folder
 from irmas_recipe.training.thresholds import tune_thresholds
 
 METHODS_IN_WORDS = {

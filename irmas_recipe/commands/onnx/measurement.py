@@ -1,4 +1,4 @@
-"""What an exported graph costs and gains: figures on the run's test set and time a window, beside torch's."""
+"""What an exported graph costs and gains: figures on the run's test set and time per window, beside torch's."""
 
 import argparse
 import tempfile
@@ -34,16 +34,21 @@ def measure(
 ) -> str:
     """Return a table of torch and the graphs (name -> file) on the same windows of the run's test set.
 
-    `window_and_hop` are in seconds; the window is the graphs'. Raises UserError where the model is no run of this project, or the test set has other classes.
+    `window_and_hop` are in seconds; the window is the graphs'.
+
+    Raises:
+        UserError: the model is not a run of this project, or the test set has other classes.
     """
     config = classifier.model.config
     windows, class_names = windows_of_test(args, classifier.sampling_rate, window_and_hop)
     if [readable_name(code) for code in class_names] != [config.id2label[i] for i in range(config.num_labels)]:
-        raise UserError(f"{args.model} knows other classes than the test set; give its own with --data_dir.")
+        raise UserError(
+            f"{args.model} was trained on other classes than the test set has; name its own test set with --data_dir."
+        )
     systems: dict[str, System] = {"torch": partial(torch_logits, classifier)}
     systems |= {name: partial(onnx_logits, open_session(graph)) for name, graph in graphs.items()}
     logits, milliseconds = run_side_by_side(systems, windows, args.batch_size)
-    rows = [["", "MB", "micro-F1", "LRAP", "largest difference of a logit", "ms a window"]]
+    rows = [["", "MB", "micro-F1", "LRAP", "largest difference of a logit", "ms per window"]]
     for name in systems:
         scores = windows.scores(logits[name], getattr(config, "aggregation", None) or "mean")
         found = figures(windows.labels, scores, config.thresholds, class_names)
@@ -56,8 +61,8 @@ def measure(
         [
             markdown_table(rows, right_aligned_from=1),
             "",
-            f"{len(windows.windows_per_clip):,} test clips, {len(windows):,} windows, {args.batch_size} at a time, in turn; "
-            f"the median, on {machine.device_name(torch.device('cpu'))}.",
+            f"{len(windows.windows_per_clip):,} test clips, {len(windows):,} windows, {args.batch_size} at a time, in turns; "
+            f"median times on {machine.device_name(torch.device('cpu'))}.",
         ]
     )
 
@@ -86,9 +91,9 @@ def torch_logits(classifier: WaveformClassifier, waveforms: np.ndarray) -> np.nd
 def run_side_by_side(
     systems: dict[str, System], windows: WindowedClips, batch_size: int
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Return each system's logits (windows, classes) and median milliseconds a window.
+    """Return each system's logits (windows, classes) and median milliseconds per window.
 
-    The systems take turns at every batch, so that whatever else the machine does slows all of them alike.
+    The systems take turns with every batch, so that whatever else the machine does slows all of them equally.
     """
     logits, times = {name: [] for name in systems}, {name: [] for name in systems}
     for first in tqdm(range(0, len(windows), batch_size), desc="measuring", unit="batch", disable=None, leave=False):

@@ -4,9 +4,12 @@ import json
 import math
 import os
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
+from irmas_dataset.files import to_text
+from irmas_recipe.commands.predict.answers import result_columns
 from irmas_recipe.commands.predict.table import csv_line
 from irmas_recipe.report.text import clock, shortened
 
@@ -16,7 +19,7 @@ SEGMENTS_SHOWN = 4
 
 
 def say(line: str) -> None:
-    """Print a line above the progress bar, should there be one; what the terminal cannot show is escaped."""
+    """Print a line above any progress bar; characters that the terminal cannot show are escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     try:
         tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
@@ -26,13 +29,25 @@ def say(line: str) -> None:
         raise SystemExit(141) from None
 
 
-class Lines:
-    """One line a file, for people: its name, its length, and the instruments with their scores."""
+class Screen:
+    """What prints results in one format."""
 
-    def __init__(self, paths: list[str]):
+    def add(self, row: dict, timeline: list[dict]) -> None:
+        """Take the row and the timeline of one file."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Print what is left to print."""
+
+
+class Lines(Screen):
+    """One line per file, for people: its name, its length, and the instruments with their scores."""
+
+    def __init__(self, paths: list[str], thresholds: dict[str, float]) -> None:
         one_kind = len({os.path.splitdrive(path)[0] + os.sep * os.path.isabs(path) for path in paths}) == 1
         self.folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if one_kind else ""
         self.name_width = min(NAME_WIDTH, max([4, *(len(self.name_of(path)) for path in paths)]))
+        self.thresholds = thresholds
         if self.folder:
             say(f"In {self.folder}:")
         say(f"{'file':<{self.name_width}}  {'length':>7}  instruments")
@@ -45,16 +60,18 @@ class Lines:
         """Print the row of one file."""
         heard = ", ".join(f"{label} {row[label]:.2f}" for label in row["instruments"])
         if not heard:
-            best = max(list(row)[3:], key=lambda label: row[label])
-            heard = f"– (nearest: {best} {row[best]:.2f})"
+            label = nearest_label(row, self.thresholds)
+            heard = f"– (nearest: {label} {row[label]:.2f}, threshold {self.thresholds[label]:.2f})"
         name = shortened(self.name_of(row["path"]), self.name_width)
         say(f"{name:<{self.name_width}}  {clock(row['duration_seconds']):>7}  {heard}")
 
-    def close(self) -> None:
-        """Nothing is left to print."""
+
+def nearest_label(scores: dict[str, float], thresholds: dict[str, float]) -> str:
+    """Return the label whose score is the largest share of its own threshold; all lie below theirs."""
+    return max(thresholds, key=lambda label: scores[label] / thresholds[label])
 
 
-class Bars:
+class Bars(Screen):
     """Every instrument of a single file as a bar, for people: those heard are marked, with when they are heard."""
 
     def add(self, row: dict, timeline: list[dict]) -> None:
@@ -70,9 +87,6 @@ class Bars:
             say(f"{mark} {label:<{width}}  {row[label]:.2f}  {bar:<{BAR_WIDTH}}  {when}".rstrip())
         say("* reaches its threshold" if row["instruments"] else "No score reaches its threshold.")
 
-    def close(self) -> None:
-        """Nothing is left to print."""
-
 
 def stretches(segments: list[dict]) -> str:
     """Return when an instrument is heard: 0:00-0:12, 0:20-0:31, ..."""
@@ -80,25 +94,22 @@ def stretches(segments: list[dict]) -> str:
     return ", ".join(shown[:SEGMENTS_SHOWN]) + (f", {len(shown) - SEGMENTS_SHOWN} more" * (len(shown) > SEGMENTS_SHOWN))
 
 
-class Csv:
+class Csv(Screen):
     """The table of results as CSV, row by row."""
 
-    def __init__(self, columns: list[str]):
+    def __init__(self, columns: list[str]) -> None:
         say(csv_line(columns).rstrip("\n"))
 
     def add(self, row: dict, timeline: list[dict]) -> None:
         """Print the row of one file."""
         say(csv_line(row.values()).rstrip("\n"))
 
-    def close(self) -> None:
-        """Nothing is left to print."""
 
-
-class Json:
+class Json(Screen):
     """The table of results as one JSON list."""
 
-    def __init__(self):
-        self.rows = []
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
 
     def add(self, row: dict, timeline: list[dict]) -> None:
         """Keep the row of one file."""
@@ -107,3 +118,12 @@ class Json:
     def close(self) -> None:
         """Print all rows."""
         say(json.dumps(self.rows, indent=1))
+
+
+def open_screen(format: str, files: list[Path], thresholds: dict[str, float]) -> Screen:
+    """Return what prints results in this format; a single file gets more room than many."""
+    if format == "csv":
+        return Csv(result_columns(list(thresholds)))
+    if format == "json":
+        return Json()
+    return Bars() if len(files) == 1 else Lines([to_text(file) for file in files], thresholds)

@@ -1,9 +1,10 @@
-"""A table of results for programs, as CSV, JSON or Parquet, that an interrupted run can go on with."""
+"""A table of results for programs, as CSV, JSON or Parquet, that an interrupted run can resume."""
 
 import csv
 import glob
 import io
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -11,28 +12,31 @@ import pandas as pd
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import whole_file
 
-FORMATS = ("csv", "json", "parquet")
 LIST_SEPARATOR = ";"  # between the values of a list in a CSV field
 
 
 class ResultTable:
-    """Rows with the same columns, `path` first, written so that nothing is lost when the run stops half-way.
+    """Rows with the same columns, `path` first, written so that nothing is lost when the run is interrupted.
 
-    CSV is appended to row by row. JSON and Parquet cannot be: their rows go to a journal beside the file, which
-    `close` turns into the file in one step. Where several processes fill one table, the first holds it and the others
-    append to parts beside it (`ResultPart`), which `take_parts` takes in; so does a run that goes on with --resume.
+    CSV grows row by row. JSON and Parquet cannot: their rows go to a journal beside the file, which `close` turns into
+    the file in one step. Where several processes fill one table, the first holds it and the others append to parts
+    beside it (`ResultPart`); `take_parts` takes their rows in, and so does a run that resumes.
     """
 
     def __init__(
         self, file: Path, columns: list[str], *, format: str, resume: bool = False, only_paths: set[str] | None = None
-    ):
-        """Open the table; with `resume` its rows are kept, or of them those whose path is in `only_paths`."""
+    ) -> None:
+        """Open the table; `resume` keeps its rows, or only those whose path is in `only_paths`.
+
+        Raises:
+            UserError: the file exists without `resume`, or is not a table with these columns.
+        """
         self.file, self.columns, self.format = file, columns, format
         self.journal = file if format == "csv" else file.with_name(file.name + ".journal")
         file.parent.mkdir(parents=True, exist_ok=True)
         left_over = next((path for path in (file, self.journal, *parts_of(file)) if path.exists()), None)
         if left_over and not resume:
-            raise UserError(f"{left_over} exists; add --resume to keep its rows and go on, or delete it.")
+            raise UserError(f"{left_over} exists; add --resume to keep its rows and add to them, or delete it.")
         rows = [row for row in self._read() if only_paths is None or row["path"] in only_paths] if left_over else []
         self._start_from(rows)
 
@@ -66,7 +70,7 @@ class ResultTable:
         return json.dumps(row, ensure_ascii=False) + "\n" if self.format != "csv" else csv_line(row.values())
 
     def _start_from(self, rows: list[dict]) -> None:
-        """Write the rows, which hold those of the parts, open the journal behind them, and remove the parts."""
+        """Write the rows, those of the parts included, open the journal to append to, and remove the parts."""
         self.paths, self.kept = {row["path"] for row in rows}, rows
         self._write_journal(rows)
         self._appended_to = self.journal.open("a", encoding="utf-8", newline="")
@@ -79,7 +83,7 @@ class ResultTable:
             unfinished.write_text(header + "".join(self._line(row) for row in rows), encoding="utf-8", newline="")
 
     def _read(self) -> list[dict]:
-        """Return the rows of file, journal and parts that an interrupted run left; a half-written row is dropped."""
+        """Return the rows that an interrupted run left in file, journal and parts; a half-written row is dropped."""
         if not self.file.exists():
             rows = []
         elif self.format == "csv":
@@ -88,9 +92,11 @@ class ResultTable:
             try:
                 rows = self._read_finished()
                 if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
-                    raise ValueError("no list of rows")
+                    raise ValueError("not a list of rows")
             except ValueError as error:
-                raise UserError(f"{self.file} is no table of predictions to go on with; delete it.") from error
+                raise UserError(
+                    f"{self.file} is not a table of predictions and cannot be resumed; delete it."
+                ) from error
         if self.format != "csv":
             rows += read_lines(self.journal)
         for part in parts_of(self.file):
@@ -119,9 +125,9 @@ class ResultTable:
 
 
 class ResultPart:
-    """The rows of one process but the first, beside the table that they belong to; it has the interface of a table."""
+    """The rows of any process but the first, beside the table that they belong to; used like a table."""
 
-    def __init__(self, file: Path, process: int):
+    def __init__(self, file: Path, process: int) -> None:
         self._appended_to = file.with_name(f"{file.name}.part-{process}").open("w", encoding="utf-8")
 
     def append(self, rows: list[dict]) -> None:
@@ -140,19 +146,19 @@ def parts_of(file: Path) -> list[Path]:
 
 
 def read_lines(journal: Path) -> list[dict]:
-    """Return the rows of a file that holds one as JSON a line; none where there is no such file."""
+    """Return the rows of a file with one JSON object per line, none if there is no such file."""
     if not journal.exists():
         return []
     rows = []
     for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             rows.append(json.loads(line))
-        except ValueError:  # cut short, or damaged: its file comes again
+        except ValueError:  # cut short or damaged: that file is read again
             continue
     return [row for row in rows if isinstance(row, dict)]
 
 
-def csv_line(values) -> str:
+def csv_line(values: Iterable[object]) -> str:
     """Return one line of CSV; a list becomes its values with semicolons between them."""
     fields = [LIST_SEPARATOR.join(value) if isinstance(value, list) else str(value) for value in values]
     quoted = ['"' + field.replace('"', '""') + '"' if set(field) & set(',"\r\n') else field for field in fields]

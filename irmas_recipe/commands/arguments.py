@@ -1,0 +1,35 @@
+"""Checks of arguments that several verbs take, made before any work starts; imports no heavy library."""
+
+from pathlib import Path
+
+from irmas_dataset.errors import UserError
+
+MAX_BATCH_SIZE = 100_000
+
+
+def check_output_folder(folder: Path | None, flag: str) -> None:
+    """Raise UserError where a folder to write to is a file or lies below one; None means no output."""
+    for place in [] if folder is None else (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            where = "is a file" if place == folder else f"would lie below {place}, which is a file"
+            raise UserError(f"{flag} {folder} {where}; name a folder.")
+
+
+def check_output_file(file: Path | None, flag: str) -> None:
+    """Raise UserError where a file to write to is a folder or lies below a file; None means no output."""
+    if file is not None and file.is_dir():
+        raise UserError(f"{flag} {file} is a folder; name a file.")
+    check_output_folder(file and file.parent, flag)
+
+
+def check_is_no_run(folder: Path, flag: str) -> None:
+    """Raise UserError where a folder contains a trained run, whose results would be overwritten."""
+    if any((folder / name).exists() for name in ("recipe.yaml", "model.safetensors")):
+        raise UserError(f"{flag} {folder} contains a run, which would be overwritten; name a new folder.")
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise UserError for a number of windows that no batch can have; None means the default."""
+    if batch_size is not None and not 1 <= batch_size <= MAX_BATCH_SIZE:
+        size = "small" if batch_size < 1 else "large"
+        raise UserError(f"--batch_size {batch_size} is too {size}; give 1 to {MAX_BATCH_SIZE:,}.")

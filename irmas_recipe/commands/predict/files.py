@@ -1,0 +1,50 @@
+"""Which files `predict` listens to, and where their pictures go."""
+
+import os
+from pathlib import Path
+
+from irmas_dataset.errors import UserError
+from irmas_dataset.files import to_text
+
+READ_BY_SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
+READ_BY_FFMPEG = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".ac3", ".ape", ".wv")
+
+
+def find_audio(paths: list[Path]) -> list[Path]:
+    """Return the files named and the audio files in the folders named, each once; hidden ones in folders are skipped."""
+    found = []
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f"There is no file or folder {to_text(path)}.")
+        found += audio_in(path) if path.is_dir() else [path]
+    return list(dict.fromkeys(found))
+
+
+def audio_in(folder: Path) -> list[Path]:
+    """Return the files in a folder and below whose names end as audio does.
+
+    Raises:
+        UserError: there are none.
+    """
+    inside = [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in READ_BY_SOUNDFILE + READ_BY_FFMPEG
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and (file.is_file() or (file.is_symlink() and not file.exists()))  # a broken link is reported, not skipped
+    ]
+    if not inside:
+        raise UserError(f"{to_text(folder)} has no audio files (wav, flac, mp3, ogg, ...); name another folder.")
+    return inside
+
+
+def sizes_of(files: list[Path]) -> list[int]:
+    """Return the files' sizes in bytes, 0 for a missing one: roughly how long each takes."""
+    return [file.stat().st_size if file.exists() else 0 for file in files]
+
+
+def picture_of(file: Path, files: list[Path], folder: Path) -> Path:
+    """Return where a file's picture goes: in the same subfolders as the file, suffix included, so that no two collide."""
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
+    inside = Path(os.path.abspath(file)).relative_to(common)
+    return folder / inside.with_name(inside.name + ".png")

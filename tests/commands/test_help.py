@@ -1,0 +1,28 @@
+"""`VERB --help` answers at once: it imports none of the libraries that take seconds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SLOW = ("torch", "transformers", "datasets", "pandas", "matplotlib", "scipy", "sklearn")
+HELP = f"""
+import sys
+import run_irmas
+try:
+    run_irmas.main([sys.argv[1], "--help"])
+except SystemExit as ended:
+    assert ended.code == 0
+print(*(name for name in {SLOW} if name in sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "verb", ["audit", "benchmark", "demo", "doctor", "download", "export", "onnx", "predict", "synthesize"]
+)
+def test_help_imports_no_slow_library(verb):
+    done = subprocess.run([sys.executable, "-c", HELP, verb], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and f"run_irmas.py {verb}" in done.stdout
+    assert done.stderr.split() == []
