@@ -2,26 +2,30 @@
 """The table of contents: what each verb and each kind of recipe runs, and the main job from recipe to Hub.
 
 accelerate launch run_irmas.py recipes/ast/finetune.yaml [--field value ...]
-python run_irmas.py VERB ...
+irmas VERB ...                    (in a clone also: python run_irmas.py VERB ...)
 """
 
 from irmas_dataset.errors import start
 
 
 def main(arguments: list[str]) -> None:
-    """Run a verb, or the system that a recipe names."""
-    if arguments and arguments[0] in VERBS:
-        VERBS[arguments[0]](arguments[1:])
-    elif arguments in (["--help"], ["-h"]):
+    """Run a verb, or the system that a recipe names; without either, say what there is."""
+    if not arguments or arguments[0] in ("--help", "-h"):
         print(overview())
+    elif arguments[0] in VERBS:
+        VERBS[arguments[0]](arguments[1:])
     else:
-        from irmas_recipe.training.recipe import system_of
+        from irmas_recipe.training.recipe_file import system_of
 
-        SYSTEMS[system_of(arguments) or "network"](arguments)
+        SYSTEMS[system_of(arguments, list(VERBS))](arguments)
 
 
 def network(arguments: list[str]) -> None:
     """Recipe -> data -> model -> Trainer -> evaluation -> report -> Hub."""
+    from irmas_recipe.training.recipe import parse_recipe
+
+    recipe = parse_recipe(arguments)  # `--help` ends here, before the imports that take seconds
+
     from irmas_recipe.report.share import push
     from irmas_recipe.report.write import collect, report
     from irmas_recipe.training.checkpoint import save
@@ -29,11 +33,9 @@ def network(arguments: list[str]) -> None:
     from irmas_recipe.training.evaluation import evaluate
     from irmas_recipe.training.model import build_model
     from irmas_recipe.training.processes import end
-    from irmas_recipe.training.recipe import parse_recipe
     from irmas_recipe.training.run_folder import begin
     from irmas_recipe.training.train import build_trainer, train
 
-    recipe = parse_recipe(arguments)
     checkpoint = begin(recipe)
     splits = load_data(recipe.data)
     check_before_training(recipe, splits)
@@ -51,23 +53,42 @@ def network(arguments: list[str]) -> None:
 
 def classical(arguments: list[str]) -> None:
     """Hand-made features and a classifier."""
+    from irmas_recipe.baselines.classical.recipe import parse_classical_recipe
+
+    recipe = parse_classical_recipe(arguments)
     from irmas_recipe.baselines.classical.main import main
 
-    main(arguments)
+    main(recipe)
 
 
 def wavegan(arguments: list[str]) -> None:
     """A generator of training clips."""
+    from irmas_recipe.baselines.wavegan.recipe import parse_wavegan_recipe
+
+    recipe = parse_wavegan_recipe(arguments)
     from irmas_recipe.baselines.wavegan.main import main
 
-    main(arguments)
+    main(recipe)
+
+
+def fusion(arguments: list[str]) -> None:
+    """Finished runs that a recipe lists, as one system."""
+    from irmas_recipe.commands.ensemble.arguments import parse_ensemble_recipe
+
+    recipe = parse_ensemble_recipe(arguments)
+    from irmas_recipe.commands.ensemble.main import main
+
+    main(recipe)
 
 
 def ensemble(arguments: list[str]) -> None:
     """RUN... --output_dir D: several finished runs as one system, fused from their scores"""
+    from irmas_recipe.commands.ensemble.arguments import parse_arguments
+
+    recipe = parse_arguments(arguments)
     from irmas_recipe.commands.ensemble.main import main
 
-    main(arguments)
+    main(recipe)
 
 
 def audit(arguments: list[str]) -> None:
@@ -171,21 +192,26 @@ VERBS = {
 }
 """First word of a command -> what it runs; the docstring is its line of `--help`."""
 
-SYSTEMS = {"network": network, "classical": classical, "wavegan": wavegan, "ensemble": ensemble}
+SYSTEMS = {"network": network, "classical": classical, "wavegan": wavegan, "ensemble": fusion}
 """What a recipe names as its `system` (a network's names none) -> what runs it."""
 
 
 def overview() -> str:
     """Return what `--help` says: how to run a recipe, and the verbs, one line each."""
     lines = [
-        "python run_irmas.py RECIPE.yaml [--field value ...]",
-        "    train, evaluate and report a recipe; with --help: list its fields",
+        "irmas RECIPE [--field value ...]",
+        "    train, evaluate and report a recipe, such as ast/finetune; with --help: its fields",
     ]
     for name, verb in VERBS.items():
         usage, _, words = verb.__doc__.rpartition(": ")
-        lines += [f"python run_irmas.py {name} {usage}".rstrip(), f"    {words}"]
-    return "\n".join(lines)
+        lines += [f"irmas {name} {usage}".rstrip(), f"    {words}"]
+    return "\n".join([*lines, "", "In a clone, `python run_irmas.py` is the same program."])
+
+
+def run() -> None:
+    """Start the program with the shell's arguments: the console command `irmas`."""
+    start(main)
 
 
 if __name__ == "__main__":
-    start(main)
+    run()

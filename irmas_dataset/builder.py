@@ -44,7 +44,7 @@ def list_clips(data_dir: str | Path, recording_pattern: str | None = None) -> Li
     if listing is None:
         raise UserError(
             f"{data_dir} has no IRMAS-TrainingData, IRMAS-TestingData-Part1..3, train/<class>/ or labels.csv: "
-            f"give another --data_dir, or run `python run_irmas.py download --data_dir {data_dir}`."
+            f"give another --data_dir, or run `irmas download --data_dir {data_dir}`."
         )
     if not listing.clips:
         raise UserError(

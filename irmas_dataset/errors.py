@@ -6,13 +6,17 @@ import os
 import sys
 from collections.abc import Callable
 
+OWN_PACKAGES = ("irmas_dataset", "irmas_metric", "irmas_recipe", "run_irmas", "experiments")
+EXTRAS = {"gradio": "demo", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}
+"""Optional library -> the extra that brings it."""
+
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class UserError(Exception):
     """A mistake in the input, in one sentence that names the file or flag and the remedy.
 
-    `run_irmas.py` prints the sentence without a traceback and exits with code 2.
+    The program prints the sentence without a traceback and exits with code 2.
     """
 
 
@@ -36,6 +40,19 @@ def storage_problem(error: BaseException) -> str | None:
     return None
 
 
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """Return one sentence on a library that is not installed; None where the missing module is this project's own."""
+    name = (error.name or "").split(".")[0]
+    if not name or name in OWN_PACKAGES:
+        return None
+    if name in EXTRAS:
+        return f'{name} is not installed: in a clone run `pip install ".[{EXTRAS[name]}]"`, elsewhere `pip install "irmas-recipe[{EXTRAS[name]}]"`.'
+    return (
+        f"{name} is not installed for {sys.executable}: activate the environment that has it (`. .venv/bin/activate`), or "
+        "run `pip install -r requirements.txt` in a clone."
+    )
+
+
 def start(main: Callable[[list[str]], None]) -> None:
     """Run a command with the arguments of the shell; a user's mistake or a full disk ends in one sentence and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -43,6 +60,11 @@ def start(main: Callable[[list[str]], None]) -> None:
         main(sys.argv[1:])
     except UserError as error:
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (sentence := missing_package(error)) is None:
+            raise
+        print(sentence, file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

@@ -333,7 +333,7 @@ def _refuse_zips(data_dir: str | Path) -> None:
     if zips:
         raise UserError(
             f"{data_dir} has IRMAS's zips ({', '.join(zips)}) but not the extracted folders: "
-            f"run `python run_irmas.py download --data_dir {data_dir}` to extract them."
+            f"run `irmas download --data_dir {data_dir}` to extract them."
         )
 
 
@@ -351,6 +351,6 @@ def irmas_title(home: str | Path, clips: list[Clip], warnings: list[str]) -> str
     warnings.insert(
         0,
         f"IRMAS in {home} is incomplete: it has {counts}{added}. Figures measured on it are not comparable with published "
-        f"ones; `python run_irmas.py download --data_dir {home}` fetches the rest.",
+        f"ones; `irmas download --data_dir {home}` fetches the rest.",
     )
     return f"incomplete IRMAS ({counts})"

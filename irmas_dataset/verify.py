@@ -53,7 +53,7 @@ def verify(data_dir: str | Path) -> VerifySummary:
     data_dir = Path(data_dir)
     folders = find_irmas(data_dir)
     if not folders:
-        raise UserError(f"{data_dir} does not contain IRMAS: run `python run_irmas.py download --data_dir {data_dir}`.")
+        raise UserError(f"{data_dir} does not contain IRMAS: run `irmas download --data_dir {data_dir}`.")
     if any((folder / SYNTHETIC_MARKER).exists() for folder in (data_dir, *(path.parent for path in folders.values()))):
         raise UserError(f"{data_dir} is a synthetic IRMAS: it has no published files to compare with.")
     paths = {}

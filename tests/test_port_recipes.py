@@ -251,5 +251,5 @@ def test_a_checkpoint_that_is_not_converted_yet_is_explained(name, tmp_path, mon
     with pytest.raises(UserError) as error:
         load_model(recipe.model, CLASSES, 3.0)
     told = str(error.value)
-    assert f"python run_irmas.py convert {architecture} DOWNLOADED_FILE {folder}" in told and "\n" not in told
+    assert f"irmas convert {architecture} DOWNLOADED_FILE {folder}" in told and "\n" not in told
     assert "download" in told and f"recipes/{architecture}/" in told

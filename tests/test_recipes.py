@@ -9,9 +9,9 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, SwinConfig, SwinModel
 
-from irmas_recipe.baselines.classical.recipe import ClassicalArguments, parse_parts
-from irmas_recipe.baselines.wavegan.main import WaveganArguments
-from irmas_recipe.commands.ensemble.main import EnsembleRecipe
+from irmas_recipe.baselines.classical.recipe import ClassicalArguments
+from irmas_recipe.baselines.wavegan.recipe import WaveganArguments
+from irmas_recipe.commands.ensemble.arguments import EnsembleRecipe
 from irmas_recipe.models.audioset import audioset_labels
 from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
 from irmas_recipe.models.mobilenet import (
@@ -23,7 +23,8 @@ from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstF
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.model import build_model
-from irmas_recipe.training.recipe import parse_recipe, run_name, system_of
+from irmas_recipe.training.recipe import parse_recipe, parse_system
+from irmas_recipe.training.recipe_file import run_name, system_of
 from irmas_recipe.training.train import build_trainer, train
 from tests.irmas_dataset.test_extra import write_tones
 
@@ -80,7 +81,7 @@ def test_a_recipe_of_no_network_parses_against_its_systems_fields(name):
         "wavegan": (WaveganArguments, DataArguments),
         "ensemble": (EnsembleRecipe,),
     }[values["system"]]
-    parsed = parse_parts([str(ROOT / name)], parts, "")
+    parsed = parse_system([str(ROOT / name)], parts)
     assert system_of([str(ROOT / name)]) == values["system"]
     for key, value in values.items():
         assert value in [getattr(part, key) for part in parsed if hasattr(part, key)], key

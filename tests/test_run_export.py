@@ -96,7 +96,7 @@ def test_two_processes_stream_from_a_server(folder):
     ("options", "words"),
     [
         (["--balanced_sampling", "true"], "--balanced_sampling needs the training clips on disk"),
-        (["--data_dir", "synthetic"], "run `python run_irmas.py export`"),
+        (["--data_dir", "synthetic"], "run `irmas export`"),
         (["--data_dir", "made"], "has no data/train"),
     ],
 )

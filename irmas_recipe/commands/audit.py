@@ -1,4 +1,4 @@
-"""`run_irmas.py audit --data_dir D --output_dir O`: what is in a data folder, and what is wrong with it."""
+"""`irmas audit --data_dir D --output_dir O`: what is in a data folder, and what is wrong with it."""
 
 import argparse
 from pathlib import Path
@@ -43,7 +43,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         UserError: a number that cannot be meant, or an output that cannot be a folder.
     """
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py audit",
+        prog="irmas audit",
         description="Write a report and tables about every clip of a data folder, and corrections that any recipe can apply.",
     )
     parser.add_argument("--data_dir", metavar="D", type=Path, required=True, help="IRMAS, or a folder of your own")

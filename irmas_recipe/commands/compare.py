@@ -1,4 +1,4 @@
-"""`run_irmas.py compare RUN...`: finished runs side by side, with what the choice of songs alone could explain."""
+"""`irmas compare RUN...`: finished runs side by side, with what the choice of songs alone could explain."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ FILES = {"text": "comparison.txt", "markdown": "comparison.md", "csv": "comparis
 def main(argv: list[str]) -> None:
     """Print one table of all runs; with `--output_dir` write it in every format, and the picture, as well."""
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py compare",
+        prog="irmas compare",
         description="Compare finished runs on one test set: figures with 95 % intervals, cost, and each run's difference "
         "from the first one under resampling of whole songs.",
     )

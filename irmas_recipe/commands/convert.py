@@ -1,4 +1,4 @@
-"""`run_irmas.py convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`: turn the authors' weights into a model folder that the Auto classes load."""
+"""`irmas convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`: turn the authors' weights into a model folder that the Auto classes load."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ CONVERTERS = {"beats": convert_beats, "mobilenet": convert_mobilenet, "passt": c
 def main(argv: list[str]) -> None:
     """Run `convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`; raise UserError where the checkpoint is not the authors'."""
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py convert",
+        prog="irmas convert",
         description="Turn the authors' weights into a model folder that recipes and `predict` take.",
     )
     parser.add_argument("architecture", metavar="ARCHITECTURE", choices=CONVERTERS, help=", ".join(CONVERTERS))

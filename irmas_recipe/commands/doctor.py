@@ -1,4 +1,4 @@
-"""`run_irmas.py doctor`: is this machine ready, and if not, which command fixes it?
+"""`irmas doctor`: is this machine ready, and if not, which command fixes it?
 
 It must work where packages are missing or broken, so it imports none of them: versions come from their metadata, and
 imports are tried in a separate process.
@@ -63,7 +63,7 @@ class Finding:
 def main(argv: list[str]) -> None:
     """Print the report; exits with code 1 if there is something to fix."""
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py doctor", description="Check Python, packages, GPU, disk, IRMAS, the Hub and checkpoints."
+        prog="irmas doctor", description="Check Python, packages, GPU, disk, IRMAS, the Hub and checkpoints."
     )
     parser.add_argument("--data_dir", metavar="D", type=Path, help="where IRMAS should be (default: data/irmas)")
     args = parser.parse_args(argv)
@@ -233,7 +233,7 @@ def check_irmas_and_disk(data_dir: Path | None) -> list[Finding]:
 
 def check_irmas(folder: Path, asked_for: bool) -> Finding:
     """Compare a folder's clips with the published 6,705 and 2,874; a missing IRMAS is a problem only if asked for."""
-    download = f"python run_irmas.py download --data_dir {folder}"
+    download = f"irmas download --data_dir {folder}"
     missing = "problem" if asked_for else "note"
     if not folder.exists():
         text = f"there is no {folder}; without it, --data_dir synthetic works"
@@ -325,7 +325,7 @@ def check_checkpoints(recipes: Path, cache: Path) -> list[Finding]:
             findings.append(Finding("Checkpoint", "ok", f"{checkpoint}"))
         elif checkpoint.startswith("checkpoints/") or checkpoint.count("/") != 1:
             name = checkpoint.rstrip("/").rpartition("/")[2].partition("_")[0].partition("-")[0]
-            remedy = f"python run_irmas.py convert {name} DOWNLOADED_FILE {checkpoint}"
+            remedy = f"irmas convert {name} DOWNLOADED_FILE {checkpoint}"
             findings.append(
                 Finding("Checkpoint", "note", f"{checkpoint} is not on this machine (for {wanted_by})", remedy)
             )

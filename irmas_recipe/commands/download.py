@@ -1,4 +1,4 @@
-"""`run_irmas.py download --data_dir D`: fetch IRMAS from its public record, or verify a copy."""
+"""`irmas download --data_dir D`: fetch IRMAS from its public record, or verify a copy."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from irmas_dataset.verify import verify
 def main(argv: list[str]) -> None:
     """Complete IRMAS in a folder, or with --verify compare it with the published one (exit code 1 where it differs)."""
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py download",
+        prog="irmas download",
         description="Fetch IRMAS (about 12 GB once extracted) into DIR: only what is missing, resuming interrupted files. "
         "Zips that are in DIR already are used. IRMAS is licensed CC BY-NC-SA 3.0: not for redistribution.",
     )
@@ -28,5 +28,5 @@ def main(argv: list[str]) -> None:
     summary = verify(args.data_dir)
     print(summary)
     if not summary.ok:
-        print(f"Delete the damaged files, then run `python run_irmas.py download --data_dir {args.data_dir}`.")
+        print(f"Delete the damaged files, then run `irmas download --data_dir {args.data_dir}`.")
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""`run_irmas.py evaluate MODEL`: measure a trained model on a data folder's test set, by the protocol stored with the model."""
+"""`irmas evaluate MODEL`: measure a trained model on a data folder's test set, by the protocol stored with the model."""
 
 import argparse
 import tempfile
@@ -31,7 +31,7 @@ from irmas_recipe.training.train import build_trainer
 def main(argv: list[str]) -> None:
     """Run `evaluate MODEL [--data_dir D]`: print the figures that the run itself had, and write them if asked to."""
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py evaluate",
+        prog="irmas evaluate",
         description="Measure a model on a test set by the protocol stored with it: on its run's own, its figures again.",
     )
     parser.add_argument("model", metavar="MODEL", help="folder of a run, or id of a model of this project on the Hub")

@@ -1,4 +1,4 @@
-"""`run_irmas.py export --data_dir D --output_dir O`: a data folder as Parquet with a dataset card, for the Hub."""
+"""`irmas export --data_dir D --output_dir O`: a data folder as Parquet with a dataset card, for the Hub."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from irmas_recipe.commands.arguments import check_output_folder
 def main(argv: list[str]) -> None:
     """Write the folder, with the audio inside or labels alone, and push it if asked."""
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py export",
+        prog="irmas export",
         description="Write a data folder as a dataset that `datasets.load_dataset` reads, and push it to the Hub if asked.",
     )
     parser.add_argument("--data_dir", metavar="D", type=Path, required=True, help="IRMAS, or a folder of your own")

@@ -1,4 +1,4 @@
-"""`run_irmas.py synthesize DIR`: an IRMAS of any size with synthesised music, to try everything without a download."""
+"""`irmas synthesize DIR`: an IRMAS of any size with synthesised music, to try everything without a download."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 def main(argv: list[str]) -> None:
     """Write a synthetic IRMAS, whose folder can then be given as `--data_dir`."""
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py synthesize",
+        prog="irmas synthesize",
         description="Write a synthetic IRMAS: the real layout, names and labels, played by synthesised instruments.",
     )
     parser.add_argument(

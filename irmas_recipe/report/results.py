@@ -43,7 +43,7 @@ class Results:
         """Read results.json of a run folder; raise UserError where it is missing or not a run's."""
         path = Path(run_dir) / FILE
         if not path.is_file():
-            raise UserError(f"{path} is missing: {run_dir} is not a finished run; train it with run_irmas.py first.")
+            raise UserError(f"{path} is missing: {run_dir} is not a finished run; run its recipe first.")
         try:
             parts = json.loads(path.read_text(encoding="utf-8"))
             known = {name: parts.pop(name) for name in cls.__dataclass_fields__ if name in parts}

@@ -134,7 +134,7 @@ def missing_folder(name: str) -> str:
         return f"There is no folder {name}: --model_name_or_path takes a Hub id or a folder with a saved model."
     return (
         f"There is no checkpoint {name}: download the authors' weights (the address stands in recipes/{ports[0]}/*.yaml) and "
-        f"convert them with `python run_irmas.py convert {ports[0]} DOWNLOADED_FILE {name}`, or name another folder with "
+        f"convert them with `irmas convert {ports[0]} DOWNLOADED_FILE {name}`, or name another folder with "
         "--model_name_or_path."
     )
 

@@ -1,10 +1,73 @@
-"""Every field of a recipe: its default, its help and what it may hold."""
+"""Every field of a recipe: its default, what it does, and which numbers it may hold.
 
-from dataclasses import dataclass, field
-from typing import Literal
+Nothing here imports torch or transformers, so that `--help` answers at once.
+"""
 
-import torch
-from transformers import TrainingArguments
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from irmas_dataset.errors import UserError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Which numbers a field may hold; every one must be finite."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+
+    def admit(self, value: float) -> bool:
+        """Return whether a number is finite and within the bounds."""
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        """Return "between 0 and 1", or "at least 0 and less than 1"."""
+        if self.at_least is not None and self.at_most is not None:
+            return f"between {self.at_least:,} and {self.at_most:,}"
+        words = {
+            "at least": self.at_least,
+            "greater than": self.above,
+            "at most": self.at_most,
+            "less than": self.below,
+        }
+        return " and ".join(f"{word} {limit:,}" for word, limit in words.items() if limit is not None) or "finite"
+
+
+FINITE = Bounds()
+COUNT = Bounds(at_least=1)
+POSITIVE = Bounds(above=0)
+NOT_NEGATIVE = Bounds(at_least=0)
+PROBABILITY = Bounds(at_least=0, at_most=1)
+SEED = Bounds(at_least=0, at_most=2**32 - 1)  # that numpy takes
+
+
+def option(default: Any, help: str, bounds: Bounds | None = None) -> Any:
+    """Declare a field of a recipe: its default, its line of `--help`, and the bounds of a number."""
+    return field(default=default, metadata={"help": help, "bounds": bounds})
+
+
+def check_numbers(part: object) -> None:
+    """Refuse a number of one part of a recipe that is out of its bounds.
+
+    Raises:
+        UserError: naming the field and what it may hold.
+    """
+    for item in fields(part):
+        value = getattr(part, item.name, None)
+        bounds = item.metadata.get("bounds") or TRAINER_BOUNDS.get(item.name) or FINITE
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not bounds.admit(value):
+            raise UserError(f"--{item.name} must be {bounds}, not {value:g}.")
+
 
 THRESHOLDS_FROM = {
     "validation": "validation mixtures",
@@ -17,213 +80,187 @@ THRESHOLDS_FROM = {
 class ModelArguments:
     """Which network, from which weights."""
 
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "A Hub id or a local folder. Without it, `architecture` is trained from scratch."},
+    model_name_or_path: str | None = option(
+        None, "A Hub id or a local folder. Without it, `architecture` is trained from scratch."
     )
-    architecture: str = field(default="ast", metadata={"help": "The folder in models/ to train from scratch."})
-    model_config: dict | str | None = field(
-        default=None, metadata={"help": "Fields of the model's configuration to set, as a mapping (JSON on the shell)."}
+    architecture: str = option("ast", "What to train from scratch: a folder of irmas_recipe/models/.")
+    model_config: dict | str | None = option(
+        None, "Fields of the model's configuration to set, as a mapping (JSON on the shell)."
     )
-    feature_extractor_config: dict | str | None = field(
-        default=None, metadata={"help": "Fields of the feature extractor to set, as a mapping (JSON on the shell)."}
+    feature_extractor_config: dict | str | None = option(
+        None, "Fields of the feature extractor to set, as a mapping (JSON on the shell)."
     )
-    head_initialization: Literal["labels", "regression", "random"] = field(
-        default="labels",
-        metadata={
-            "help": "labels: start the head from the checkpoint's own rows for the same instruments, by label name "
-            "(AudioSet's 527 classes name all eleven). regression: from a logistic regression on the frozen embeddings of "
-            "the training clips that is pulled towards those rows (LP-FT, Kumar 2022). random: a fresh head."
-        },
+    head_initialization: Literal["labels", "regression", "random"] = option(
+        "labels",
+        "labels: start the head from the checkpoint's own rows for the same instruments, by label name "
+        "(AudioSet's 527 classes name all eleven). regression: fit it to frozen embeddings of the training clips, "
+        "regularised towards those rows (LP-FT, Kumar 2022). random: a fresh head.",
     )
-    backbone_name_or_path: str | None = field(
-        default=None,
-        metadata={
-            "help": "crnn with network swin: an ImageNet checkpoint of Swin to start from, a Hub id or a folder."
-        },
+    backbone_name_or_path: str | None = option(
+        None, "crnn with network swin: an ImageNet checkpoint of Swin to start from, a Hub id or a folder."
     )
-    freeze: Literal["none", "backbone", "batch_norm", "known_labels"] = field(
-        default="none",
-        metadata={
-            "help": "backbone: only the last linear layer is trained (a linear probe). batch_norm: everything but batch "
-            "normalisation is trained, which keeps the checkpoint's statistics (small, uneven data would spoil them). "
-            "known_labels (mfcc): the data's new classes get sub-networks of their own, and only these are trained."
-        },
+    freeze: Literal["none", "backbone", "batch_norm", "known_labels"] = option(
+        "none",
+        "backbone: only the last linear layer is trained (a linear probe). batch_norm: everything but batch "
+        "normalisation is trained, so the checkpoint's statistics stay (small, uneven data would spoil them). "
+        "known_labels (mfcc): each new class of the data gets its own sub-network, and only these are trained.",
     )
-    patchout_time: int = field(default=0, metadata={"help": "Random patch columns (time) dropped in training."})
-    patchout_frequency: int = field(default=0, metadata={"help": "Random patch rows (frequency) dropped in training."})
-    patchout_tokens: int = field(default=0, metadata={"help": "Random tokens dropped in training, after the above."})
-    layerdrop: float | None = field(
-        default=None, metadata={"help": "BEATs: share of whole layers skipped in training. Default: the checkpoint's."}
+    patchout_time: int = option(0, "Random patch columns (time) dropped in training.", NOT_NEGATIVE)
+    patchout_frequency: int = option(0, "Random patch rows (frequency) dropped in training.", NOT_NEGATIVE)
+    patchout_tokens: int = option(0, "Random tokens dropped in training, after the above.", NOT_NEGATIVE)
+    layerdrop: float | None = option(
+        None,
+        "BEATs: share of whole layers skipped in training. Default: the checkpoint's.",
+        Bounds(at_least=0, below=1),
     )
-    drop_path_rate: float | None = field(
-        default=None,
-        metadata={"help": "PaSST: stochastic depth of the last layer in training. Default: the checkpoint's."},
+    drop_path_rate: float | None = option(
+        None,
+        "PaSST: stochastic depth of the last layer in training. Default: the checkpoint's.",
+        Bounds(at_least=0, below=1),
     )
-    head_dropout: float | None = field(
-        default=None, metadata={"help": "Dropout before the output layer in training. Default: the checkpoint's."}
+    head_dropout: float | None = option(
+        None, "Dropout before the output layer in training. Default: the checkpoint's.", Bounds(at_least=0, below=1)
     )
-    initial_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "After training, weights = initial_weight * initial + (1 - initial_weight) * trained, which keeps "
-            "what the pretrained model knows (WiSE-FT, Wortsman 2022)."
-        },
+    initial_weight: float = option(
+        0.0,
+        "After training, weights = initial_weight * initial + (1 - initial_weight) * trained, which keeps "
+        "what the pretrained model knows (WiSE-FT, Wortsman 2022).",
+        PROBABILITY,
     )
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Run model code that comes with a Hub checkpoint."}
-    )
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the Hub checkpoint."})
+    trust_remote_code: bool = option(False, "Run model code that comes with a Hub checkpoint.")
+    model_revision: str = option("main", "Branch, tag or commit of the Hub checkpoint.")
 
 
 @dataclass
 class DataArguments:
     """Which music, and how it is cut."""
 
-    data_dir: str = field(
-        default="data/irmas",
-        metadata={
-            "help": "IRMAS (extracted or its zips), `synthetic`, or a folder of one's own: train/<class>/*.wav, test/."
-        },
+    data_dir: str = option(
+        "data/irmas",
+        "IRMAS (extracted or its zips), `synthetic`, or a folder of your own: train/<class>/*.wav, test/.",
     )
-    streaming: bool = field(
-        default=False,
-        metadata={
-            "help": "data_dir is an export (a folder, the https:// address of a served one, or a dataset on the Hub) whose "
-            "training clips are read while training; only validation and test files are stored."
-        },
+    streaming: bool = option(
+        False,
+        "Read the training clips of an export while training, and store only validation and test files. data_dir "
+        "is then a folder, the https:// address of a served folder, or a dataset on the Hub.",
     )
-    synthetic_train: int = field(default=660, metadata={"help": "Training excerpts to make for `synthetic`."})
-    synthetic_test: int = field(default=120, metadata={"help": "Test clips to make for `synthetic`."})
-    synthetic_seed: int = field(default=0, metadata={"help": "Seed of the synthetic music."})
-    corrections: str | None = field(
-        default=None, metadata={"help": "A CSV of corrected labels: path,instruments or path,drop."}
+    synthetic_train: int = option(660, "Training excerpts to make for `synthetic`.", COUNT)
+    synthetic_test: int = option(120, "Test clips to make for `synthetic`.", COUNT)
+    synthetic_seed: int = option(0, "Seed of the synthetic music.", SEED)
+    corrections: str | None = option(None, "A CSV of corrected labels: path,instruments or path,drop.")
+    recording_pattern: str | None = option(
+        None, "Own folders: a regular expression that finds a clip's recording in its path."
     )
-    recording_pattern: str | None = field(
-        default=None,
-        metadata={"help": "Own folders: a regular expression whose match in a file's name is its recording."},
+    validation_fraction: float = option(0.15, "Share of the training recordings held out.", Bounds(above=0, below=1))
+    split_seed: int = option(0, "Seed of the validation split.", SEED)
+    max_train_clips: int | None = option(None, "Use at most this many training clips (for a trial run).", COUNT)
+    max_test_clips: int | None = option(None, "Use at most this many test clips (for a trial run).", COUNT)
+    extra_train_dir: str | None = option(
+        None,
+        "A folder whose clips (train/<class>/*.wav, generated or your own) join the training set and nothing else.",
     )
-    validation_fraction: float = field(default=0.15, metadata={"help": "Share of the training recordings held out."})
-    split_seed: int = field(default=0, metadata={"help": "Seed of the validation split."})
-    max_train_clips: int | None = field(
-        default=None, metadata={"help": "Use only so many training clips (a trial run)."}
+    separation: Literal["none", "harmonic", "percussive", "solo", "accompaniment"] = option(
+        "none", "Use only this part of all music, separated once (Gomez 2018)."
     )
-    max_test_clips: int | None = field(default=None, metadata={"help": "Use only so many test clips (a trial run)."})
-    extra_train_dir: str | None = field(
-        default=None,
-        metadata={
-            "help": "A folder whose clips (train/<class>/*.wav: generated ones, or any of one's own) join the training set "
-            "and nothing else."
-        },
+    preparation_processes: int | None = option(
+        None, "Processes that decode and resample. Default: one per core.", COUNT
     )
-    separation: Literal["none", "harmonic", "percussive", "solo", "accompaniment"] = field(
-        default="none", metadata={"help": "Hear only this part of all music, separated once (Gomez 2018)."}
+    window_seconds: float = option(3.0, "Length of the model's input.", Bounds(above=0, at_most=600))
+    hop_seconds: float | None = option(None, "Step between a test clip's windows. Default: half a window.", POSITIVE)
+    aggregation: Literal["mean", "max", "mean_probability", "s1", "s2"] = option(
+        "mean", "How the windows of a clip become its scores (s1, s2: Han 2017)."
     )
-    preparation_processes: int | None = field(
-        default=None, metadata={"help": "Processes that decode and resample. Default: one a core."}
+    thresholds_from: Literal["validation", "test_half"] = option(
+        "validation",
+        "test_half: tune thresholds on one half of the test set and report the other, disjoint by song, as part "
+        "of the literature does. It needs no validation clips, but it uses test labels.",
     )
-    window_seconds: float = field(default=3.0, metadata={"help": "Length of the model's input."})
-    hop_seconds: float | None = field(
-        default=None, metadata={"help": "Step between a test clip's windows. Default: half a window."}
-    )
-    aggregation: Literal["mean", "max", "mean_probability", "s1", "s2"] = field(
-        default="mean", metadata={"help": "How the windows of a clip become its scores (s1, s2: Han 2017)."}
-    )
-    thresholds_from: Literal["validation", "test_half"] = field(
-        default="validation",
-        metadata={
-            "help": "test_half: tune thresholds on one half of the test set and report the other, disjoint by song, as part "
-            "of the literature does. No training clip is needed for them, but test labels are."
-        },
-    )
-    bootstrap_resamples: int = field(default=1000, metadata={"help": "Song resamples behind every interval."})
+    bootstrap_resamples: int = option(1000, "Resamples of songs behind every interval.", COUNT)
 
 
 @dataclass
 class AugmentationArguments:
     """What happens to a training batch on the model's device. Everything is off by default."""
 
-    balanced_sampling: bool = field(default=False, metadata={"help": "Draw every class equally often."})
-    mix_probability: float = field(
-        default=0.0, metadata={"help": "Share of clips that are mixed with clips of other classes; labels are united."}
+    balanced_sampling: bool = option(False, "Draw every class equally often.")
+    mix_probability: float = option(
+        0.0, "Share of clips that are mixed with clips of other classes; the mixture has all their labels.", PROBABILITY
     )
-    mix_max_clips: int = field(default=2, metadata={"help": "A mixture holds 2 to this many clips (5 at most)."})
-    mix_max_gain_db: float = field(default=3.0, metadata={"help": "Each partner is louder or softer by at most this."})
-    min_gain_db: float = field(default=0.0, metadata={"help": "Softest random gain."})
-    max_gain_db: float = field(default=0.0, metadata={"help": "Loudest random gain."})
-    noise_probability: float = field(default=0.0, metadata={"help": "Share of clips that get white noise."})
-    min_snr_db: float = field(default=10.0, metadata={"help": "Loudest white noise, as signal-to-noise ratio."})
-    max_snr_db: float = field(default=40.0, metadata={"help": "Softest white noise, as signal-to-noise ratio."})
-    polarity_inversion_probability: float = field(default=0.0, metadata={"help": "Share of clips with flipped sign."})
-    max_time_shift_seconds: float = field(default=0.0, metadata={"help": "Largest circular shift, either way."})
-    time_masks: int = field(default=0, metadata={"help": "SpecAugment: masks along time."})
-    max_time_mask_frames: int = field(default=0, metadata={"help": "SpecAugment: longest mask along time."})
-    frequency_masks: int = field(default=0, metadata={"help": "SpecAugment: masks along frequency."})
-    max_frequency_mask_bins: int = field(default=0, metadata={"help": "SpecAugment: widest mask along frequency."})
-    audiomentations: str | None = field(
-        default=None,
-        metadata={
-            "help": "A list of audiomentations transforms, run on the CPU: [{PitchShift: {p: 0.5}}, ...] (JSON on the shell)."
-        },
+    mix_max_clips: int = option(2, "A mixture holds 2 to this many clips (5 at most).", Bounds(at_least=2, at_most=5))
+    mix_max_gain_db: float = option(
+        3.0, "Each clip that is mixed in is louder or softer by at most this.", NOT_NEGATIVE
     )
-
-
-def cpu_multiplies_bf16() -> bool:
-    """Return whether this CPU multiplies bf16 matrices in hardware (AMX, or AVX-512's bf16): about twice fp32's rate."""
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    min_gain_db: float = option(0.0, "Lowest random gain.")
+    max_gain_db: float = option(0.0, "Highest random gain.")
+    noise_probability: float = option(0.0, "Share of clips that get white noise.", PROBABILITY)
+    min_snr_db: float = option(10.0, "Lowest signal-to-noise ratio of the white noise.")
+    max_snr_db: float = option(40.0, "Highest signal-to-noise ratio of the white noise.")
+    polarity_inversion_probability: float = option(0.0, "Share of clips whose sign is flipped.", PROBABILITY)
+    max_time_shift_seconds: float = option(0.0, "Largest circular shift, either way.", NOT_NEGATIVE)
+    time_masks: int = option(0, "SpecAugment: masks along time.", NOT_NEGATIVE)
+    max_time_mask_frames: int = option(0, "SpecAugment: longest mask along time.", NOT_NEGATIVE)
+    frequency_masks: int = option(0, "SpecAugment: masks along frequency.", NOT_NEGATIVE)
+    max_frequency_mask_bins: int = option(0, "SpecAugment: widest mask along frequency.", NOT_NEGATIVE)
+    audiomentations: str | None = option(
+        None, "A list of audiomentations transforms, run on the CPU: [{PitchShift: {p: 0.5}}, ...] (JSON on the shell)."
+    )
 
 
 @dataclass
-class IrmasTrainingArguments(TrainingArguments):
-    """transformers' TrainingArguments with this project's defaults and a few fields more."""
+class TrainingFields:
+    """What sets our training apart from transformers' TrainingArguments: other defaults, and a few fields more."""
 
-    bf16: bool | None = field(
-        default=None, metadata={"help": "Mixed precision. Default: where the hardware multiplies bf16 matrices."}
+    bf16: bool | None = option(None, "Mixed precision. Default: on where the hardware multiplies bf16 matrices.")
+    torch_compile: bool | None = option(None, "Compile the model. Default: on CUDA only.")
+    report_to: None | str | list[str] = option(  # noqa: RUF036 (the parser needs None first)
+        "none", "tensorboard, trackio, wandb, ...; by default nothing is sent anywhere."
     )
-    torch_compile: bool | None = field(default=None, metadata={"help": "Compile the model. Default: on CUDA only."})
-    report_to: None | str | list[str] = field(  # noqa: RUF036 (the parser needs None first)
-        default="none", metadata={"help": "tensorboard, trackio, wandb ...: nothing is sent anywhere by default."}
+    eval_strategy: str = option("epoch", "When to evaluate on the validation mixtures.")
+    save_strategy: str = option("epoch", "When to write a checkpoint.")
+    save_total_limit: int | None = option(2, "Checkpoints to keep: the best and the last.", COUNT)
+    load_best_model_at_end: bool = option(True, "End with the checkpoint that is best on validation.")
+    metric_for_best_model: str | None = option("map", "The validation figure that decides: map, lrap or loss.")
+    per_device_eval_batch_size: int = option(32, "Windows per batch in evaluation.", COUNT)
+    logging_steps: float = option(10, "Log the loss every this many steps.", POSITIVE)
+    remove_unused_columns: bool = option(False, "Keep False: batches are made from raw columns.")
+    ddp_find_unused_parameters: bool | None = option(
+        False, "Set it where a step skips parameters, as layer-drop does; it costs time."
     )
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation mixtures."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to write a checkpoint."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep: the best and the last."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "End with the best checkpoint by validation."})
-    metric_for_best_model: str | None = field(default="map", metadata={"help": "Validation figure that chooses it."})
-    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Windows per batch in evaluation."})
-    logging_steps: float = field(default=10, metadata={"help": "Log the loss every so many steps."})
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Batches are made from raw columns: keep False."}
+    layer_decay: float = option(
+        1.0,
+        "Each layer's learning rate as a share of the rate of the layer above it (BEiT, Bao 2021).",
+        Bounds(above=0, at_most=1),
     )
-    ddp_find_unused_parameters: bool | None = field(
-        default=False, metadata={"help": "True where a step leaves parameters out, as layer-drop does; it costs time."}
+    one_cycle: bool = option(False, "Use torch's OneCycleLR instead of lr_scheduler_type (Smith 2018).")
+    weight_averaging: Literal["none", "ema"] = option(
+        "none", "ema: evaluate and keep an exponential moving average of the weights."
     )
-    layer_decay: float = field(
-        default=1.0, metadata={"help": "Each layer learns this much slower than the one above it (BEiT, Bao 2021)."}
-    )
-    one_cycle: bool = field(
-        default=False, metadata={"help": "torch's OneCycleLR in place of lr_scheduler_type (Smith 2018)."}
-    )
-    weight_averaging: Literal["none", "ema"] = field(
-        default="none", metadata={"help": "ema: evaluate and keep an exponential moving average of the weights."}
-    )
-    averaging_decay: float = field(default=0.999, metadata={"help": "Decay of that average per step."})
-    overwrite_output_dir: bool = field(
-        default=False, metadata={"help": "Discard an unfinished run of another recipe in the output folder."}
-    )
-
-    def __post_init__(self) -> None:
-        cuda = torch.cuda.is_available() and not self.use_cpu
-        if self.bf16 is None:
-            self.bf16 = not self.fp16 and (torch.cuda.is_bf16_supported() if cuda else cpu_multiplies_bf16())
-        if self.bf16 and not torch.cuda.is_available():
-            self.use_cpu = True  # transformers refuses bf16 on a CPU that it was not told to use
-        if self.torch_compile is None:
-            self.torch_compile = cuda
-        self.dataloader_pin_memory = self.dataloader_pin_memory and cuda
-        # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
-        self.push_when_finished, self.push_to_hub = self.push_to_hub, False
-        super().__post_init__()
+    averaging_decay: float = option(0.999, "Decay of that average per step.", PROBABILITY)
+    overwrite_output_dir: bool = option(False, "Discard an unfinished run of another recipe in the output folder.")
 
 
 VALIDATION_FIGURES = ("map", "lrap", "loss")
 """What an evaluation during training measures, by which the best checkpoint can be chosen."""
+
+TRAINER_BOUNDS = {
+    "adam_beta1": PROBABILITY,
+    "adam_beta2": PROBABILITY,
+    "adam_epsilon": POSITIVE,
+    "data_seed": SEED,
+    "dataloader_num_workers": NOT_NEGATIVE,
+    "dataloader_prefetch_factor": COUNT,
+    "eval_accumulation_steps": COUNT,
+    "eval_delay": NOT_NEGATIVE,
+    "eval_steps": POSITIVE,
+    "gradient_accumulation_steps": COUNT,
+    "label_smoothing_factor": PROBABILITY,
+    "learning_rate": NOT_NEGATIVE,
+    "max_grad_norm": NOT_NEGATIVE,
+    "num_train_epochs": NOT_NEGATIVE,
+    "per_device_train_batch_size": COUNT,
+    "save_steps": POSITIVE,
+    "seed": SEED,
+    "warmup_steps": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
+}
+"""Bounds of fields that transformers declares."""

@@ -1,178 +1,116 @@
 """Every parameter of a run, and how a recipe (one YAML) and the command line set them."""
 
 import dataclasses
-import difflib
-import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from transformers import HfArgumentParser
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import whole_file
-from irmas_recipe.home import shipped
 from irmas_recipe.training.fields import (
     VALIDATION_FIGURES,
     AugmentationArguments,
     DataArguments,
-    IrmasTrainingArguments,
     ModelArguments,
+    TrainingFields,
 )
-from irmas_recipe.training.limits import check_numbers
+from irmas_recipe.training.recipe_file import asks_for_help, find_recipe, show_help
+
+if TYPE_CHECKING:
+    from irmas_recipe.training.training_arguments import IrmasTrainingArguments
+
+# Fields that say how to start, not what the run is.
+START_FIELDS = {"resume_from_checkpoint", "overwrite_output_dir", "hub_token", "local_rank"}
 
 
-@dataclass
-class Recipe:
-    """The resolved parameters of a run; `given` holds the Trainer's fields that were set by the YAML or on the shell."""
+class ResolvedRecipe:
+    """The parameters of a run in parts, each a dataclass; the subclass is a dataclass of them."""
 
-    model: ModelArguments
-    data: DataArguments
-    augmentation: AugmentationArguments
-    training: IrmasTrainingArguments
-    given: dict
-
-    def values(self) -> dict:
-        """Return every field of ours and every Trainer field that was set, as one flat mapping that can be run again."""
-        values = {}
-        for part in (self.model, self.data, self.augmentation):
-            values |= dataclasses.asdict(part)
-        values |= self.given
+    def values(self) -> dict[str, Any]:
+        """Return every field that is set as one flat mapping that can be run again."""
+        values: dict[str, Any] = {}
+        for item in dataclasses.fields(self):
+            part = getattr(self, item.name)
+            values |= dataclasses.asdict(part) if dataclasses.is_dataclass(part) else part
         return {name: value for name, value in values.items() if value is not None}
 
     def save(self, path: Path) -> None:
-        """Write the resolved recipe as YAML, so that a reader never sees half a file."""
+        """Write the resolved recipe as YAML that a reader finds whole or not at all."""
         with whole_file(path) as unfinished:
             unfinished.write_text(yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-class RecipeParser(HfArgumentParser):
-    """transformers' parser of dataclasses, whose errors are one sentence."""
+@dataclass
+class Recipe(ResolvedRecipe):
+    """A network's parameters; `given` holds the Trainer's fields that the YAML or the shell set."""
 
-    def error(self, message: str) -> None:
-        message = " ".join(message.split())
-        raise UserError(
-            f"{message[0].upper()}{message[1:]} (`python run_irmas.py RECIPE.yaml --help` lists every field)."
-        )
+    model: ModelArguments
+    data: DataArguments
+    augmentation: AugmentationArguments
+    training: "IrmasTrainingArguments"
+    given: dict[str, Any]
 
-
-PARTS = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
-
-# Fields that say how this start is to go, not what the run is.
-START_FIELDS = {"resume_from_checkpoint", "overwrite_output_dir", "hub_token", "local_rank"}
+    def values(self) -> dict[str, Any]:
+        """Return every field of ours and every Trainer field that was set."""
+        ours = {}
+        for part in (self.model, self.data, self.augmentation):
+            ours |= dataclasses.asdict(part)
+        return {name: value for name, value in (ours | self.given).items() if value is not None}
 
 
 def parse_recipe(arguments: list[str]) -> Recipe:
-    """Read `RECIPE.yaml [--field value ...]`: the YAML's values become defaults, the command line wins.
+    """Read `RECIPE [--field value ...]`: the recipe's values become defaults, the command line wins.
 
-    Args:
-        arguments: the command line without the program's name. Without a recipe it is `recipes/ast/finetune.yaml`.
     Raises:
-        UserError: a missing or unreadable recipe, an unknown key (the nearest known one is named), a wrong value.
+        UserError: a missing or unreadable recipe, an unknown field (the nearest known one is named), a wrong value.
     """
-    path = Path("recipes/ast/finetune.yaml")
-    if arguments and not arguments[0].startswith("--"):
-        path, arguments = Path(arguments[0]), arguments[1:]
-    elif not {"--help", "-h"} & set(arguments):
-        path = shipped(str(path))
-    parser = RecipeParser(
-        PARTS, prog="run_irmas.py RECIPE.yaml", description="Train, evaluate and report one recipe.", allow_abbrev=False
+    name, *given = arguments
+    if asks_for_help(given):
+        show_help(name, (ModelArguments, DataArguments, AugmentationArguments, TrainingFields))
+    from irmas_recipe.training.parser import RecipeParser, fill, from_json  # these need torch, which takes seconds
+    from irmas_recipe.training.training_arguments import IrmasTrainingArguments
+
+    if "--help_trainer" in given:
+        RecipeParser((IrmasTrainingArguments,), prog=f"irmas {name}").print_help()
+        sys.exit(0)
+    parts = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
+    (model, data, augmentation, training), chosen = fill(find_recipe(name), given, parts)
+    of_trainer = {item.name for item in dataclasses.fields(training) if item.init} - START_FIELDS
+    for part, field in (
+        (model, "model_config"), (model, "feature_extractor_config"), (augmentation, "audiomentations")
+    ):  # fmt: skip
+        setattr(part, field, from_json(field, getattr(part, field)))
+    recipe = Recipe(
+        model, data, augmentation, training, {name: value for name, value in chosen.items() if name in of_trainer}
     )
-    known = {action.dest: action for action in parser._actions}
-    from_recipe = [] if {"--help", "-h"} & set(arguments) else recipe_as_arguments(path, known)
-    for item in arguments:
-        if (
-            item.startswith("--")
-            and (name := item[2:].split("=")[0].replace("-", "_").removeprefix("no_")) not in known
-        ):
-            raise UserError(f"--{name} is no field of a recipe{nearest(name, known)}")
-    default_output = ["--output_dir", str(Path("runs", run_name(path)))]
-    untouched = vars(parser.parse_args([]))
-    namespace = vars(parser.parse_args([*default_output, *from_recipe, *arguments]))
-    model, data, augmentation, training = (part_of(part, namespace) for part in PARTS)
-    given = {
-        item.name: namespace[item.name]
-        for item in dataclasses.fields(training)
-        if item.init and item.name not in START_FIELDS and namespace[item.name] != untouched[item.name]
-    }
-    for part, name in ((model, "model_config"), (model, "feature_extractor_config"), (augmentation, "audiomentations")):
-        setattr(part, name, from_json(name, getattr(part, name)))
-    recipe = Recipe(model, data, augmentation, training, given)
     check(recipe)
     return recipe
 
 
-def part_of(part: type, namespace: dict):
-    """Return one dataclass of the recipe; transformers checks its own fields, each in its own way."""
-    try:
-        return part(**{item.name: namespace[item.name] for item in dataclasses.fields(part) if item.init})
-    except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"The recipe's fields do not go together, say transformers: {said.rstrip('.')}.") from error
+def parse_system(arguments: list[str], parts: tuple[type, ...]) -> list[Any]:
+    """Return the dataclasses of a system without a network, the first of which names it as its `system`.
 
+    Raises:
+        UserError: as `parse_recipe`; or streaming, which these systems cannot do.
+    """
+    name, *given = arguments
+    if asks_for_help(given):
+        show_help(name, parts)
+    from irmas_recipe.training.parser import fill  # needs torch, which takes seconds
 
-SYSTEMS = ("classical", "wavegan", "ensemble")
-"""What a recipe can name as its `system`; run_irmas.py says what each runs."""
-
-
-def system_of(arguments: list[str]) -> str | None:
-    """Return the `system` that the recipe on the command line names, None for a network's recipe."""
-    path = Path(arguments[0]) if arguments and not arguments[0].startswith("--") else None
-    if path is None or not path.is_file():
-        return None
-    system = re.search(r"^system:\s*(\S+)", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    if system and system[1] not in SYSTEMS:
-        raise UserError(f"{path}: system {system[1]} is not one of {', '.join(SYSTEMS)}.")
-    return system[1] if system else None
-
-
-def recipe_as_arguments(path: Path, known: dict) -> list[str]:
-    """Return a YAML recipe as command-line arguments, so that argparse converts and checks both in the same way."""
-    if not path.is_file():
-        raise UserError(f"There is no recipe {path}: name one of recipes/**/*.yaml, or a verb such as `predict`.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is no recipe: it must hold `field: value` lines.")
-    arguments = []
-    for name, value in values.items():
-        if name not in known:
-            raise UserError(f"{path}: `{name}` is no field of a recipe{nearest(str(name), known)}")
-        if isinstance(value, dict) or (isinstance(value, list) and known[name].nargs != "+"):
-            arguments.append(f"--{name}={json.dumps(value)}")
-        elif isinstance(value, list):
-            arguments += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            arguments.append(f"--{name}={value}")
-    return arguments
-
-
-def nearest(name: str, known: dict) -> str:
-    """Return the end of the sentence about an unknown field: the nearest known one, if any is near."""
-    matches = difflib.get_close_matches(name, known, n=1)
-    return (
-        f"; did you mean `{matches[0]}`?" if matches else "; `python run_irmas.py RECIPE.yaml --help` lists them all."
-    )
-
-
-def run_name(recipe: Path) -> str:
-    """Return the name of a recipe's run folder: recipes/ast/finetune.yaml -> ast-finetune."""
-    folders = recipe.resolve().parts
-    inside = folders[folders.index("recipes") + 1 : -1] if "recipes" in folders else ()
-    return "-".join([*inside, recipe.stem])
-
-
-def from_json(name: str, value):
-    """Return a mapping or list given as JSON (on the shell) or already parsed (None stays None)."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--{name} is no valid JSON: {error}") from error
+    filled, _ = fill(find_recipe(name), given, parts)
+    for part in filled:
+        if isinstance(part, DataArguments):
+            check_data(part)
+            if part.streaming:
+                raise UserError(
+                    f"--streaming true is for networks: a recipe with `system: {filled[0].system}` needs clips on disk."
+                )
+    return filled
 
 
 def check(recipe: Recipe) -> None:
@@ -182,8 +120,6 @@ def check(recipe: Recipe) -> None:
         UserError: naming the field and the way out.
     """
     model, data, augmentation, training = recipe.model, recipe.data, recipe.augmentation, recipe.training
-    for part in (model, data, augmentation, training):
-        check_numbers(part)
     check_data(data)
     if data.streaming:
         check_streaming(recipe)
@@ -193,31 +129,27 @@ def check(recipe: Recipe) -> None:
 
 
 def check_data(data: DataArguments) -> None:
-    """Refuse what is wrong with the fields of the data, which every kind of recipe has."""
+    """Refuse contradictions in the fields of the data, which every kind of recipe has."""
     if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
         raise UserError(
-            f"--hop_seconds must lie between 0 and the window ({data.window_seconds}), not {data.hop_seconds}."
+            f"--hop_seconds must be greater than 0 and at most the window ({data.window_seconds}), not {data.hop_seconds}."
         )
-    if not 0 < data.validation_fraction < 1:
-        raise UserError(f"--validation_fraction must lie between 0 and 1, not {data.validation_fraction}.")
     if data.recording_pattern is not None:
         try:
             re.compile(data.recording_pattern)
         except re.error as error:
             raise UserError(
-                f"--recording_pattern {data.recording_pattern!r} is no regular expression: {error}."
+                f"--recording_pattern {data.recording_pattern!r} is not a regular expression: {error}."
             ) from None
 
 
 def check_augmentation(augmentation: AugmentationArguments, window_seconds: float) -> None:
-    """Refuse what is wrong with the fields of the augmentation."""
+    """Refuse contradictions in the fields of the augmentation."""
     if augmentation.max_time_shift_seconds > window_seconds:
         raise UserError(
             f"--max_time_shift_seconds {augmentation.max_time_shift_seconds} is longer than the window "
-            f"({window_seconds} s), which it shifts in a circle: make it shorter."
+            f"({window_seconds} s): make it shorter."
         )
-    if not 2 <= augmentation.mix_max_clips <= 5:
-        raise UserError(f"--mix_max_clips must be 2 to 5, not {augmentation.mix_max_clips}.")
     for low, high in (("min_gain_db", "max_gain_db"), ("min_snr_db", "max_snr_db")):
         if getattr(augmentation, low) > getattr(augmentation, high):
             raise UserError(f"--{low} is greater than --{high}: swap them.")
@@ -226,25 +158,15 @@ def check_augmentation(augmentation: AugmentationArguments, window_seconds: floa
 
 
 def check_model(model: ModelArguments) -> None:
-    """Refuse what is wrong with the fields of the model."""
-    if min(model.patchout_time, model.patchout_frequency, model.patchout_tokens) < 0:
-        raise UserError(
-            "--patchout_time, --patchout_frequency and --patchout_tokens count patches: none may be negative."
-        )
-    for name in ("layerdrop", "drop_path_rate", "head_dropout"):
-        value = getattr(model, name)
-        if value is not None and not 0 <= value < 1:
-            raise UserError(f"--{name} is a probability: it must be at least 0 and less than 1, not {value}.")
+    """Refuse contradictions in the fields of the model."""
     dropping = ("patchout_time", "patchout_frequency", "patchout_tokens", "layerdrop", "drop_path_rate")
     useless = [name for name in dropping if getattr(model, name)]
     if model.freeze == "backbone" and useless:
-        raise UserError(f"--freeze backbone leaves nothing that --{useless[0]} could act on: remove one of the two.")
-    if not 0 <= model.initial_weight <= 1:
-        raise UserError(f"--initial_weight must lie between 0 and 1, not {model.initial_weight}.")
+        raise UserError(f"--freeze backbone leaves nothing for --{useless[0]} to act on: remove one of the two.")
     if model.initial_weight and (model.model_name_or_path is None or model.head_initialization == "random"):
         raise UserError(
-            "--initial_weight keeps some of the model as it was before training, but that one has a random head: name a "
-            "pretrained checkpoint with --head_initialization labels, or set --initial_weight 0."
+            "--initial_weight mixes in the model from before training, whose head is random here: name a pretrained "
+            "checkpoint with --head_initialization labels, or set --initial_weight 0."
         )
     if model.head_initialization == "regression" and model.model_name_or_path is None:
         raise UserError(
@@ -264,14 +186,12 @@ def check_model(model: ModelArguments) -> None:
             raise UserError(f"--{name} must be a mapping, such as {{hidden_size: 192}}, not {value!r}.")
 
 
-def check_training(training: IrmasTrainingArguments) -> None:
-    """Refuse what is wrong with the fields of the training."""
-    if not 0 < training.layer_decay <= 1:
-        raise UserError(f"--layer_decay must lie above 0 and at most at 1, not {training.layer_decay}.")
+def check_training(training: "IrmasTrainingArguments") -> None:
+    """Refuse contradictions in the fields of the training."""
     if training.weight_averaging != "none" and training.fsdp:
         raise UserError("--weight_averaging ema keeps a whole copy of the weights and cannot run under FSDP: use none.")
     if training.remove_unused_columns:
-        raise UserError("--remove_unused_columns true would drop the waveforms: leave it out.")
+        raise UserError("--remove_unused_columns true would drop the waveforms: remove it.")
     best = (training.metric_for_best_model or "").removeprefix("eval_")
     if training.load_best_model_at_end and best not in VALIDATION_FIGURES:
         raise UserError(
@@ -284,9 +204,7 @@ def check_streaming(recipe: Recipe) -> None:
     """Refuse what needs all training clips at hand."""
     data = recipe.data
     if data.data_dir == "synthetic":
-        raise UserError(
-            "--streaming true reads an export: run `python run_irmas.py export` and name its folder in --data_dir."
-        )
+        raise UserError("--streaming true reads an export: run `irmas export` and name its folder in --data_dir.")
     for name, is_set in {
         "balanced_sampling": recipe.augmentation.balanced_sampling,
         "head_initialization regression": recipe.model.head_initialization == "regression",

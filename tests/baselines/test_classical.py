@@ -16,10 +16,11 @@ from irmas_recipe.baselines.classical import feature_table
 from irmas_recipe.baselines.classical import main as classical
 from irmas_recipe.baselines.classical.features import SAMPLING_RATE
 from irmas_recipe.baselines.classical.recipe import parse_classical_recipe
-from irmas_recipe.commands.ensemble import main as ensemble
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.training.data import load_data, prepare_splits
-from irmas_recipe.training.recipe import system_of
+from irmas_recipe.training.recipe_file import system_of
+from run_irmas import classical as run_classical
+from run_irmas import ensemble as run_ensemble
 from tests.report.example_run import read_predictions, read_results
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def workplace(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run_dir(workplace) -> Path:
     """The Sarwar recipe with a small tree."""
-    classical.main([str(ROOT / "recipes/classical/sarwar.yaml"), *TINY, *TREE, "--output_dir", "runs/tree"])
+    run_classical([str(ROOT / "recipes/classical/sarwar.yaml"), *TINY, *TREE, "--output_dir", "runs/tree"])
     return workplace / "runs" / "tree"
 
 
@@ -102,13 +103,13 @@ def test_mixtures_are_made_within_folds(workplace, run_dir):
 def test_features_are_read_from_the_cache(workplace, run_dir, monkeypatch):
     monkeypatch.setattr(feature_table, "rows_between", None)  # computing anything would fail
     command = [str(ROOT / "recipes/classical/sarwar_naive_bayes.yaml"), *TINY, "--grid", '{"var_smoothing": [0.1]}']
-    classical.main([*command, "--output_dir", "runs/bayes"])
+    run_classical([*command, "--output_dir", "runs/bayes"])
     again = read_results(workplace / "runs" / "bayes")
     assert "inference_clips_per_second" not in again["train"]  # nothing was heard
     rows = compare_runs([run_dir, workplace / "runs" / "bayes"]).of_kind("run")
     assert [row.name for row in rows] == ["tree", "bayes"]
     assert rows[0].training_seconds > 0
-    ensemble.main([str(run_dir), "runs/bayes", "--method", "weights", "--output_dir", "runs/both"])
+    run_ensemble([str(run_dir), "runs/bayes", "--method", "weights", "--output_dir", "runs/both"])
     assert "tuned" in read_results(workplace / "runs" / "both")["test"]
 
 
@@ -140,26 +141,26 @@ def test_recipes_cover_what_was_published():
     assert {one.classifier for one in parsed if one.features == "full"} == {"svm", "gradient_boosting"}
 
 
-def test_a_networks_recipe_is_not_classical(tmp_path):
-    assert not system_of([str(ROOT / "recipes" / "quickstart.yaml")])
-    assert not system_of(["predict", "x"]) and not system_of([]) and not system_of(["--help"])
-    (tmp_path / "broken.yaml").write_text("a: [")
-    assert not system_of([str(tmp_path / "broken.yaml")])
+def test_a_recipe_without_a_system_is_a_networks(tmp_path):
+    assert system_of(["quickstart"]) == "network"
+    (tmp_path / "odd.yaml").write_text("system: tea leaves\n")
+    with pytest.raises(UserError, match="system tea leaves is not one of classical"):
+        system_of([str(tmp_path / "odd.yaml")])
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--learning_rate", "1"], "--learning_rate is no field of a recipe with `system: classical`"),
+        (["--learning_rate", "1"], "Unknown recipe field --learning_rate"),
         (["--classifer", "svm"], "did you mean `classifier`"),
         (["--classifier", "perceptron"], "invalid choice"),
         (["--mix_probability", "2"], "between 0 and 1"),
         (["--bootstrap_resamples", "0"], "at least 1"),
-        (["--mix_max_clips", "1"], "2 to 5"),
+        (["--mix_max_clips", "1"], "between 2 and 5"),
         (["--window_seconds", "0.1"], "too short for features"),
         (["--search_folds", "1"], "at least 2"),
         (["--grid", "[1]"], "mapping of lists"),
-        (["--grid", "{1"], "no valid JSON"),
+        (["--grid", "{1"], "not valid JSON"),
     ],
 )
 def test_user_errors_name_the_field(options, sentence):
@@ -170,7 +171,7 @@ def test_user_errors_name_the_field(options, sentence):
 def test_a_networks_folder_is_left_alone(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds a network's run"):
-        classical.main([str(RECIPES[0]), *TINY, "--output_dir", str(tmp_path)])
+        run_classical([str(RECIPES[0]), *TINY, "--output_dir", str(tmp_path)])
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.baselines.wavegan.main import WaveganTrainer, main
+from irmas_recipe.baselines.wavegan.main import WaveganTrainer
 from irmas_recipe.baselines.wavegan.networks import (
     Discriminator,
     Generator,
@@ -16,6 +16,7 @@ from irmas_recipe.baselines.wavegan.networks import (
     gradient_penalty,
     shuffle_phase,
 )
+from run_irmas import wavegan as main
 
 
 def test_the_networks_have_the_papers_shapes():
@@ -135,7 +136,7 @@ def test_from_files_to_generated_clips(tmp_path, common):
         main([*common, "--model_size", "8", "--instrument", "class1", "--steps", "3"])
     with pytest.raises(UserError, match="--instrument harp is no class"):
         main([*common, "--instrument", "harp"])
-    with pytest.raises(UserError, match="--save_steps must be positive"):
+    with pytest.raises(UserError, match="--save_steps must be at least 1"):
         main([*common, "--instrument", "class1", "--save_steps", "0"])
     with pytest.raises(UserError, match=r"--samples: .* not 1000"):
         main([*common, "--instrument", "class1", "--samples", "1000"])

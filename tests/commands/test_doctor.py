@@ -131,7 +131,7 @@ def test_irmas_missing_empty_zipped_incomplete_and_synthetic(tmp_path):
     assert check_irmas(tmp_path / "none", asked_for=False).state == "note"
     absent = check_irmas(tmp_path / "none", asked_for=True)
     assert absent.state == "problem"
-    assert absent.remedy == f"python run_irmas.py download --data_dir {tmp_path / 'none'}"
+    assert absent.remedy == f"irmas download --data_dir {tmp_path / 'none'}"
     (tmp_path / "zips").mkdir()
     assert "has none of IRMAS's folders" in check_irmas(tmp_path / "zips", asked_for=True).text
     (tmp_path / "zips" / "IRMAS-TrainingData.zip").touch()
@@ -240,7 +240,7 @@ def test_checkpoints_that_recipes_need_are_looked_for(tmp_path, monkeypatch):
     findings = {finding.text.split()[0]: finding for finding in check_checkpoints(recipes, cache)}
     assert findings["org/cached"].state == "ok"
     assert findings["org/absent"].remedy == "hf download org/absent"
-    assert findings["checkpoints/beats"].remedy.startswith("python run_irmas.py convert beats ")
+    assert findings["checkpoints/beats"].remedy.startswith("irmas convert beats ")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     assert hub_cache() == cache

@@ -12,7 +12,7 @@ def test_help_fits_a_screen_and_names_the_program(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    assert "run_irmas.py download" in text and "--verify" in text and len(text.splitlines()) < 25
+    assert "irmas download" in text and "--verify" in text and len(text.splitlines()) < 25
 
 
 def test_verify_ends_with_1_where_anything_is_missing(tmp_path, capsys):

@@ -13,10 +13,10 @@ from sklearn.metrics import average_precision_score, log_loss
 import run_irmas
 from irmas_dataset.errors import UserError
 from irmas_metric.protocol import test_results
-from irmas_recipe.commands.ensemble import main as ensemble
 from irmas_recipe.commands.ensemble.fusion import METHODS, fit_weights, fuse, logits, votes
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.training.thresholds import tune_thresholds
+from run_irmas import ensemble as run_ensemble
 from tests.report.example_run import FREQUENCIES, make_run, random_test_set, read_predictions, read_results
 
 
@@ -157,7 +157,7 @@ def runs(tmp_path_factory) -> list[Path]:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_run_folder_is_whole_and_compares(runs, tmp_path, method, capsys):
     folder = tmp_path / method
-    ensemble.main([*map(str, runs), "--output_dir", str(folder), "--method", method])
+    run_ensemble([*map(str, runs), "--output_dir", str(folder), "--method", method])
     assert "tuned thresholds" in capsys.readouterr().out
     results = read_results(folder)
     _, scores = read_predictions(folder, results["dataset"]["classes"])
@@ -191,8 +191,8 @@ def test_without_validation_scores_only_unfitted_methods_go_on(runs, tmp_path, c
     shutil.copytree(runs[1], bare)
     (bare / "validation_predictions.parquet").unlink()
     with pytest.raises(UserError, match="is fitted on validation scores"):
-        ensemble.main([str(runs[0]), str(bare), "--output_dir", str(tmp_path / "out"), "--method", "stacking"])
-    ensemble.main([str(runs[0]), str(bare), "--output_dir", str(tmp_path / "out")])
+        run_ensemble([str(runs[0]), str(bare), "--output_dir", str(tmp_path / "out"), "--method", "stacking"])
+    run_ensemble([str(runs[0]), str(bare), "--output_dir", str(tmp_path / "out")])
     assert "no thresholds can be tuned" in caplog.text
     assert "tuned" not in read_results(tmp_path / "out")["test"]
     assert not (tmp_path / "out" / "validation_predictions.parquet").exists()
@@ -203,23 +203,23 @@ def test_a_run_of_another_kind_is_not_written_over(runs, tmp_path):
     (classical / "recipe.yaml").write_text("system: classical")
     before = (classical / "results.json").read_bytes()
     with pytest.raises(UserError, match="contains a run, which"):
-        ensemble.main([*map(str, runs[:2]), "--output_dir", str(classical)])
+        run_ensemble([*map(str, runs[:2]), "--output_dir", str(classical)])
     assert (classical / "results.json").read_bytes() == before
 
 
 def test_user_errors_are_one_sentence(runs, tmp_path):
     out = ["--output_dir", str(tmp_path / "out")]
     with pytest.raises(UserError, match="at least two runs"):
-        ensemble.main([str(runs[0]), *out])
-    with pytest.raises(UserError, match="holds a run of its own"):
-        ensemble.main([*map(str, runs), "--output_dir", str(runs[0])])
+        run_ensemble([str(runs[0]), *out])
+    with pytest.raises(UserError, match="is one of the runs"):
+        run_ensemble([*map(str, runs), "--output_dir", str(runs[0])])
     other = tmp_path / "other"
     shutil.copytree(runs[1], other)
     mixtures = pd.read_parquet(other / "validation_predictions.parquet")
     mixtures["clip"] = mixtures["clip"] + "x"
     mixtures.to_parquet(other / "validation_predictions.parquet")
     with pytest.raises(UserError, match="validated on different mixtures"):
-        ensemble.main([str(runs[0]), str(other), *out])
+        run_ensemble([str(runs[0]), str(other), *out])
     assert not (tmp_path / "out").exists()
 
 
@@ -229,7 +229,7 @@ def test_a_recipe_lists_the_runs(runs, tmp_path, monkeypatch, capsys):
     Path("fusion.yaml").write_text(listed)
     run_irmas.main(["fusion.yaml"])
     run_irmas.main(["fusion.yaml", "--method", "mean", "--output_dir", "mean"])
-    ensemble.main([*map(str, runs), "--output_dir", "verb", "--method", "mean"])
+    run_ensemble([*map(str, runs), "--output_dir", "verb", "--method", "mean"])
     assert read_results(Path("runs/fusion"))["recipe"]["method"] == "voting"
     assert read_results(Path("mean"))["test"] == read_results(Path("verb"))["test"]
     with pytest.raises(UserError, match="at least two runs"):

@@ -24,5 +24,5 @@ print(*(name for name in {SLOW} if name in sys.modules), file=sys.stderr)
 )
 def test_help_imports_no_slow_library(verb):
     done = subprocess.run([sys.executable, "-c", HELP, verb], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and f"run_irmas.py {verb}" in done.stdout
+    assert done.returncode == 0 and f"irmas {verb}" in done.stdout
     assert done.stderr.split() == []

@@ -17,7 +17,7 @@ def test_help_fits_a_screen_and_names_the_program(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    assert "run_irmas.py synthesize" in text and len(text.splitlines()) < 25
+    assert "irmas synthesize" in text and len(text.splitlines()) < 25
 
 
 def test_used_folder_is_refused(tmp_path):

@@ -201,7 +201,7 @@ def test_two_copies_of_a_folder_are_refused(tmp_path):
 
 def test_zips_are_refused_with_the_command_that_extracts_them(tmp_path):
     (tmp_path / "IRMAS-TrainingData.zip").touch()
-    with pytest.raises(UserError, match=rf"run `python run_irmas.py download --data_dir {tmp_path}`"):
+    with pytest.raises(UserError, match=rf"run `irmas download --data_dir {tmp_path}`"):
         list_irmas(tmp_path)
 
 

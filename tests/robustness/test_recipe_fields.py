@@ -10,7 +10,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.training.recipe import PARTS, parse_recipe
+from irmas_recipe.training.fields import AugmentationArguments, DataArguments, ModelArguments
+from irmas_recipe.training.recipe import parse_recipe
+from irmas_recipe.training.training_arguments import IrmasTrainingArguments
+
+PARTS = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
 
 FIELDS = sorted({item.name for part in PARTS for item in dataclasses.fields(part) if item.init})
 OURS = sorted({item.name for part in PARTS[:3] for item in dataclasses.fields(part)})

@@ -121,7 +121,7 @@ def test_wrong_arguments_are_one_sentence(call, folder, capsys):
         assert len(str(error).splitlines()) == 1 and str(error).endswith("."), error
     except SystemExit as error:  # argparse's: usage, and what is wrong with it
         assert error.code == 2
-        assert f"run_irmas.py {call[0]}: error: " in capsys.readouterr().err.splitlines()[-1]
+        assert f"irmas {call[0]}: error: " in capsys.readouterr().err.splitlines()[-1]
     else:
         pytest.fail("taken")
     assert files_below(folder) == before

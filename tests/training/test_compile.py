@@ -42,9 +42,10 @@ def main(output_dir: str) -> None:
     from irmas_recipe.models.ast import ast
     from irmas_recipe.training.augmentation import Augmentation
     from irmas_recipe.training.clips import WindowedClips, collate
-    from irmas_recipe.training.fields import AugmentationArguments, IrmasTrainingArguments
+    from irmas_recipe.training.fields import AugmentationArguments
     from irmas_recipe.training.model import device_features
     from irmas_recipe.training.trainer import InstrumentTrainer
+    from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
     counters = torch._dynamo.utils.counters
     counted = {}

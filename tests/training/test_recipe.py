@@ -5,6 +5,7 @@ import yaml
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.recipe import parse_recipe
+from irmas_recipe.training.recipe_file import find_recipe, run_name, shipped_recipes, system_of
 
 
 @pytest.fixture
@@ -45,8 +46,37 @@ def test_by_default_nothing_is_sent_anywhere_and_the_cpu_neither_compiles(recipe
     assert training.report_to == [] and not training.push_to_hub and not training.torch_compile
 
 
-def test_without_a_recipe_it_is_ast_finetune():
-    assert parse_recipe(["--use_cpu"]).model.model_name_or_path == "MIT/ast-finetuned-audioset-10-10-0.4593"
+def test_a_recipe_can_be_named_by_its_place():
+    assert (
+        parse_recipe(["ast/finetune", "--use_cpu"]).model.model_name_or_path
+        == "MIT/ast-finetuned-audioset-10-10-0.4593"
+    )
+    assert find_recipe("recipes/quickstart.yaml").samefile(find_recipe("quickstart"))
+    assert {run_name(path) for path in shipped_recipes()} >= {"ast-finetune", "quickstart", "classical-svm"}
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("ast/finetun", "ast/finetune"), ("predit", "predict"), ("quikstart", "quickstart")]
+)
+def test_the_nearest_recipe_or_verb_is_suggested(name, nearest):
+    with pytest.raises(UserError, match=f"no recipe or verb `{name}`; did you mean `{nearest}`"):
+        system_of([name], ["predict", "compare"])
+
+
+def test_a_flag_without_a_recipe_is_refused():
+    with pytest.raises(UserError, match="Name a recipe or a verb before --use_cpu"):
+        system_of(["--use_cpu"])
+
+
+def test_help_shows_each_field_with_the_recipes_value_and_its_default(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse_recipe(["ast/finetune", "--help"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "--mix_max_clips 3  (default: 2)" in printed and "between 2 and 5" in printed
+    assert "One of none, backbone, batch_norm, known_labels." in printed
+    assert "--learning_rate 5" in printed.split("This recipe sets:")[1]
+    assert max(map(len, printed.splitlines())) <= 110
 
 
 @pytest.mark.parametrize(
@@ -76,9 +106,9 @@ def test_a_mistake_is_one_sentence_that_names_it(recipe, values, arguments, word
 
 
 def test_a_missing_or_broken_recipe_is_named(tmp_path):
-    with pytest.raises(UserError, match="no recipe"):
+    with pytest.raises(UserError, match="no recipe or verb"):
         parse_recipe([str(tmp_path / "absent.yaml")])
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1")
-    with pytest.raises(UserError, match=r"broken\.yaml is no valid YAML"):
+    with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
         parse_recipe([str(broken)])

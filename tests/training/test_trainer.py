@@ -14,10 +14,11 @@ from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.clips import collate
-from irmas_recipe.training.fields import AugmentationArguments, IrmasTrainingArguments
+from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.model import device_features
 from irmas_recipe.training.processes import end
 from irmas_recipe.training.trainer import EpochSampler, InstrumentTrainer, interpolate, parameter_groups
+from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
 ROOT = Path(__file__).parents[2]
 

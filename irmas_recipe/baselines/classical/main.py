@@ -1,19 +1,17 @@
 """Hand-made features and a classifier, trained and measured by the same protocol as every network.
 
-python run_irmas.py recipes/classical/sarwar.yaml [--field value ...]
+irmas classical/sarwar [--field value ...]
 """
 
 import time
 
 import numpy as np
 import torch
-import yaml
 from datasets import Dataset, DatasetDict
 
 from irmas_dataset import WaveformColumn
 from irmas_dataset.errors import UserError
 from irmas_dataset.splits import merge_groups
-from irmas_dataset.whole_file import whole_file
 from irmas_recipe.baselines.classical.classifiers import (
     CalibratedClassifiers,
     build,
@@ -24,7 +22,7 @@ from irmas_recipe.baselines.classical.classifiers import (
 from irmas_recipe.baselines.classical.feature_table import cache_path, feature_table
 from irmas_recipe.baselines.classical.features import SAMPLING_RATE, column_names, groups
 from irmas_recipe.baselines.classical.importance import draw_importance, permutation_importance
-from irmas_recipe.baselines.classical.recipe import ClassicalRecipe, parse_classical_recipe
+from irmas_recipe.baselines.classical.recipe import ClassicalRecipe
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.table import results_table
 from irmas_recipe.report.write import finish
@@ -44,9 +42,8 @@ CLASSIFIERS_IN_WORDS = {
 }
 
 
-def main(arguments: list[str]) -> None:
+def main(recipe: ClassicalRecipe) -> None:
     """Recipe -> data -> features -> classifiers -> evaluation -> report."""
-    recipe = parse_classical_recipe(arguments)
     begin(recipe)
     data = load_data(recipe.data)
     prepared = prepare_splits(data, recipe.data, SAMPLING_RATE)
@@ -68,9 +65,7 @@ def begin(recipe: ClassicalRecipe) -> None:
         raise UserError(f"--output_dir {run_dir} holds a network's run: name another folder.")
     run_folder.check_is_a_run(run_dir)
     run_folder.clear(run_dir, keep_checkpoints=False)
-    text = yaml.safe_dump(recipe.values(), sort_keys=False, allow_unicode=True)
-    with whole_file(run_dir / "recipe.yaml") as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    recipe.save(run_dir / "recipe.yaml")
 
 
 def train(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[CalibratedClassifiers, dict]:

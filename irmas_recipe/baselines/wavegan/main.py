@@ -1,11 +1,9 @@
 """Train a WaveGAN on the clips of one class, and write what it generates, as it goes.
 
-python run_irmas.py recipes/wavegan/generator.yaml --instrument cel
+irmas wavegan/generator --instrument cel
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import librosa
 import numpy as np
@@ -19,39 +17,14 @@ from tqdm import tqdm
 from irmas_dataset import WaveformColumn, prepare
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import whole_file
-from irmas_recipe.baselines.classical.recipe import parse_parts
 from irmas_recipe.baselines.wavegan.networks import LATENT_SIZE, Discriminator, Generator, discriminator_loss
+from irmas_recipe.baselines.wavegan.recipe import WaveganRecipe
 from irmas_recipe.training.clips import fit_length
 from irmas_recipe.training.data import load_data, separation
-from irmas_recipe.training.fields import DataArguments
 
 SAMPLING_RATE = 16_000
 DISCRIMINATOR_STEPS = 5
 NUM_SHOWN = 8
-
-
-@dataclass
-class WaveganArguments:
-    """One generator of one class; `system: wavegan` is what tells such a recipe from a network's."""
-
-    system: Literal["wavegan"] = field(default="wavegan", metadata={"help": "A generator of clips."})
-    instrument: str | None = field(default=None, metadata={"help": "The class to learn, by its code: cel, cla, ..."})
-    steps: int = field(default=20_000, metadata={"help": "Steps of the generator, each after five of the critic."})
-    generate: int = field(default=300, metadata={"help": "Clips to write at the end."})
-    samples: int = field(default=16_384, metadata={"help": "Length at 16 kHz: 16384 or 65536."})
-    model_size: int = field(default=64, metadata={"help": "Channels of the widest layer in time."})
-    batch_size: int = field(default=64, metadata={"help": "Clips a step."})
-    save_steps: int = field(default=500, metadata={"help": "Steps between checkpoints and samples."})
-    seed: int = field(default=0, metadata={"help": "Seed of weights, cuts and noise."})
-    output_dir: str | None = field(default=None, metadata={"help": "Where all goes. Default: runs/<recipe>."})
-
-
-@dataclass
-class WaveganRecipe:
-    """The resolved parameters; `data` is the same as a network's, so that it never hears validation or test clips."""
-
-    wavegan: WaveganArguments
-    data: DataArguments
 
 
 class WaveganTrainer:
@@ -135,13 +108,12 @@ class WaveganTrainer:
         self.step = state["step"]
 
 
-def main(arguments: list[str]) -> None:
+def main(recipe: WaveganRecipe) -> None:
     """Train, or go on where an interrupted training stopped, and write clips, a sheet of spectrograms and checkpoints.
 
     In the output folder: `<instrument>/` with checkpoint, recipe and samples; `train/<instrument>/` with the generated
     clips, so that the generators of all classes fill one folder that `extra_train_dir` can name.
     """
-    recipe = WaveganRecipe(*parse_parts(arguments, (WaveganArguments, DataArguments), "Train a generator of clips."))
     settings, clips = recipe.wavegan, clips_of(recipe)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

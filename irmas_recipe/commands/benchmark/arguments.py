@@ -17,7 +17,7 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         UserError: a number that cannot be measured with, or an output that cannot be written.
     """
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py benchmark",
+        prog="irmas benchmark",
         description="Measure how fast this machine decodes, trains, evaluates and tags with a recipe.",
         allow_abbrev=False,
     )

@@ -17,7 +17,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         UserError: a port that cannot exist, or a Space that cannot be written where it should go.
     """
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py demo",
+        prog="irmas demo",
         description="Open a page on this machine that shows which instruments play in a piece of music, and when.",
     )
     parser.add_argument("model", metavar="MODEL", help="a run folder, or the id of a model on the Hub")

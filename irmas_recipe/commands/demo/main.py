@@ -1,4 +1,4 @@
-"""`run_irmas.py demo MODEL`: a page on this machine that listens to music and shows its instruments, or a Space of it."""
+"""`irmas demo MODEL`: a page on this machine that listens to music and shows its instruments, or a Space of it."""
 
 import argparse
 import tempfile

@@ -17,7 +17,7 @@ OWN_IMPORT = re.compile(r"^( *)from (?:irmas_recipe\.([\w.]+\.)?|\.)(\w+) import
 """An import of one of our modules: by its full name, or from the same folder."""
 
 PACKAGES = ("torch", "torchaudio", "transformers", "soundfile", "soxr", "matplotlib")
-APP = '''"""{title}: the page of a Space, made by `run_irmas.py demo --export_space`."""
+APP = '''"""{title}: the page of a Space, made by `irmas demo --export_space`."""
 
 from pathlib import Path
 

@@ -13,8 +13,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-METHODS = ("mean", "weights", "voting", "stacking")
-FITTED = ("weights", "stacking")
+from irmas_recipe.commands.ensemble.arguments import METHODS
+
 FOLDS = 5
 SMALLEST_SCORE = 1e-6
 

@@ -1,17 +1,14 @@
-"""`run_irmas.py ensemble RUN... --output_dir D`: several finished runs as one system, fused from their scores."""
+"""`irmas ensemble RUN... --output_dir D`: several finished runs as one system, fused from their scores."""
 
-import argparse
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.baselines.classical.recipe import parse_parts
-from irmas_recipe.commands.arguments import check_is_no_run, check_output_folder
-from irmas_recipe.commands.ensemble.fusion import FITTED, METHODS, Fusion, fuse
+from irmas_recipe.commands.ensemble.arguments import FITTED, EnsembleRecipe
+from irmas_recipe.commands.ensemble.fusion import Fusion, fuse
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
 from irmas_recipe.report.table import results_table
@@ -22,20 +19,18 @@ from irmas_recipe.training.thresholds import tune_thresholds
 
 METHODS_IN_WORDS = {
     "mean": "the mean of the runs' scores",
-    "weights": "a weighted mean of the runs' scores; the weights, one a run, have the smallest cross-entropy on the "
+    "weights": "a weighted mean of the runs' scores; the weights, one per run, have the smallest cross-entropy on the "
     "validation mixtures",
     "voting": "the number of runs that name the class by their own thresholds, ties ranked by the mean score",
-    "stacking": "the answer of a logistic regression, one a class, on the log-odds that the runs give to it or "
+    "stacking": "the answer of a logistic regression per class on the log-odds that the runs give to it or "
     "to all classes, fitted on the validation mixtures",
 }
 
 
-def main(argv: list[str]) -> None:
+def main(recipe: EnsembleRecipe) -> None:
     """Fuse runs into a new run folder: results.json, predictions, figures and a card."""
-    runs, output_dir, method = parse(argv)
-    check(runs, output_dir)
-
-    runs = read_runs(runs)
+    output_dir, method = Path(recipe.output_dir), recipe.method
+    runs = read_runs([Path(run) for run in recipe.runs])
     validation = read_validation(runs, method)
     fusion = fuse(
         method,
@@ -46,43 +41,6 @@ def main(argv: list[str]) -> None:
     )
     results = write_run(output_dir, runs, validation, fusion, method)
     print(f"{results_table(results)}\n\nThe run folder is {output_dir}: `compare` reads it as any other.")
-
-
-@dataclass
-class EnsembleRecipe:
-    """The runs to fuse; `system: ensemble` is what tells such a recipe from a network's."""
-
-    system: Literal["ensemble"] = field(default="ensemble", metadata={"help": "Scores of finished runs, fused."})
-    runs: list[str] = field(default_factory=list, metadata={"help": "Run folders."})
-    method: Literal[METHODS] = field(default="mean", metadata={"help": "How scores are fused."})
-    output_dir: str | None = field(default=None, metadata={"help": "The run folder to write. Default: runs/<recipe>."})
-
-
-def parse(argv: list[str]) -> tuple[list[Path], Path, str]:
-    """Return the run folders, the output folder and the method, of a command line or of a recipe that lists them."""
-    if argv and argv[0].endswith(".yaml"):
-        (recipe,) = parse_parts(argv, (EnsembleRecipe,), "Fuse finished runs.")
-        return [Path(run) for run in recipe.runs], Path(recipe.output_dir), recipe.method
-    parser = argparse.ArgumentParser(
-        prog="run_irmas.py ensemble",
-        description="Fuse finished runs of one data set from their scores. Weights, stacking and the tuned thresholds "
-        "are fitted on validation mixtures only.",
-    )
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run folder: a network's or any other")
-    parser.add_argument("--output_dir", metavar="DIR", type=Path, required=True, help="the run folder to write")
-    parser.add_argument("--method", choices=METHODS, default="mean", help="how scores are fused (default: mean)")
-    arguments = parser.parse_intermixed_args(argv)
-    return arguments.runs, arguments.output_dir, arguments.method
-
-
-def check(folders: list[Path], output_dir: Path) -> None:
-    """Refuse one run alone, and an output folder that holds something else."""
-    if len(folders) < 2:
-        raise UserError("An ensemble needs at least two runs: name their folders.")
-    check_output_folder(output_dir, "--output_dir")
-    check_is_no_run(output_dir, "--output_dir")
-    if output_dir.resolve() in [folder.resolve() for folder in folders]:
-        raise UserError(f"--output_dir {output_dir} holds a run of its own: name a new folder for the ensemble.")
 
 
 def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
@@ -167,7 +125,7 @@ def how_made(runs: list[Run], results: Results, output_dir: Path) -> str:
         row = [run.name, *figures, f"{parameters:,}" if parameters else ""]
         rows.append(row + ([f"{weights[run.name]:.3f}"] if weights else []))
     method = results.recipe["method"]
-    command = f"python run_irmas.py ensemble {' '.join(str(run.folder) for run in runs)} --output_dir {output_dir}"
+    command = f"irmas ensemble {' '.join(str(run.folder) for run in runs)} --output_dir {output_dir}"
     return (
         f"It is an ensemble of {len(runs)} runs: a clip's score for a class is {METHODS_IN_WORDS[method]}.\n\n"
         f"{markdown_table(rows, right_aligned_from=1)}\n\n```bash\n{command} --method {method}\n```"

@@ -13,7 +13,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         UserError: an output that cannot be a folder, or a batch size that cannot be.
     """
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py onnx",
+        prog="irmas onnx",
         description="Write a model as one ONNX graph, from waveforms to logits, for machines without torch.",
     )
     add = parser.add_argument

@@ -1,4 +1,4 @@
-"""`run_irmas.py onnx MODEL OUTPUT_DIR`: a model as one ONNX graph, from waveforms to logits, for machines without torch."""
+"""`irmas onnx MODEL OUTPUT_DIR`: a model as one ONNX graph, from waveforms to logits, for machines without torch."""
 
 from pathlib import Path
 

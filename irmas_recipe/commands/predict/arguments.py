@@ -35,7 +35,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `predict`."""
     parser = argparse.ArgumentParser(
-        prog="run_irmas.py predict", description="Tell which instruments are heard in audio files, and when."
+        prog="irmas predict", description="Tell which instruments are heard in audio files, and when."
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a run folder, or the id of a model on the Hub")

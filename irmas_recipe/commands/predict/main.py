@@ -1,4 +1,4 @@
-"""`run_irmas.py predict MODEL PATH...`: which instruments are heard in files and folders, for people or for programs."""
+"""`irmas predict MODEL PATH...`: which instruments are heard in files and folders, for people or for programs."""
 
 import sys
 

@@ -344,7 +344,7 @@ def separation_of(name: str | None) -> Callable[[np.ndarray, int], np.ndarray] |
     if name not in ("harmonic", "percussive"):
         raise ValueError(
             f"This model hears only the {name} part of the music: pass `separate`, a function of samples and rate that "
-            "finds it, such as this project's irmas_dataset.separation.Separation, or use `run_irmas.py predict`."
+            "finds it, such as this project's irmas_dataset.separation.Separation, or use `irmas predict`."
         )
     try:
         import librosa

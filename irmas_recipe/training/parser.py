@@ -1,0 +1,96 @@
+"""transformers' parser of dataclasses, with errors of one sentence and recipes as its input."""
+
+import argparse
+import copy
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import Field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from irmas_dataset.errors import UserError
+from irmas_recipe.training.fields import check_numbers
+from irmas_recipe.training.recipe_file import read_recipe, run_name
+
+
+class RecipeParser(HfArgumentParser):
+    """transformers' parser of dataclasses, whose errors are one sentence."""
+
+    def error(self, message: str) -> None:
+        message = " ".join(message.split())
+        raise UserError(f"{message[0].upper()}{message[1:]} (`irmas RECIPE --help` lists the fields).")
+
+    @staticmethod
+    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: Field) -> None:
+        """Hand over the help alone: argparse does not know bounds."""
+        plain = copy.copy(field)
+        plain.metadata = MappingProxyType({name: value for name, value in field.metadata.items() if name != "bounds"})
+        HfArgumentParser._parse_dataclass_field(parser, plain)
+
+
+def fill(path: Path, given: list[str], parts: Iterable[type]) -> tuple[list, dict[str, Any]]:
+    """Return the dataclasses `parts`, filled from a recipe and the command line, and the fields that were set.
+
+    The recipe's values become defaults, the command line wins, and `output_dir` is runs/<recipe> unless one of them
+    says otherwise.
+
+    Raises:
+        UserError: an unknown field (the nearest known one is named), a wrong value, or a number out of its bounds.
+    """
+    parser = RecipeParser(tuple(parts), prog="irmas RECIPE", allow_abbrev=False)
+    known = {action.dest: action for action in parser._actions}
+    for item in given:
+        name = item[2:].split("=")[0].replace("-", "_").removeprefix("no_") if item.startswith("--") else None
+        if name is not None and name not in known:
+            raise UserError(f"Unknown recipe field --{name}{nearest(name, known)}")
+    default_output = ["--output_dir", str(Path("runs", run_name(path)))]
+    untouched = vars(parser.parse_args([]))
+    values = vars(parser.parse_args([*default_output, *as_arguments(path, known), *given]))
+    filled = [part_of(part, values) for part in parts]
+    for part in filled:
+        check_numbers(part)
+    return filled, {name: value for name, value in values.items() if value != untouched[name]}
+
+
+def as_arguments(path: Path, known: dict[str, argparse.Action]) -> list[str]:
+    """Return a recipe as command-line arguments, so that argparse converts and checks both in the same way."""
+    arguments = []
+    for name, value in read_recipe(path).items():
+        if name not in known:
+            raise UserError(f"{path}: unknown recipe field `{name}`{nearest(str(name), known)}")
+        if isinstance(value, dict) or (isinstance(value, list) and known[name].nargs != "+"):
+            arguments.append(f"--{name}={json.dumps(value)}")
+        elif isinstance(value, list):
+            arguments += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            arguments.append(f"--{name}={value}")
+    return arguments
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of the sentence about an unknown field: the nearest known one, if any is near."""
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{matches[0]}`?" if matches else "; `irmas RECIPE --help` lists them all."
+
+
+def part_of(part: type, values: dict[str, Any]) -> Any:
+    """Return one dataclass of the recipe; transformers checks its own fields, each in its own way."""
+    try:
+        return part(**{item.name: values[item.name] for item in fields(part) if item.init})
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"The recipe's fields do not go together, say transformers: {said.rstrip('.')}.") from error
+
+
+def from_json(name: str, value: Any) -> Any:
+    """Return a mapping or list given as JSON (on the shell) or already parsed (None stays None)."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--{name} is not valid JSON: {error}") from error

@@ -1,0 +1,31 @@
+"""transformers' TrainingArguments with this project's fields and defaults."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import TrainingArguments
+
+from irmas_recipe.training.fields import TrainingFields
+
+
+@dataclass
+class IrmasTrainingArguments(TrainingFields, TrainingArguments):
+    """Every field of the Trainer; ours are in `TrainingFields`."""
+
+    def __post_init__(self) -> None:
+        cuda = torch.cuda.is_available() and not self.use_cpu
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and (torch.cuda.is_bf16_supported() if cuda else cpu_multiplies_bf16())
+        if self.bf16 and not torch.cuda.is_available():
+            self.use_cpu = True  # transformers refuses bf16 on a CPU that it was not told to use
+        if self.torch_compile is None:
+            self.torch_compile = cuda
+        self.dataloader_pin_memory = self.dataloader_pin_memory and cuda
+        # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
+        self.push_when_finished, self.push_to_hub = self.push_to_hub, False
+        super().__post_init__()
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Return whether this CPU multiplies bf16 matrices in hardware (AMX, or AVX-512's bf16): about twice fp32's rate."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,33 @@
+"""A missing library is one sentence; a missing module of our own is a fault and keeps its traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from irmas_dataset.errors import missing_package
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("arguments", [["quickstart"], ["predict", "runs/x", "song.wav"], ["compare", "a", "b"]])
+def test_without_the_environment_one_sentence_says_what_to_do(arguments):
+    bare = [sys.executable, "-S", "-E", "run_irmas.py", *arguments]  # without any installed package
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert "is not installed for" in done.stderr and ". .venv/bin/activate" in done.stderr
+
+
+def test_help_needs_no_library_at_all():
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "run_irmas.py", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "irmas predict MODEL PATH..." in done.stdout and done.stderr == ""
+    bare = subprocess.run([sys.executable, "-S", "-E", "run_irmas.py"], cwd=ROOT, capture_output=True, text=True)
+    assert bare.stdout == done.stdout, "without arguments nothing is started or downloaded"
+
+
+def test_an_extra_is_named_and_an_own_module_is_not():
+    assert "irmas-recipe[demo]" in missing_package(ModuleNotFoundError("No module named 'gradio'", name="gradio"))
+    assert missing_package(ModuleNotFoundError("x", name="irmas_recipe.training.nothing")) is None
