@@ -48,7 +48,7 @@ def test_a_push_is_private_unless_public_is_asked_for(irmas, tmp_path, monkeypat
         asked.append((folder, repo_id, public))
         return f"https://huggingface.co/datasets/{repo_id}"
 
-    monkeypatch.setattr("irmas_dataset.export.write.push", push)
+    monkeypatch.setattr("irmas_dataset.export.push.push", push)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     arguments = ["--data_dir", irmas, "--output_dir", tmp_path / "export", "--push_to_hub", "user/name", *flags]
     export.main([str(argument) for argument in arguments])
