@@ -28,8 +28,8 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     check_output_folder(args.output_dir, "--output_dir")
 
-    from irmas_dataset.export.push import push
-    from irmas_dataset.export.write import export  # these need datasets, which takes a second
+    from irmas_dataset.export.push import push  # these need datasets, which takes a second
+    from irmas_dataset.export.write import export
 
     counts = export(
         args.data_dir, args.output_dir, metadata_only=args.metadata_only, recording_pattern=args.recording_pattern

@@ -285,5 +285,5 @@ def test_stock_is_compared_with_ast_only_and_that_is_checked_before_any_work(tmp
 
 
 def test_a_picture_of_an_unknown_kind_is_refused_before_any_work():
-    with pytest.raises(UserError, match=r"x\.txt is not a picture"):
+    with pytest.raises(UserError, match=r"x\.txt does not end with \.png"):
         parse_arguments(["recipes/quickstart.yaml", "--figure", "x.txt"])

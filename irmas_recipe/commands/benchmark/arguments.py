@@ -7,7 +7,6 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.commands.arguments import check_output_file
 
 FEWEST_CLIPS = 33  # so that each class has recordings
-PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -36,8 +35,8 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     check_numbers(arguments)
     check_output_file(arguments.output, "--output")
     check_output_file(arguments.figure, "--figure")
-    if arguments.figure and arguments.figure.suffix.lower() not in PICTURES:
-        raise UserError(f"--figure {arguments.figure} is not a picture; end it with {', '.join(PICTURES)}.")
+    if arguments.figure and arguments.figure.suffix.lower() != ".png":
+        raise UserError(f"--figure {arguments.figure} does not end with .png; name a PNG file.")
     return arguments, fields
 
 

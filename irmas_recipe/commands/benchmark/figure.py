@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from irmas_recipe.commands.benchmark.clock import REST, stages_of_step
-from irmas_recipe.report.style import FAINT, GREEN, INK, ORANGE, PINK, QUIET
+from irmas_recipe.report.style import FAINT, GREEN, INK, ORANGE, PINK, QUIET, save
 
 COLOURS = {
     "waiting for data": "#999999",
@@ -19,14 +19,14 @@ COLOURS = {
     "optimizer": GREEN,
     REST: FAINT,
 }
-"""Stage -> colour, in the order of a step; after Okabe and Ito (2008), who chose them for colour-blind readers."""
+"""Stage -> colour, in the order of a step."""
 SMALLEST_NAMED = 4  # per cent: a narrower part has no room for its number
 
 
 def draw(figures: dict, path: Path) -> None:
     """Draw how long a training step takes per clip, ours and stock's, and below what share each stage has of it."""
     steps = measured_steps(figures)
-    figure = Figure(figsize=(10, 2.6 + 0.9 * len(steps)), dpi=130, layout="constrained")
+    figure = Figure(figsize=(10, 2.6 + 0.9 * len(steps)), layout="constrained")
     above, below = figure.subplots(2, 1)
     draw_times(above, steps)
     draw_shares(below, steps)
@@ -52,7 +52,7 @@ def draw(figures: dict, path: Path) -> None:
         f"{figures['machine']['device']}, batch {figures['batch']}, ours in {figures['precision']}",
         loc="left", fontsize=10, color=QUIET,
     )  # fmt: skip
-    figure.savefig(path)
+    save(figure, path)
 
 
 def measured_steps(figures: dict) -> dict[str, dict]:

@@ -34,7 +34,6 @@ def main(argv: list[str]) -> None:
             figures["accuracy"] = compare_accuracy(plain_recipe, arguments.epochs)
             print(f"\n{in_words(figures['accuracy'])}")
     picture = arguments.figure or (arguments.output or Path("runs/benchmark.json")).with_suffix(".png")
-    picture.parent.mkdir(parents=True, exist_ok=True)
     draw(figures, picture)
     print(f"\nWhere the time goes: {picture}")
     if arguments.output:
