@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from irmas_recipe.report.style import FAINT, GREEN, INK, ORANGE, PINK, QUIET
 from irmas_recipe.commands.benchmark.clock import REST, stages_of_step
+from irmas_recipe.report.style import FAINT, GREEN, INK, ORANGE, PINK, QUIET
 
 COLOURS = {
     "waiting for data": "#999999",

@@ -13,12 +13,12 @@ def main(argv: list[str]) -> None:
 
     from datasets import disable_progress_bars  # these imports need torch, which takes seconds
 
+    from irmas_dataset.whole_file import write_json
     from irmas_recipe.commands.benchmark.accuracy import compare_accuracy, in_words
     from irmas_recipe.commands.benchmark.figure import draw
     from irmas_recipe.commands.benchmark.measurements import take_all
     from irmas_recipe.commands.benchmark.recipes import accuracy_recipe, benchmark_recipe
     from irmas_recipe.commands.benchmark.table import table
-    from irmas_dataset.whole_file import write_json
     from irmas_recipe.training.processes import quiet_libraries
 
     with tempfile.TemporaryDirectory() as scratch:
