@@ -13,7 +13,7 @@ from transformers import pipeline
 import run_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
-from irmas_recipe.models.pipeline.instrument_recognition import separation_of
+from irmas_recipe.models.pipeline.separation import separation_of
 from tests.test_pipeline_equals_evaluation import TOLERANCE, scores_of
 
 RECIPE = {

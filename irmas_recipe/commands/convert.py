@@ -8,7 +8,7 @@ from irmas_recipe.commands.arguments import check_output_folder
 from irmas_recipe.models.beats import convert_beats
 from irmas_recipe.models.mobilenet import convert_mobilenet
 from irmas_recipe.models.passt import convert_passt
-from irmas_recipe.models.pipeline.instrument_recognition import attach_pipeline
+from irmas_recipe.models.pipeline.attach import attach_pipeline
 
 CONVERTERS = {"beats": convert_beats, "mobilenet": convert_mobilenet, "passt": convert_passt}
 

@@ -1,4 +1,4 @@
-"""`irmas evaluate MODEL`: measure a trained model on a data folder's test set, by the protocol stored with the model."""
+"""`irmas evaluate MODEL`: measure a trained model on a test set by the protocol stored with it."""
 
 import argparse
 import tempfile
@@ -6,30 +6,44 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from transformers import PreTrainedModel
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.arguments import check_batch_size, check_is_no_run, check_output_folder
-from irmas_recipe.models.pipeline.instrument_recognition import check_protocol
 from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import VALIDATION_FILE
 from irmas_recipe.report.table import results_table
 from irmas_recipe.training import evaluation
-from irmas_recipe.training.checkpoint import reach_hub
+from irmas_recipe.training.checkpoint import check_name, reach_hub, unreachable
 from irmas_recipe.training.clips import multi_hot
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
-from irmas_recipe.training.model import build_model
+from irmas_recipe.training.model import build_model, device_features
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import Recipe, parse_recipe
-from irmas_recipe.training.recogniser import check_model_name
-from irmas_recipe.training.train import build_trainer
+from irmas_recipe.training.recogniser import check_stored_protocol
 
 
 def main(argv: list[str]) -> None:
-    """Run `evaluate MODEL [--data_dir D]`: print the figures that the run itself had, and write them if asked to."""
+    """Run `evaluate MODEL [--data_dir D]`: print the run's own figures or those of other data, and write them if asked to."""
+    arguments = parse_arguments(argv)
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe, tuned_songs = evaluation_recipe(arguments, scratch)
+        results, test, scores = measure(recipe, tuned_songs)
+    if arguments.output_dir:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        folder = data_folder(recipe.data)
+        evaluation.write_predictions(arguments.output_dir / "predictions.parquet", test, scores, folder)
+        results.write(arguments.output_dir)
+        draw_figures(arguments.output_dir)
+    print(results_table(results))
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    """Return the arguments; UserError if nothing can be written to the output folder, or a run would be overwritten."""
     parser = argparse.ArgumentParser(
         prog="irmas evaluate",
         description="Measure a model on a test set by the protocol stored with it: on its run's own, its figures again.",
@@ -48,32 +62,26 @@ def main(argv: list[str]) -> None:
     if arguments.output_dir:
         check_is_no_run(arguments.output_dir, "--output_dir")
     check_batch_size(arguments.batch_size)
-    with tempfile.TemporaryDirectory() as scratch:
-        recipe, tuned_songs = evaluation_recipe(arguments, scratch)
-        results, test, scores = evaluate(recipe, tuned_songs)
-    if arguments.output_dir:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        folder = data_folder(recipe.data)
-        evaluation.write_predictions(arguments.output_dir / "predictions.parquet", test, scores, folder)
-        results.write(arguments.output_dir)
-        draw_figures(arguments.output_dir)
-    print(results_table(results))
+    return arguments
 
 
 def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Recipe, set[str]]:
-    """Return the recipe that the model was trained by, with nothing left to train, and the test songs that it has seen.
+    """Return the recipe by which the model was trained, with nothing left to train, and the test songs that it has seen.
 
-    These are the songs of the half of its test set on which its thresholds were tuned, if they were.
+    It has seen those of the half of its test set on which its thresholds were tuned, if they were.
+
+    Args:
+        scratch: a folder for what the recipe's training arguments would write.
 
     Raises:
-        UserError: no such model, or one that this project did not make.
+        UserError: there is no such model, or this project did not make it.
     """
-    check_model_name(arguments.model)
+    check_name(arguments.model)
     path = file_of_run(arguments.model, "recipe.yaml")
     options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
     options += ["--per_device_eval_batch_size", str(arguments.batch_size), "--max_steps", "-1", "--eval_strategy", "no"]
     options += ["--save_strategy", "no", "--load_best_model_at_end", "false"]
-    options += ["--backbone_name_or_path", ""]  # what the model was made of is in its folder by now
+    options += ["--backbone_name_or_path", ""]  # the model's folder has all of its weights
     options += ["--trust_remote_code"] if arguments.trust_remote_code else []
     recipe = parse_recipe([str(path), *options])
     recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
@@ -90,72 +98,83 @@ def file_of_run(model: str, name: str) -> Path:
     """Return a file of a run's folder, or of its copy on the Hub.
 
     Raises:
-        UserError: the folder does not hold it, or the Hub does not give it.
+        UserError: the folder does not have it, or it cannot be fetched from the Hub.
     """
     if not Path(model).is_dir():
         try:
             reach_hub(model)
             return Path(hf_hub_download(model, name))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise UserError(f"{model} could not be fetched from the Hub: check its name and the connection.") from error
+        except OSError as error:  # the Hub's own errors too
+            raise UserError(unreachable(model, error)) from error
     if not Path(model, name).is_file():
-        raise UserError(f"{model} holds no {name}: `evaluate` takes the folder of a run of this project.")
+        raise UserError(f"{model} has no {name}: `evaluate` takes the folder of a run of this project.")
     return Path(model, name)
 
 
+def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np.ndarray]:
+    """Return the results, the test clips and the scores (clips, classes) of a trained model.
+
+    Clips of `tuned_songs`, on which the model's thresholds were tuned, are left out.
+
+    Raises:
+        UserError: the model has other classes than the data, or no thresholds; or it has seen every test song.
+    """
+    quiet_libraries(recipe.training.process_index)
+    splits = load_data(recipe.data)
+    model, extractor = build_model(recipe, splits)
+    use_stored_protocol(recipe, model)
+    reported = unseen_rows(splits["test"], tuned_songs)
+    prepared = prepare_splits(DatasetDict({"test": splits["test"]}), recipe.data, extractor.sampling_rate)
+    test = prepared["test"].select(reported)
+    scores = score(recipe, model, extractor, test)
+    protocol = evaluation.protocol(recipe.data)
+    if tuned_songs and len(reported) == len(splits["test"]):
+        protocol["thresholds_from"] = "half of another test set"
+    results = Results.measure(
+        recipe=recipe.values(),
+        seed=recipe.training.seed,
+        dataset=describe_data(recipe.data, splits, reported),
+        protocol=protocol,
+        labels=multi_hot(test),
+        scores=scores,
+        songs=test["song"],
+        thresholds=np.array(model.config.thresholds),
+        training_counts=multi_hot(splits["train"]).sum(axis=0),
+    )
+    return results, test, scores
+
+
+def use_stored_protocol(recipe: Recipe, model: PreTrainedModel) -> None:
+    """Set window, hop, aggregation and separation in the recipe to those stored with the model.
+
+    Raises:
+        UserError: the model has no thresholds, window or aggregation, or they are impossible.
+    """
+    name, config = recipe.model.model_name_or_path, model.config
+    if not getattr(config, "thresholds", None):
+        raise UserError(f"{name} has no thresholds for its classes: train it with a recipe first.")
+    check_stored_protocol(name, config)
+    for field in ("window_seconds", "hop_seconds", "aggregation"):
+        setattr(recipe.data, field, getattr(config, field, None))
+    if not (recipe.data.window_seconds and recipe.data.aggregation):
+        raise UserError(
+            f"{name}/config.json lacks `window_seconds` or `aggregation`: give the folder of a finished run."
+        )
+    recipe.data.separation = getattr(config, "separation", "none")
+
+
 def unseen_rows(test: Dataset, tuned_songs: set[str]) -> list[int]:
-    """Return the rows of the test clips on whose songs no threshold was tuned; UserError where there are none."""
+    """Return the rows of the test clips on whose songs no threshold was tuned; UserError if there are none."""
     rows = [row for row, song in enumerate(test["song"][:]) if song not in tuned_songs]
     if not rows:
         raise UserError("The model's thresholds were tuned on every song of this test set: name another --data_dir.")
     return rows
 
 
-def evaluate(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np.ndarray]:
-    """Return the results, the test clips and the scores (clips, classes) of a trained model.
-
-    The clips of `tuned_songs` are left out: the model's thresholds were tuned on them.
-
-    Raises:
-        UserError: the model has other classes than the data, or no thresholds; or it knows every test song.
-    """
-    quiet_libraries(recipe.training.process_index)
-    data = load_data(recipe.data)
-    model, extractor = build_model(recipe, data)
-    thresholds = getattr(model.config, "thresholds", None)
-    if not thresholds:
-        raise UserError(
-            f"{recipe.model.model_name_or_path} holds no thresholds for its classes: train it by a recipe first."
-        )
-    try:
-        check_protocol(model.config)
-    except ValueError as error:
-        raise UserError(f"{recipe.model.model_name_or_path}/config.json cannot be used: {error}") from error
-    for name in ("window_seconds", "hop_seconds", "aggregation"):
-        setattr(recipe.data, name, getattr(model.config, name, None))
-    if not (recipe.data.window_seconds and recipe.data.aggregation):
-        raise UserError(
-            f"{recipe.model.model_name_or_path}/config.json lacks `window_seconds` or `aggregation`: give a run's folder."
-        )
-    recipe.data.separation = getattr(model.config, "separation", "none")
-    prepared = prepare_splits(data, recipe.data, extractor.sampling_rate)
-    trainer = build_trainer(recipe, prepared, model, extractor)
-    reported = unseen_rows(prepared["test"], tuned_songs)
-    protocol = evaluation.protocol(recipe.data)
-    if tuned_songs and len(reported) == len(data["test"]):
-        protocol["thresholds_from"] = "half of another test set"
-    test = prepared["test"].select(reported)
-    windows = evaluation.windows_of(test, recipe.data, extractor.sampling_rate, evaluation.eval_batch(recipe))
-    scores = evaluation.clip_scores(trainer, windows, recipe.data.aggregation)
-    results = Results.measure(
-        recipe=recipe.values(),
-        seed=recipe.training.seed,
-        dataset=describe_data(recipe.data, data, reported),
-        protocol=protocol,
-        labels=multi_hot(test),
-        scores=scores,
-        songs=test["song"],
-        thresholds=np.array(thresholds),
-        training_counts=multi_hot(data["train"]).sum(axis=0),
-    )
-    return results, test, scores
+def score(recipe: Recipe, model: PreTrainedModel, extractor: SequenceFeatureExtractor, test: Dataset) -> np.ndarray:
+    """Return a model's scores (clips, classes) of prepared test clips, on the recipe's device."""
+    batch_size = recipe.training.per_device_eval_batch_size
+    windows = evaluation.windows_of(test, recipe.data, extractor.sampling_rate, batch_size)
+    model.to(recipe.training.device)
+    logits = evaluation.window_logits(model, device_features(extractor), windows, batch_size, "Scoring")
+    return windows.scores(logits, recipe.data.aggregation)

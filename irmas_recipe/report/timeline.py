@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from irmas_recipe.models.pipeline.instrument_recognition import read_blocks
+from irmas_recipe.models.pipeline.audio_blocks import read_blocks
 from irmas_recipe.report.style import INK, PALE, QUIET
 from irmas_recipe.report.text import clock, shortened
 

@@ -1,27 +1,35 @@
-"""Load and save a model, strictly."""
+"""Save a run's model, and load any model strictly, from a folder or the Hub; every failure is one sentence with the way out."""
 
+import contextlib
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
     PreTrainedConfig,
     PreTrainedModel,
+    Trainer,
 )
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
+import irmas_recipe.models  # noqa: F401  registers this repository's architectures: its own runs need no remote code
 from irmas_dataset.errors import UserError
-from irmas_recipe.models.pipeline.instrument_recognition import attach_pipeline
-from irmas_recipe.training.fields import ModelArguments
+from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.training.recipe import Recipe
-from irmas_recipe.training.trainer import InstrumentTrainer
+
+CONVERTIBLE = ("beats", "mobilenet", "passt")  # released as bare weights, which `convert` turns into a folder
+TIMEOUT_SECONDS = 10
 
 
-def save(recipe: Recipe, trainer: InstrumentTrainer) -> None:
+def save(recipe: Recipe, trainer: Trainer) -> None:
     """Write the model, its feature extractor and its pipeline into the run folder."""
     run_dir = Path(recipe.training.output_dir)
     trainer.save_model(str(run_dir))
@@ -30,161 +38,158 @@ def save(recipe: Recipe, trainer: InstrumentTrainer) -> None:
         attach_pipeline(run_dir)
 
 
-CONVERTIBLE = ("beats", "mobilenet", "passt")  # released as bare weights, which `convert` turns into a folder
+def load_checkpoint(
+    name: str,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    adapt: Callable[[PreTrainedConfig, SequenceFeatureExtractor], None] | None = None,
+) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Load a model, in float32, and its feature extractor.
 
-
-def load_pretrained(arguments: ModelArguments) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Load a checkpoint from a folder or the Hub, whole: no missing, unexpected or re-shaped weight is accepted."""
-    name = arguments.model_name_or_path
-    options = {"revision": arguments.model_revision, "trust_remote_code": arguments.trust_remote_code}
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
-        raise UserError(
-            f"{name} holds no config.json: --model_name_or_path takes a Hub id or a folder with a saved model."
-        )
-    try:
-        reach_hub(name, arguments.model_revision)
-        config = AutoConfig.from_pretrained(name, **options)
-        extractor = AutoFeatureExtractor.from_pretrained(name, **options)
-        check_fields(arguments.model_config or {}, config, "model_config")
-        check_fields(arguments.feature_extractor_config or {}, extractor, "feature_extractor_config")
-        if hasattr(config, "trainable_labels"):
-            config.trainable_labels = None  # what that run froze; this one says for itself
-        for field, value in (arguments.model_config or {}).items():
-            setattr(config, field, value)
-        for field, value in (arguments.feature_extractor_config or {}).items():
-            setattr(extractor, field, value)
-        set_regularization(config, arguments)
-        model, report = AutoModelForAudioClassification.from_pretrained(
-            name, config=config, output_loading_info=True, dtype=torch.float32, ignore_mismatched_sizes=True, **options
-        )
-    except UserError:
-        raise
-    except OSError as error:
-        if Path(name).exists():
-            raise UserError(damaged_checkpoint(name, error)) from error
-        if looks_local(name):
-            raise UserError(missing_folder(name)) from error
-        raise UserError(
-            f"The checkpoint {name} is neither a folder here nor in the Hub's local cache, and could not be fetched "
-            f"({first_sentence(error)}): connect, fetch it elsewhere with `hf download {name}`, or name a folder with "
-            "--model_name_or_path."
-        ) from error
-    except Exception as error:  # whatever transformers makes of a damaged or foreign folder
-        raise UserError(damaged_checkpoint(name, error)) from error
-    wrong = {kind: sorted(map(str, report[kind])) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")}
-    if any(wrong.values()):
-        found = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
-        raise UserError(f"The checkpoint {name} does not fit its configuration ({found}): fetch it again.")
-    tensors = model.state_dict().items()
-    broken = [key for key, tensor in tensors if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if broken:
-        raise UserError(f"The checkpoint {name} holds weights that are no numbers ({broken[0]}): name another one.")
-    return model, extractor
-
-
-def load_backbone(model: PreTrainedModel, checkpoint: str) -> None:
-    """Start the part of a new model that has an ImageNet checkpoint (Swin) from it.
+    Args:
+        name: a folder, or the id of a model on the Hub.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run code that comes with the model; this repository's own models need none.
+        adapt: changes the configuration and the feature extractor, in place, before the weights are loaded.
 
     Raises:
-        UserError: the model has no such part, or the checkpoint is not there or does not fit.
+        UserError: there is no such model, it is damaged, it brings its own code, or its weights do not fit exactly.
     """
-    if not hasattr(model, "load_swin"):
-        raise UserError(
-            f"--backbone_name_or_path: {model.config.model_type} has no part that starts from ImageNet; remove it, or set "
-            '--architecture crnn with --model_config \'{"network": "swin"}\'.'
+    check_name(name)
+    options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    with failing_in_one_sentence(name):
+        reach_hub(name, revision)
+        config = AutoConfig.from_pretrained(name, **options)
+        extractor = AutoFeatureExtractor.from_pretrained(name, **options)
+        if adapt:
+            adapt(config, extractor)
+        return strictly_from_pretrained(AutoModelForAudioClassification, name, config, **options), extractor
+
+
+def strictly_from_pretrained(model_class: type, name: str, config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
+    """Return a model with a checkpoint's weights: none missing, unexpected, of another shape or not finite.
+
+    Args:
+        model_class: a model's class, or an Auto class.
+        options: those of `from_pretrained`.
+
+    Raises:
+        UserError: the weights cannot be read or do not fit.
+    """
+    with failing_in_one_sentence(name):
+        model, report = model_class.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.float32,
+            weights_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that the report names them
+            **options,
         )
-    try:
-        model.load_swin(checkpoint)
-    except OSError as error:
+    check_keys(name, model.base_model_prefix, report)
+    for key, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{name} has weights that are not finite ({key}): use another model.")
+    return model
+
+
+def check_keys(name: str, backbone: str, report: dict[str, set]) -> None:
+    """Raise UserError if a loading report of transformers names a weight; `backbone` is the prefix of all but the head."""
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    other_shape = sorted(key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
+    if missing and backbone and not any([unexpected, other_shape, *(key.startswith(backbone) for key in missing)]):
         raise UserError(
-            f"--backbone_name_or_path {checkpoint} is neither a folder here nor in the Hub's local cache, and could not be "
-            f"fetched ({first_sentence(error)}): connect, fetch it elsewhere with `hf download {checkpoint}`, or remove it "
-            "to start from scratch."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"--backbone_name_or_path: {first_sentence(error)}.") from error
+            f"{name} is not a trained classifier (it has no weights for {missing[0]}): give the folder of a finished run."
+        )
+    wrong = {"missing keys": missing, "unexpected keys": unexpected, "keys of another shape": other_shape}
+    if any(wrong.values()):
+        found = "; ".join(f"{kind}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
+        raise UserError(f"{name} does not fit its config.json ({found}): fetch it again, or use another model.")
 
 
-def check_fields(fields: dict, known: object, flag: str) -> None:
-    """Refuse a field that the configuration does not have: transformers would take it silently."""
-    for name in fields:
-        if not hasattr(known, name):
-            raise UserError(f"--{flag}: {type(known).__name__} has no field `{name}`.")
+def check_name(name: str) -> None:
+    """Raise UserError unless a name is the folder of a saved model, or could be the id of a model on the Hub."""
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            runs = sorted(path.parent for path in folder.glob("*/config.json"))
+            hint = f"did you mean {runs[0]}?" if runs else "give the folder of a finished run."
+            raise UserError(f"{name} has no config.json: {hint}")
+    elif folder.exists():
+        raise UserError(f"{name} is a file: give the folder of a finished run, or the id of a model on the Hub.")
+    elif not could_be_hub_id(name):
+        raise UserError(missing_folder(name))
 
 
-def damaged_checkpoint(name: str, error: Exception) -> str:
-    """Return the sentence about a checkpoint that is there and cannot be loaded."""
-    if "trust_remote_code" in str(error):
-        return f"The checkpoint {name} comes with its own code: read it, and then add --trust_remote_code to run it."
-    return (
-        f"The checkpoint {name} could not be loaded ({first_sentence(error)}): fetch it again, or name another with "
-        "--model_name_or_path."
-    )
-
-
-def looks_local(name: str) -> bool:
-    """Return whether a checkpoint's name is meant as a folder here, not as a Hub id (`owner/name`)."""
-    return name.startswith((".", "/", "~", "checkpoints/")) or name.count("/") > 1
+def could_be_hub_id(name: str) -> bool:
+    """Return whether a name without a folder may be an id on the Hub; `runs/tpyo` is not where there is a folder `runs`."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not name.startswith("checkpoints/") and not ("/" in name and Path(name).parent.is_dir())
 
 
 def missing_folder(name: str) -> str:
-    """Return the sentence about a folder that is not there; weights of a port have to be converted first."""
-    ports = [port for port in CONVERTIBLE if port in Path(name).name]
+    """Return the sentence about a folder that does not exist; the weights of a port have to be converted first."""
+    ports = [port for port in CONVERTIBLE if name.startswith("checkpoints/") and port in name]
     if not ports:
-        return f"There is no folder {name}: --model_name_or_path takes a Hub id or a folder with a saved model."
+        return f"There is no folder {name}: give the folder of a finished run, or the id of a model on the Hub."
     return (
-        f"There is no checkpoint {name}: download the authors' weights (the address stands in recipes/{ports[0]}/*.yaml) and "
-        f"convert them with `irmas convert {ports[0]} DOWNLOADED_FILE {name}`, or name another folder with "
-        "--model_name_or_path."
+        f"There is no folder {name}: download the authors' weights (their address is in recipes/{ports[0]}/*.yaml) and "
+        f"convert them with `irmas convert {ports[0]} DOWNLOADED_FILE {name}`."
+    )
+
+
+@contextlib.contextmanager
+def failing_in_one_sentence(name: str) -> Iterator[None]:
+    """Turn whatever transformers or the Hub raise about a model into a UserError of one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(why_it_failed(name, error)) from error
+
+
+def why_it_failed(name: str, error: Exception) -> str:
+    """Return the sentence about a model that could not be loaded."""
+    if "trust_remote_code" in str(error):
+        return f"{name} comes with its own code: read it, then add --trust_remote_code to run it."
+    if isinstance(error, OSError) and not Path(name).exists():
+        return unreachable(name, error)
+    if isinstance(error, pickle.UnpicklingError):
+        return f"{name} has its weights in a pickle, which might run code: use a model saved as safetensors."
+    return f"{name} could not be loaded ({first_sentence(error)}): fetch it again, or use another model."
+
+
+def unreachable(name: str, error: Exception) -> str:
+    """Return the sentence about a model that is not on this machine and could not be fetched."""
+    return (
+        f"{name} is neither a folder here nor in the Hub's local cache, and could not be fetched ({first_sentence(error)}): "
+        f"check the name and the connection, or fetch it elsewhere with `hf download {name}`."
     )
 
 
 def first_sentence(error: Exception) -> str:
-    """Return the first line of an error, without its final stop."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(". ")
+    """Return the first sentence of an error without its full stop; a line that ends with a colon includes the next."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said.partition(". ")[0].rstrip(". ")
 
 
-TIMEOUT_SECONDS = 10
+def reach_hub(name: str, revision: str | None = None) -> None:
+    """Raise ConnectionError if a model is neither a folder nor in the Hub's local cache and the Hub does not answer.
 
-
-def reach_hub(model: str, revision: str | None = None) -> None:
-    """Raise ConnectionError where a model lies neither in a folder nor in the Hub's local cache and the Hub is silent.
-
-    `from_pretrained` and `hf_hub_download` would ask six times more: half a minute without a network, six minutes
-    behind a firewall that swallows their questions.
+    `from_pretrained` and `hf_hub_download` would try six more times: half a minute without a network, six minutes
+    behind a firewall that drops the requests.
     """
     try:
-        if is_offline_mode() or Path(model).is_dir() or try_to_load_from_cache(model, "config.json", revision=revision):
+        if is_offline_mode() or Path(name).is_dir() or try_to_load_from_cache(name, "config.json", revision=revision):
             return
-        get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision), timeout=TIMEOUT_SECONDS)
+        get_hf_file_metadata(hf_hub_url(name, "config.json", revision=revision), timeout=TIMEOUT_SECONDS)
     except (HfHubHTTPError, HFValidationError):
-        pass  # the Hub answers, or the name is none of its own: whoever loads the model says so
-    except Exception as error:  # of whatever library carries the question
+        pass  # the Hub answered, or this cannot be an id: loading the model will say so
+    except Exception as error:  # of whatever library sends the request
         raise ConnectionError(f"the Hub cannot be reached: {error}") from error
-
-
-REGULARIZATION = {
-    "layerdrop": ("layerdrop",),
-    "drop_path_rate": ("drop_path_rate",),
-    "head_dropout": ("head_dropout", "classifier_dropout"),
-}
-"""Field of a recipe -> what the architectures' configurations call it."""
-
-
-def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> None:
-    """Write the recipe's layerdrop, drop_path_rate and head_dropout into a configuration, under the model's own names.
-
-    Raises:
-        UserError: the architecture has no such thing.
-    """
-    for field, names in REGULARIZATION.items():
-        value = getattr(arguments, field)
-        known = [name for name in names if hasattr(config, name)]
-        if value is not None and known:
-            setattr(config, known[0], value)
-        elif value is not None and not (field == "head_dropout" and config.model_type == AST_TYPE):
-            raise UserError(f"{config.model_type} has no {field}: remove --{field} from the recipe.")
-
-
-AST_TYPE = "audio-spectrogram-transformer"

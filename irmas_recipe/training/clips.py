@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from irmas_dataset import WaveformColumn
 from irmas_dataset.audio import to_int16
-from irmas_recipe.models.pipeline.instrument_recognition import aggregate, window_starts
+from irmas_recipe.models.pipeline.windows import aggregate, window_starts
 
 
 def multi_hot(dataset: Dataset) -> np.ndarray:

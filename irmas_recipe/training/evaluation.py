@@ -8,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from datasets import Dataset, DatasetDict
-from transformers import EvalPrediction, PreTrainedModel, Trainer
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import EvalPrediction, PreTrainedModel
 
 from irmas_dataset import WaveformColumn
 from irmas_metric.figures import ranking_figures
-from irmas_recipe.training.clips import Mixtures, WindowedClips, multi_hot
+from irmas_recipe.training.clips import Mixtures, WindowedClips, collate, multi_hot
 from irmas_recipe.training.data import data_folder, test_halves
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.thresholds import tune_thresholds, validation_mixtures
-from irmas_recipe.training.trainer import InstrumentTrainer
+from irmas_recipe.training.trainer import InstrumentTrainer, full_precision
 
 
 def window_and_hop_samples(data: DataArguments, sampling_rate: int) -> tuple[int, int]:
@@ -85,10 +88,31 @@ def tune_and_write(
     return thresholds, reported
 
 
-def clip_scores(trainer: Trainer, windows: WindowedClips, aggregation: str) -> np.ndarray:
+def clip_scores(trainer: InstrumentTrainer, windows: WindowedClips, aggregation: str) -> np.ndarray:
     """Return the model's scores (clips, classes); every process takes its share of the windows."""
-    trainer.compute_metrics = None  # belongs to the validation clips
     return windows.scores(trainer.predict(windows).predictions, aggregation)
+
+
+@torch.no_grad()
+def window_logits(
+    model: torch.nn.Module, features: Callable, windows: WindowedClips, batch_size: int, title: str, quiet: bool = False
+) -> np.ndarray:
+    """Return a model's logits (windows, classes) in full precision, computed by this process alone, without a Trainer.
+
+    Args:
+        features: a function from waveforms (batch, samples) to the model's input, on the model's device.
+        title: of the progress bar; `quiet` shows none.
+    """
+    logits, device, training = [], next(model.parameters()).device, model.training
+    model.eval()
+    try:
+        with full_precision(model):
+            for batch in tqdm(DataLoader(windows, batch_size, collate_fn=collate), desc=title, disable=quiet):
+                waveforms = batch["waveforms"].to(device).float() / 2**15
+                logits.append(model(features(waveforms)).logits.float().cpu())
+    finally:
+        model.train(training)
+    return torch.cat(logits).numpy()
 
 
 def write_scores(

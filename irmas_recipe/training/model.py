@@ -1,34 +1,36 @@
-"""From a recipe to a model and its feature extractor: load strictly, fit the window, start the head, freeze."""
+"""From a recipe to its model and feature extractor: load or make them, fit the window, start the head, freeze."""
 
-import logging
+from collections.abc import Callable
 
 import torch
 from datasets import DatasetDict
 from torch import nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import ASTConfig, PreTrainedConfig, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_recipe.models import ARCHITECTURES
-from irmas_recipe.models.ast import ast
-from irmas_recipe.training.checkpoint import (
-    AST_TYPE,
-    check_fields,
-    first_sentence,
-    load_backbone,
-    load_pretrained,
-    set_regularization,
+from irmas_recipe.models.ast.adaptation import (
+    add_head_dropout,
+    add_patchout,
+    compute_only_what_is_pooled,
+    crop_to_frames,
+    initialize_tokens,
 )
+from irmas_recipe.models.ast.features import AstFeatures, frames_in
+from irmas_recipe.training.checkpoint import first_sentence, load_checkpoint, unreachable
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import add_sub_networks, missing_labels, output_layer, start_head
 from irmas_recipe.training.recipe import Recipe
 
-logger = logging.getLogger(__name__)
-
 PATCHOUT_FIELDS = ("patchout_time", "patchout_frequency", "patchout_tokens")
+REGULARIZATION = {
+    "layerdrop": ("layerdrop",),
+    "drop_path_rate": ("drop_path_rate",),
+    "head_dropout": ("head_dropout", "classifier_dropout"),
+}
+"""Field of a recipe -> what the architectures' configurations call it."""
 
 
 def build_model(recipe: Recipe, splits: DatasetDict) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
@@ -40,88 +42,169 @@ def build_model(recipe: Recipe, splits: DatasetDict) -> tuple[PreTrainedModel, S
 def load_model(
     arguments: ModelArguments, classes: list[str], window_seconds: float, trained: bool = True
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Return the recipe's model, with one output a class and the window's length, and its feature extractor.
+    """Return a model with one output per class that takes windows of this length, and its feature extractor.
 
     Args:
+        arguments: the recipe's `model` part.
         classes: the dataset's class codes, in the order of its ClassLabel.
         window_seconds: length of the model's input.
-        trained: whether training follows; if not, the checkpoint must know every class, and its head stays as it is.
+        trained: whether training follows; if not, the checkpoint must know every class, and keeps its head.
+
     Raises:
-        UserError: a checkpoint that is not there, incomplete, or does not know the instruments it should start from.
+        UserError: the checkpoint cannot be loaded or does not know the classes, or a field does not suit the model.
     """
     labels = [readable_name(code) for code in classes]
     if arguments.model_name_or_path:
-        model, extractor = load_pretrained(arguments)
-        unknown = missing_labels(model, labels)
-        if unknown and not trained:
-            raise UserError(
-                f"{arguments.model_name_or_path} has no class for {', '.join(unknown)} and the recipe trains nothing: name a "
-                "checkpoint that knows them, or set --num_train_epochs."
-            )
+        model, extractor = from_checkpoint(arguments)
     else:
         model, extractor = from_scratch(arguments, labels, window_seconds)
+    if not trained and (unknown := missing_labels(model, labels)):
+        raise UserError(
+            f"{arguments.model_name_or_path} has no class for {', '.join(unknown)} and the recipe trains nothing: name a "
+            "checkpoint that knows them, or set --num_train_epochs."
+        )
     fit_window(model, extractor, window_seconds)
     if arguments.freeze == "known_labels" and trained:
         model = add_sub_networks(model, labels)
     start_head(model, labels, arguments.head_initialization if trained else "labels")
     apply_patchout(model, arguments)
-    if model.config.model_type == AST_TYPE:
-        ast.compute_only_what_is_pooled(model)
+    if isinstance(model.config, ASTConfig):
+        compute_only_what_is_pooled(model)
         if arguments.head_dropout:
-            ast.add_head_dropout(model, arguments.head_dropout)
+            add_head_dropout(model, arguments.head_dropout)
     try_window(model, extractor, window_seconds)
-    if arguments.freeze == "backbone":
-        freeze_backbone(model)
-    elif arguments.freeze == "batch_norm":
-        freeze_batch_norm(model)
+    freeze(model, arguments.freeze)
     model.config.problem_type = "multi_label_classification"
-    model.accepts_loss_kwargs = False  # else the Trainer leaves dividing by accumulation steps to a loss that does not
+    model.accepts_loss_kwargs = False  # otherwise the Trainer expects the loss to divide by the accumulation steps
     return model, extractor
+
+
+def from_checkpoint(arguments: ModelArguments) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Load the recipe's checkpoint with the recipe's changes to its configuration and feature extractor."""
+
+    def adapt(config: PreTrainedConfig, extractor: SequenceFeatureExtractor) -> None:
+        if hasattr(config, "trainable_labels"):
+            config.trainable_labels = None  # of the run that made the checkpoint; this recipe freezes what it says
+        set_fields(config, arguments.model_config or {}, "model_config")
+        set_fields(extractor, arguments.feature_extractor_config or {}, "feature_extractor_config")
+        set_regularization(config, arguments)
+
+    return load_checkpoint(
+        arguments.model_name_or_path,
+        revision=arguments.model_revision,
+        trust_remote_code=arguments.trust_remote_code,
+        adapt=adapt,
+    )
 
 
 def from_scratch(
     arguments: ModelArguments, labels: list[str], window_seconds: float
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Return a randomly initialised model of one of the project's architectures."""
+    """Return a randomly initialised model of one of the project's architectures, and its feature extractor."""
     if arguments.architecture not in ARCHITECTURES:
         raise UserError(f"--architecture {arguments.architecture} is not one of {', '.join(sorted(ARCHITECTURES))}.")
     config_class, extractor_class, model_class = ARCHITECTURES[arguments.architecture]
     fields = dict(arguments.model_config or {})
     extractor_fields = dict(arguments.feature_extractor_config or {})
     if arguments.architecture == "ast":
-        fields["max_length"] = extractor_fields["max_length"] = ast.frames_in(window_seconds)
-    check_fields(fields, config_class(), "model_config")
-    check_fields(extractor_fields, extractor_class(), "feature_extractor_config")
+        fields["max_length"] = extractor_fields["max_length"] = frames_in(window_seconds)
+    check_fields(config_class(), fields, "model_config")
+    check_fields(extractor_class(), extractor_fields, "feature_extractor_config")
     try:
         config = config_class(**fields, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
         set_regularization(config, arguments)
-        model = model_class(config)
-        if arguments.architecture == "ast":
-            ast.initialize_tokens(model)
-        if arguments.backbone_name_or_path:
-            load_backbone(model, arguments.backbone_name_or_path)
-        return model, extractor_class(**extractor_fields)
+        model, extractor = model_class(config), extractor_class(**extractor_fields)
     except ValueError as error:
-        raise UserError(f"--model_config is not possible for {arguments.architecture}: {error}") from error
+        raise UserError(
+            f"--model_config is impossible for {arguments.architecture}: {first_sentence(error)}."
+        ) from error
+    if arguments.architecture == "ast":
+        initialize_tokens(model)
+    if arguments.backbone_name_or_path:
+        load_backbone(model, arguments.backbone_name_or_path)
+    return model, extractor
+
+
+def load_backbone(model: PreTrainedModel, checkpoint: str) -> None:
+    """Start the part of a new model that has an ImageNet checkpoint (Swin) from it.
+
+    Raises:
+        UserError: the model has no such part, or the checkpoint does not exist or does not fit.
+    """
+    if not hasattr(model, "load_swin"):
+        raise UserError(
+            f"--backbone_name_or_path: {model.config.model_type} has no part that starts from ImageNet: remove it, or set "
+            '--architecture crnn with --model_config \'{"network": "swin"}\'.'
+        )
+    try:
+        model.load_swin(checkpoint)
+    except OSError as error:
+        raise UserError(f"--backbone_name_or_path: {unreachable(checkpoint, error)}") from error
+    except ValueError as error:
+        raise UserError(f"--backbone_name_or_path: {first_sentence(error)}.") from error
+
+
+def check_fields(target: PreTrainedConfig | SequenceFeatureExtractor, fields: dict, flag: str) -> None:
+    """Raise UserError for a field that a configuration does not have: transformers would silently accept it."""
+    for name in fields:
+        if not hasattr(target, name):
+            raise UserError(f"--{flag}: {type(target).__name__} has no field `{name}`.")
+
+
+def set_fields(target: PreTrainedConfig | SequenceFeatureExtractor, fields: dict, flag: str) -> None:
+    """Set fields of a configuration; UserError for one that it does not have."""
+    check_fields(target, fields, flag)
+    for name, value in fields.items():
+        setattr(target, name, value)
+
+
+def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> None:
+    """Set the recipe's layerdrop, drop_path_rate and head_dropout in a configuration, under the model's own names.
+
+    Raises:
+        UserError: the architecture has no such field.
+    """
+    for field, names in REGULARIZATION.items():
+        value = getattr(arguments, field)
+        known = [name for name in names if hasattr(config, name)]
+        if value is not None and known:
+            setattr(config, known[0], value)
+        elif value is not None and not (field == "head_dropout" and isinstance(config, ASTConfig)):
+            raise UserError(f"{config.model_type} has no {field}: remove --{field} from the recipe.")
 
 
 def fit_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, window_seconds: float) -> None:
-    """Make model and feature extractor take exactly the window. Only AST has a fixed length; the others take any."""
-    if model.config.model_type != AST_TYPE:
+    """Make an AST and its feature extractor take exactly the window; every other model takes any length.
+
+    Raises:
+        UserError: the window is longer than the checkpoint's, or shorter than a patch.
+    """
+    if not isinstance(model.config, ASTConfig):
         return
-    frames = ast.frames_in(window_seconds, extractor.sampling_rate)
+    frames = frames_in(window_seconds, extractor.sampling_rate)
     if frames != model.config.max_length:
-        ast.crop_to_frames(model, frames)
+        try:
+            crop_to_frames(model, frames)
+        except ValueError as error:
+            raise UserError(f"--window_seconds {window_seconds:g}: {error}; choose another window.") from error
     extractor.max_length = frames
 
 
 def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
-    """Switch on patchout: AST by a hook, a model of ours by its own configuration."""
+    """Switch on patchout: AST's through hooks, that of our own models in their configuration.
+
+    Raises:
+        UserError: the model has no patches, or none would be left.
+    """
     counts = {name: getattr(arguments, name) for name in PATCHOUT_FIELDS}
     if not any(counts.values()):
         return
-    if model.config.model_type == AST_TYPE:
-        ast.add_patchout(model, *counts.values())
+    if isinstance(model.config, ASTConfig):
+        try:
+            add_patchout(model, *counts.values())
+        except ValueError as error:
+            flags = ", ".join(f"--{name}" for name in PATCHOUT_FIELDS)
+            raise UserError(f"{error}; lower one of {flags}.") from error
     elif all(hasattr(model.config, name) for name in PATCHOUT_FIELDS):
         for name, count in counts.items():
             setattr(model.config, name, count)
@@ -130,7 +213,7 @@ def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
 
 
 def try_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, window_seconds: float) -> None:
-    """Run one silent window through the model, so that what it cannot take is refused before any work.
+    """Run one silent window through the model, so that what it cannot take is refused before any work starts.
 
     Raises:
         UserError: the window is too long or too short, or patchout leaves nothing of it.
@@ -147,31 +230,37 @@ def try_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, wind
         ) from error
 
 
-def freeze_backbone(model: PreTrainedModel) -> None:
-    """Leave only the last linear layer trainable."""
-    model.requires_grad_(False)
-    output_layer(model)[1].requires_grad_(True)
+def freeze(model: PreTrainedModel, what: str) -> None:
+    """Freeze what the recipe's `freeze` names: the `backbone`, so that only the last linear layer trains, or `batch_norm`.
 
-
-def freeze_batch_norm(model: PreTrainedModel) -> None:
-    """Train neither the scale and shift of batch normalisation nor, since the Trainer keeps frozen modules in evaluation
-    mode, its statistics.
+    Of batch normalisation scale and shift are frozen here, and the statistics by the Trainer, which keeps frozen modules
+    in evaluation mode.
 
     Raises:
-        UserError: the model has none.
+        UserError: the model has no single output layer, or no batch normalisation.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        raise UserError(f"{model.config.model_type} has no batch normalisation: set --freeze none.")
-    for norm in norms:
-        norm.requires_grad_(False)
+    if what == "backbone":
+        model.requires_grad_(False)
+        output_layer(model)[1].requires_grad_(True)
+    elif what == "batch_norm":
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        if not norms:
+            raise UserError(f"{model.config.model_type} has no batch normalisation: set --freeze none.")
+        for norm in norms:
+            norm.requires_grad_(False)
 
 
-def device_features(extractor: SequenceFeatureExtractor):
+def device_features(extractor: SequenceFeatureExtractor) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a function from waveforms (batch, samples) in [-1, 1] to features, batched, on the waveforms' device.
 
-    It gives what the saved feature extractor gives (tested to 1e-3).
+    Its features equal the saved feature extractor's (tested to 1e-3).
+
+    Raises:
+        UserError: an AST's feature extractor with another sampling rate than 16 kHz.
     """
     if hasattr(extractor, "extract"):
         return extractor.extract
-    return ast.AstFeatures(extractor)
+    try:
+        return AstFeatures(extractor)
+    except ValueError as error:
+        raise UserError(f"The checkpoint's feature extractor cannot be used: {error}") from error

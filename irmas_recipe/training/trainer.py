@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
+from irmas_recipe.training.checkpoint import strictly_from_pretrained
 
 AVERAGE_FILE = "averaged.safetensors"
 
@@ -166,6 +166,14 @@ class InstrumentTrainer(Trainer):
         """Return 0: transformers' estimate counts tokens of text; the benchmark counts operations."""
         return 0
 
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Predict without figures: `compute_metrics` knows the validation clips, and these may be others."""
+        figures, self.compute_metrics = self.compute_metrics, None
+        try:
+            return super().predict(*args, **kwargs)
+        finally:
+            self.compute_metrics = figures
+
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple:
         """Score in full precision whatever training used, so that the saved model gives the same figures anywhere."""
         with full_precision(self.model):
@@ -244,13 +252,9 @@ class InstrumentTrainer(Trainer):
         weight would keep its old value, with only a warning. `from_pretrained` knows both names.
         """
         try:
-            saved, report = type(self.model).from_pretrained(
-                checkpoint, config=self.model.config, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            saved = strictly_from_pretrained(type(self.model), checkpoint, self.model.config)
+        except UserError as error:
             raise UserError(f"{checkpoint} is damaged: remove it, and the run resumes from the one before.") from error
-        if any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")):
-            raise UserError(f"{checkpoint} is damaged: remove it, and the run resumes from the one before.")
         self.model.load_state_dict(saved.state_dict(), strict=True)
 
     def load_average(self, checkpoint: str | None) -> None:

@@ -18,7 +18,8 @@ from irmas_recipe.commands.demo.arguments import GRADIO
 from irmas_recipe.commands.demo.examples import write_examples
 from irmas_recipe.commands.demo.space import PACKAGES, PAGE, export_space, modules_behind, with_flat_imports
 from irmas_recipe.home import PACKAGE
-from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, attach_pipeline
+from irmas_recipe.models.pipeline.attach import attach_pipeline
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from tests.models.tiny import build
 
 try:

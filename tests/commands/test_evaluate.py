@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -30,6 +31,8 @@ def test_the_figures_are_the_runs_own(finished, capsys):
     assert again["test"]["lrap"] == first["test"]["lrap"] and again["trivial"] == first["trivial"]
     for figure in ("micro_f1", "macro_f1", "samples_f1", "exact_match", "hamming", "ci95"):
         assert again["test"]["tuned"][figure] == first["test"]["tuned"][figure]
+    scores = [pd.read_parquet(finished / f"{name}/predictions.parquet") for name in ("runs/tiny", "again")]
+    pd.testing.assert_frame_equal(*scores, check_exact=True)
     assert (finished / "again/figures/per_class_f1.png").is_file()
     assert "tuned thresholds" in capsys.readouterr().out
 

@@ -25,8 +25,8 @@ from irmas_recipe.commands.predict.arguments import AGGREGATIONS
 from irmas_recipe.commands.predict.files import find_audio
 from irmas_recipe.commands.predict.screen import nearest_label
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
-from irmas_recipe.models.pipeline import instrument_recognition
-from irmas_recipe.models.pipeline.instrument_recognition import attach_pipeline
+from irmas_recipe.models.pipeline import windows
+from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.report.text import clock, shortened
 from irmas_recipe.training.processes import Processes
 from tests.models.tiny import build
@@ -188,7 +188,7 @@ def test_the_last_line_says_how_many_files_went_where(run, music, tmp_path, monk
 
 
 def test_the_aggregations_that_can_be_asked_for_are_the_pipelines():
-    assert AGGREGATIONS == instrument_recognition.AGGREGATIONS
+    assert AGGREGATIONS == windows.AGGREGATIONS
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
@@ -450,11 +450,11 @@ def test_a_name_that_is_no_valid_utf8_goes_through_everything(run, tmp_path, cap
     [
         (["{run}", "nowhere.wav"], "There is no file or folder nowhere.wav"),
         (["{run}", "{empty}"], "has no audio files"),
-        (["{empty}", "{file}"], "holds no config.json; give the folder"),
+        (["{empty}", "{file}"], "has no config.json: give the folder"),
         (["{runs}", "{file}"], "did you mean .*tiny"),
         (["{runs}/tiney", "{file}"], "There is no folder .*tiney"),
         (["./nowhere", "{file}"], "There is no folder ./nowhere"),
-        (["{file}", "{file}"], "is a file; give the folder of a run"),
+        (["{file}", "{file}"], "is a file: give the folder of a finished run"),
         (["{run}", "{file}", "--device", "tpu9"], "--device tpu9 cannot be used"),
         (["{run}", "{file}", "--output", "x.txt"], "end it with .csv, .json or .parquet"),
         (["{run}", "{file}", "--output", "x.csv", "--format", "table"], "--format table is for the screen"),
@@ -487,7 +487,7 @@ def test_a_model_without_a_trained_head_is_refused(run, music, tmp_path):
 
     ASTModel.from_pretrained(run).save_pretrained(tmp_path / "headless")
     ASTFeatureExtractor.from_pretrained(run).save_pretrained(tmp_path / "headless")
-    with pytest.raises(UserError, match=r"no trained classifier.*classifier\."):
+    with pytest.raises(UserError, match=r"not a trained classifier.*classifier\."):
         predict.main([str(tmp_path / "headless"), str(music)])
 
 

@@ -19,7 +19,7 @@ from irmas_dataset.separation import (
     solo,
     solo_mask,
 )
-from irmas_recipe.models.pipeline.instrument_recognition import separation_of
+from irmas_recipe.models.pipeline.separation import separation_of
 
 RATE = 22_050
 SAMPLES = int(1.2 * RATE)

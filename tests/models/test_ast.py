@@ -1,4 +1,4 @@
-"""What is done to AST: its features in a batch, a shorter input, patchout."""
+"""AST's features in a batch, and what training changes in the model: a shorter input, patchout, a cheaper last layer."""
 
 import copy
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
-from irmas_dataset.errors import UserError
-from irmas_recipe.models.ast import ast
+from irmas_recipe.models.ast import adaptation, features
 
 
 @pytest.fixture
@@ -30,20 +29,25 @@ def test_batched_features_equal_the_saved_extractors(samples, max_length, do_nor
     waveforms = 0.1 * torch.randn(3, samples, generator=torch.Generator().manual_seed(samples))
     waveforms[1] *= 1e-4
     waveforms[2] = 0.5  # a constant: nothing but DC
-    ours = ast.AstFeatures(extractor)(waveforms)
+    ours = features.AstFeatures(extractor)(waveforms)
     theirs = extractor(list(waveforms.numpy()), sampling_rate=16000, return_tensors="pt")["input_values"]
     assert ours.shape == theirs.shape and (ours - theirs).abs().max() < 1e-3
 
 
+def test_features_are_refused_at_another_rate():
+    with pytest.raises(ValueError, match="16000 Hz, not at 32000 Hz"):
+        features.AstFeatures(ASTFeatureExtractor(sampling_rate=32000))
+
+
 def test_3_seconds_are_298_frames_and_12_by_29_patches():
-    assert ast.frames_in(3.0) == 298
-    assert ast.patch_grid(ASTConfig(max_length=298)) == (12, 29)
-    assert ast.patch_grid(ASTConfig(max_length=1024)) == (12, 101)
+    assert features.frames_in(3.0) == 298
+    assert adaptation.patch_grid(ASTConfig(max_length=298)) == (12, 29)
+    assert adaptation.patch_grid(ASTConfig(max_length=1024)) == (12, 101)
 
 
 def test_cropping_keeps_the_middle_columns_of_the_pretrained_grid(small_ast):
     before = small_ast.audio_spectrogram_transformer.embeddings.position_embeddings.detach().clone()
-    ast.crop_to_frames(small_ast, 298)
+    adaptation.crop_to_frames(small_ast, 298)
     after = small_ast.audio_spectrogram_transformer.embeddings.position_embeddings
     assert after.shape == (1, 2 + 12 * 29, 16) and torch.equal(after[:, :2], before[:, :2])
     for row in (0, 5, 11):
@@ -54,13 +58,13 @@ def test_cropping_keeps_the_middle_columns_of_the_pretrained_grid(small_ast):
 
 @pytest.mark.parametrize("frames", [1300, 10])
 def test_a_window_that_the_checkpoint_cannot_take_is_refused(small_ast, frames):
-    with pytest.raises(UserError, match="window_seconds"):
-        ast.crop_to_frames(small_ast, frames)
+    with pytest.raises(ValueError, match=f"16 to 1024 frames of 10 ms, not {frames}"):
+        adaptation.crop_to_frames(small_ast, frames)
 
 
 def test_patchout_drops_constant_counts_of_whole_rows_and_columns(small_ast):
-    ast.crop_to_frames(small_ast, 298)
-    ast.add_patchout(small_ast, columns=10, rows=3, tokens=7)
+    adaptation.crop_to_frames(small_ast, 298)
+    adaptation.add_patchout(small_ast, columns=10, rows=3, tokens=7)
     embeddings = small_ast.audio_spectrogram_transformer.embeddings
     position = torch.arange(2 + 12 * 29).float()
     embeddings.position_embeddings.data = position[None, :, None].expand(1, -1, 16).clone()
@@ -76,24 +80,24 @@ def test_patchout_drops_constant_counts_of_whole_rows_and_columns(small_ast):
 
 
 def test_patchout_that_leaves_nothing_is_refused(small_ast):
-    with pytest.raises(UserError, match="patchout"):
-        ast.add_patchout(small_ast, columns=101, rows=0, tokens=0)
+    with pytest.raises(ValueError, match="patchout of 101 columns, 0 rows and 0 tokens leaves none of 101 x 12"):
+        adaptation.add_patchout(small_ast, columns=101, rows=0, tokens=0)
 
 
 def test_skipping_what_is_not_pooled_changes_neither_logits_nor_gradients(small_ast):
-    ast.crop_to_frames(small_ast, 298)
+    adaptation.crop_to_frames(small_ast, 298)
     for parameter in small_ast.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     shortened = copy.deepcopy(small_ast)
-    ast.compute_only_what_is_pooled(shortened)
+    adaptation.compute_only_what_is_pooled(shortened)
     assert list(shortened.state_dict()) == list(small_ast.state_dict())
-    features = torch.randn(2, 298, 128)
+    inputs = torch.randn(2, 298, 128)
     for whole, skipping in ((small_ast, shortened), (small_ast.eval(), shortened.eval())):
-        one, other = whole(features), skipping(features)
+        one, other = whole(inputs), skipping(inputs)
         assert torch.allclose(one.logits, other.logits, atol=1e-6)
     one.logits.square().sum().backward()
     other.logits.square().sum().backward()
     for (name, parameter), twin in zip(small_ast.named_parameters(), shortened.parameters(), strict=True):
         assert torch.allclose(parameter.grad, twin.grad, rtol=1e-3, atol=1e-6), name
-    hidden = shortened(features, output_hidden_states=True).hidden_states
+    hidden = shortened(inputs, output_hidden_states=True).hidden_states
     assert [state.shape[1] for state in hidden] == [350, 350, 2]

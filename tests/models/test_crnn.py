@@ -150,7 +150,7 @@ def test_call_pads_to_the_longest_clip_and_refuses_what_it_cannot_use():
     batch = extractor([short, long], sampling_rate=SAMPLING_RATE, return_tensors="pt")["input_values"]
     padded = torch.from_numpy(np.stack([np.pad(short, (0, len(long) - len(short))), long]))
     assert torch.equal(batch, extractor.extract(padded))
-    with pytest.raises(ValueError, match="44100 Hz; resample it to 22050 Hz"):
+    with pytest.raises(ValueError, match="44100 Hz: resample it to 22050 Hz"):
         extractor(long, sampling_rate=44100)
     for unusable in (np.zeros((2, 2, 100)), np.zeros(0)):
         with pytest.raises(ValueError, match="mono"):

@@ -52,7 +52,8 @@ VOLATILE = (
     "resumed",
 )
 RUN_FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "predictions.parquet",
-             "validation_predictions.parquet", "recipe.yaml", "instrument_recognition.py")  # fmt: skip
+             "validation_predictions.parquet", "recipe.yaml", "instrument_recognition.py", "audio_blocks.py",
+             "separation.py", "windows.py")  # fmt: skip
 EXPORT_PHASES = (
     "irmas_dataset.export.write.make_empty", "irmas_dataset.export.write.write_shards", "irmas_dataset.export.write.data_card",
     "irmas_dataset.builder.Irmas._generate_examples",
@@ -294,7 +295,7 @@ def scenarios(shared: Path) -> list[Scenario]:
         "irmas_dataset.export.unpack.unpack_shard",
         "irmas_dataset.export.unpack.write_labels",
     )
-    measuring = ("irmas_recipe.training.data.load_data", "irmas_recipe.training.data.prepare_splits", "irmas_recipe.training.evaluation.clip_scores",
+    measuring = ("irmas_recipe.training.data.load_data", "irmas_recipe.training.data.prepare_splits", "irmas_recipe.training.evaluation.window_logits",
                  "irmas_recipe.training.evaluation.write_predictions", "irmas_recipe.report.results.Results.write")  # fmt: skip
     fetching = ("irmas_dataset.download.receive", "irmas_dataset.download.extract", "irmas_dataset.download.md5_of")
     return [

@@ -18,12 +18,9 @@ import run_irmas
 from irmas_dataset import WaveformColumn, decode, describe, load_irmas, prepare, resample
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
-from irmas_recipe.models.pipeline.instrument_recognition import (
-    InstrumentRecognitionPipeline,
-    attach_pipeline,
-    read_blocks,
-    resample_blocks,
-)
+from irmas_recipe.models.pipeline.attach import attach_pipeline
+from irmas_recipe.models.pipeline.audio_blocks import read_blocks, resample_blocks
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from tests.robustness.bad_audio import RATE, Kind, encoded, tone, write_bad_audio
 from tests.robustness.tiny_run import ROOT, write_recipe
 
@@ -203,7 +200,7 @@ sys.path.insert(0, {root!r})
 from irmas_dataset.audio import decode
 from irmas_dataset.builder import read_facts
 from irmas_dataset.files import Clip
-from irmas_recipe.models.pipeline.instrument_recognition import read_blocks
+from irmas_recipe.models.pipeline.audio_blocks import read_blocks
 os.setgroups([]); os.setgid(65534); os.setuid(65534)  # after the imports, which nobody need not be allowed
 print(read_facts(Clip({path!r}, "secret.wav", "train", ("piano",), None, None))["problem"])
 for read in (decode, lambda path: list(read_blocks(path)[1])):

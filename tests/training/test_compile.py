@@ -39,7 +39,7 @@ def main(output_dir: str) -> None:
     import torch._dynamo.utils
     from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, TrainerCallback, set_seed
 
-    from irmas_recipe.models.ast import ast
+    from irmas_recipe.models.ast.adaptation import add_patchout, compute_only_what_is_pooled
     from irmas_recipe.training.augmentation import Augmentation
     from irmas_recipe.training.clips import WindowedClips, collate
     from irmas_recipe.training.fields import AugmentationArguments
@@ -64,8 +64,8 @@ def main(output_dir: str) -> None:
     )  # fmt: skip
     model = ASTForAudioClassification(config)
     model.accepts_loss_kwargs = False
-    ast.add_patchout(model, 1, 1, 1)
-    ast.compute_only_what_is_pooled(model)
+    add_patchout(model, 1, 1, 1)
+    compute_only_what_is_pooled(model)
     arguments = IrmasTrainingArguments(
         output_dir=output_dir, use_cpu=True, torch_compile=True, bf16=False, per_device_train_batch_size=8,
         per_device_eval_batch_size=8, num_train_epochs=3, eval_strategy="epoch", save_strategy="no", disable_tqdm=True,

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from irmas_recipe.training import head
 from irmas_recipe.training.clips import WindowedClips
@@ -61,7 +62,7 @@ class MeanOfTokens(nn.Module):
         self.layer = nn.Linear(4, CLASSES)
 
     def forward(self, waveforms):
-        return self.layer(waveforms.unflatten(-1, (-1, 4))).mean(dim=1)
+        return SequenceClassifierOutput(logits=self.layer(waveforms.unflatten(-1, (-1, 4))).mean(dim=1))
 
 
 def test_embeddings_are_what_the_layer_turns_into_the_logits_in_the_windows_order():
@@ -72,5 +73,5 @@ def test_embeddings_are_what_the_layer_turns_into_the_logits_in_the_windows_orde
     embeddings = head.window_embeddings(model, model.layer, lambda batch: batch, windows, batch_size=2, quiet=True)
     every = torch.stack([torch.from_numpy(window["waveforms"]).float() / 2**15 for window in windows])
     with torch.no_grad():
-        torch.testing.assert_close(model.layer(embeddings), model(every))
+        torch.testing.assert_close(model.layer(embeddings), model(every).logits)
     assert model.training and not model.layer._forward_pre_hooks

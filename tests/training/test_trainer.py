@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, set_seed
 
 from irmas_dataset.errors import UserError
@@ -143,6 +144,24 @@ def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(UserError, match="checkpoint-1 is damaged: remove it"):
         trainer.load_weights(str(tmp_path / "checkpoint-1"))
+
+
+def test_a_checkpoint_of_weights_that_are_not_finite_is_damaged(tmp_path):
+    trainer = build(tmp_path, per_device_train_batch_size=8, max_steps=1, save_strategy="steps", save_steps=1)
+    trainer.train()
+    weights = load_file(tmp_path / "checkpoint-1/model.safetensors")
+    weights["classifier.dense.bias"][0] = torch.nan
+    save_file(weights, tmp_path / "checkpoint-1/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="checkpoint-1 is damaged: remove it"):
+        trainer.load_weights(str(tmp_path / "checkpoint-1"))
+    assert all(tensor.isfinite().all() for tensor in trainer.model.state_dict().values())
+
+
+def test_predicting_computes_no_validation_figures_and_evaluating_still_does(tmp_path):
+    trainer = build(tmp_path)
+    trainer.compute_metrics = lambda prediction: {"clips": len(prediction.predictions)}
+    assert "test_clips" not in trainer.predict(trainer.eval_dataset).metrics
+    assert trainer.evaluate()["eval_clips"] == 16
 
 
 def test_the_best_checkpoint_is_really_loaded(tmp_path):

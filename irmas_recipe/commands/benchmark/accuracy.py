@@ -9,7 +9,7 @@ from transformers import default_data_collator
 from irmas_metric.bootstrap import paired_song_bootstrap
 from irmas_metric.figures import ranking_figures
 from irmas_recipe.commands.benchmark.stock import Stock
-from irmas_recipe.models.ast import ast
+from irmas_recipe.models.ast.adaptation import initialize_tokens
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.clips import WindowedClips
 from irmas_recipe.training.data import load_data, prepare_splits
@@ -61,7 +61,7 @@ def compare_accuracy(recipe: Recipe, epochs: int) -> dict:
 def comparable_stock(recipe: Recipe, trainer: InstrumentTrainer) -> Stock:
     """Return stock with the recipe's learning rate and weight decay, and its tokens initialised as ours."""
     stock = Stock(trainer.model.config, trainer.processing_class, recipe.training.device)
-    ast.initialize_tokens(stock.model)  # transformers leaves them at zero
+    initialize_tokens(stock.model)  # transformers leaves them at zero
     for group in stock.optimizer.param_groups:
         group |= {"lr": recipe.training.learning_rate, "weight_decay": recipe.training.weight_decay}
     return stock

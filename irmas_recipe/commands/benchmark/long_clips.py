@@ -8,7 +8,7 @@ from irmas_recipe.commands.benchmark import ours
 from irmas_recipe.commands.benchmark.bench import Bench, Speeds
 from irmas_recipe.commands.benchmark.clips import LONG_SECONDS, make_long_clips
 from irmas_recipe.commands.benchmark.clock import speed
-from irmas_recipe.models.pipeline.instrument_recognition import window_starts
+from irmas_recipe.models.pipeline.windows import window_starts
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.trainer import full_precision
 

@@ -10,17 +10,17 @@ import torch
 import torch._dynamo.utils
 from datasets import Dataset, DatasetDict
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from transformers import ASTConfig, PreTrainedModel, PrinterCallback, TrainerCallback
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.audio import prepare
 from irmas_recipe.commands.benchmark.clock import Clock, Stages
-from irmas_recipe.models.ast import ast
+from irmas_recipe.models.ast.adaptation import patch_grid
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.data import prepare_splits
-from irmas_recipe.training.model import AST_TYPE, build_model
+from irmas_recipe.training.model import build_model
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.train import build_trainer
 from irmas_recipe.training.trainer import InstrumentTrainer, WeightAveraging
@@ -39,9 +39,9 @@ def build(recipe: Recipe, clips: DatasetDict) -> tuple[PreTrainedModel, Instrume
 
 def with_half_of_the_tokens(recipe: Recipe, model: PreTrainedModel) -> Recipe | None:
     """Return the recipe with half of AST's patches dropped in training; None for any other network."""
-    if model.config.model_type != AST_TYPE:
+    if not isinstance(model.config, ASTConfig):
         return None
-    rows, columns = ast.patch_grid(model.config)
+    rows, columns = patch_grid(model.config)
     recipe = copy.copy(recipe)
     recipe.model = copy.copy(recipe.model)
     recipe.model.patchout_time = recipe.model.patchout_frequency = 0

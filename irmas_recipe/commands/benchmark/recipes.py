@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from transformers import ASTConfig
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.benchmark.ours import LOOP_STEPS
 from irmas_recipe.training.checkpoint import CONVERTIBLE
-from irmas_recipe.training.model import AST_TYPE
 from irmas_recipe.training.recipe import Recipe, parse_recipe
 
 CPU_BATCH = 4  # a larger one hardly changes a CPU's rate, and stock's steps take a minute each
@@ -74,7 +74,7 @@ def check_is_ast(recipe: Recipe) -> None:
     """Raise UserError unless the recipe's network is AST, the network of the stock example."""
     name = recipe.model.model_name_or_path
     kind = model_type(name, recipe.model.model_revision) if name else recipe.model.architecture
-    if kind not in (None, "ast", AST_TYPE):
+    if kind not in (None, "ast", ASTConfig.model_type):
         raise UserError(
             f"--against stock compares AST, the network of transformers' example, not {kind}; name a recipe of ast/."
         )

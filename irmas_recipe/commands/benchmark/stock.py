@@ -17,7 +17,7 @@ from torch import nn
 from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, default_data_collator
 
 from irmas_recipe.commands.benchmark.clock import Stages
-from irmas_recipe.models.pipeline.instrument_recognition import window_starts
+from irmas_recipe.models.pipeline.windows import window_starts
 
 STOCK_FRAMES = 1024
 STOCK_SECONDS = 10.24

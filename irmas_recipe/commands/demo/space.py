@@ -9,8 +9,10 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.commands.demo.arguments import GRADIO, LARGEST_FILE
 from irmas_recipe.commands.demo.examples import write_examples
 from irmas_recipe.home import PACKAGE, shipped
-from irmas_recipe.models.pipeline.instrument_recognition import TASK, attach_pipeline, separation_of
-from irmas_recipe.training.recogniser import check_model_name
+from irmas_recipe.models.pipeline.attach import attach_pipeline
+from irmas_recipe.models.pipeline.instrument_recognition import TASK
+from irmas_recipe.models.pipeline.separation import separation_of
+from irmas_recipe.training.checkpoint import check_name
 
 PAGE = PACKAGE / "commands" / "demo" / "page.py"
 OWN_IMPORT = re.compile(r"^( *)from (?:irmas_recipe\.([\w.]+\.)?|\.)(\w+) import", re.MULTILINE)
@@ -63,7 +65,7 @@ def export_space(model: str, folder: Path) -> None:
     Raises:
         UserError: no such model, or one that cannot run in a Space.
     """
-    check_model_name(model)
+    check_name(model)
     is_local = Path(model).is_dir()
     packages = packages_of(Path(model)) if is_local else PACKAGES
     name = Path(model).resolve().name if is_local else model

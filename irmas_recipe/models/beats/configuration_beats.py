@@ -1,5 +1,7 @@
 """Configuration of BEATs (Chen et al. 2022, https://arxiv.org/abs/2212.09058)."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 
@@ -11,14 +13,14 @@ class BeatsConfig(PreTrainedConfig):
     - `hidden_size`, `num_hidden_layers`, `num_attention_heads`, `intermediate_size`: the Transformer.
     - `deep_norm`: scale the residual by (2 layers)^(1/4) before each post-norm (DeepNorm, Wang et al. 2022).
     - `position_kernel_size`, `position_groups`: the convolution over tokens that encodes position.
-    - `relative_position_embedding`, `num_buckets`, `max_distance`: a bias of attention a head and a bucket of distance
+    - `relative_position_embedding`, `num_buckets`, `max_distance`: an attention bias per head and bucket of distance
       between tokens (Raffel et al. 2020), shared by all layers. `gru_rel_pos`: gate it by the query (Chi et al. 2022).
     - `hidden_dropout`, `attention_dropout`, `activation_dropout`, `input_dropout`, `classifier_dropout`, `layerdrop`:
       probabilities, in training only.
     - `pretrained_head`: whether the checkpoint that this model was converted from brought a classification head. Where
       it is False, the head as converted is untrained.
 
-    Raises ValueError where the sizes do not fit each other.
+    Raises ValueError if the sizes do not fit each other.
     """
 
     model_type = "irmas_beats"
@@ -47,7 +49,7 @@ class BeatsConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     pretrained_head: bool = False
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         for divisor in ("num_attention_heads", "position_groups"):
             if self.hidden_size % getattr(self, divisor):

@@ -35,7 +35,7 @@ FIELDS = {
 }
 """The authors' field -> (ours, the value that the authors' code takes where a checkpoint leaves the field out).
 
-`layer_wise_gradient_decay_ratio` is left out on purpose: it is a setting of training, which the optimiser's layer-wise
+`layer_wise_gradient_decay_ratio` is not converted: it is a training setting, which the optimiser's layer-wise
 learning rates replace.
 """
 
@@ -64,7 +64,7 @@ def convert(checkpoint: str | Path, output_dir: str | Path) -> None:
     A fine-tuned checkpoint keeps its head, and its labels get AudioSet's display names. A pre-trained one has no head:
     it gets a fresh one of two labels (`config.pretrained_head` is False), to be replaced by fine-tuning. The logits are
     those whose sigmoid the authors' `extract_features` returns.
-    Raises UserError where the file is no BEATs checkpoint, uses an option that no released checkpoint uses, or lacks,
+    Raises UserError if the file is not at a BEATs checkpoint, uses an option that no released checkpoint uses, or lacks,
     adds or reshapes weights.
     """
     stored = load_checkpoint(Path(checkpoint))
@@ -83,12 +83,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"The checkpoint {path} does not exist: give the path of a BEATs .pt file.")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever rubbish makes the unpickler raise
+    except Exception as error:  # whatever the unpickler raises for damaged data
         raise UserError(
             f"The checkpoint {path} cannot be read as weights: download the BEATs .pt file again."
         ) from error
     if not isinstance(stored, dict) or not all(isinstance(stored.get(key), dict) for key in ("cfg", "model")):
-        raise UserError(f"{path} is no BEATs checkpoint: it must hold the two dictionaries 'cfg' and 'model'.")
+        raise UserError(f"{path} is not a BEATs checkpoint: it must have the two dictionaries 'cfg' and 'model'.")
     return stored
 
 
@@ -122,7 +122,7 @@ def read_config(stored: dict[str, Any], path: str | Path) -> BeatsConfig:
 def label_names(label_dict: dict | None, num_labels: int, path: str | Path) -> dict[int, str]:
     """Return index -> name; `label_dict` maps indices to AudioSet's machine ids, in an order of the authors' own.
 
-    A label that is no machine id keeps its text; without `label_dict` the labels are LABEL_0, LABEL_1, ...
+    A label that is not a machine id keeps its text; without `label_dict` the labels are LABEL_0, LABEL_1, ...
     """
     if label_dict is None:
         return {index: f"LABEL_{index}" for index in range(num_labels)}

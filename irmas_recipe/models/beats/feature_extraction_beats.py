@@ -1,6 +1,7 @@
 """Features of BEATs: kaldi log-mel filter banks, computed for a whole batch on any device."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,8 +46,8 @@ class BeatsFeatureExtractor(SequenceFeatureExtractor):
         std: float = 6.55582,
         max_length_seconds: float | None = None,
         min_frames: int = 16,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         self.num_mel_bins = num_mel_bins
         self.mean = mean
@@ -66,10 +67,10 @@ class BeatsFeatureExtractor(SequenceFeatureExtractor):
     def extract(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Return the features (batch, frames, mels), float32, of `waveforms` (batch, samples), on their device.
 
-        Equal to `torchaudio.compliance.kaldi.fbank(2**15 * waveform, num_mel_bins=128, sample_frequency=16000)` a clip,
+        Equal to `torchaudio.compliance.kaldi.fbank(2**15 * waveform, num_mel_bins=128, sample_frequency=16000)` per clip,
         normalised: 25 ms frames every 10 ms that fit in the clip, their mean removed, pre-emphasis .97, povey window,
         power spectrum, mel filters, logarithm. It is float32 under autocast too.
-        Raises ValueError for anything but a batch of float waveforms of one frame at least.
+        Raises ValueError for anything but a batch of float waveforms of at least one frame.
         """
         if waveforms.ndim != 2 or not waveforms.is_floating_point() or waveforms.shape[1] < self.frame_samples:
             raise ValueError(
@@ -105,7 +106,7 @@ class BeatsFeatureExtractor(SequenceFeatureExtractor):
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
         device: str | torch.device | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BatchFeature:
         """Return `input_values` (batch, frames, mels) and `attention_mask` (batch, frames) of one or several clips.
 

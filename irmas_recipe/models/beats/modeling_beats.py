@@ -23,7 +23,7 @@ class BeatsPatchEmbeddings(nn.Module):
     Frames and mels that do not fill a patch are dropped.
     """
 
-    def __init__(self, config: BeatsConfig):
+    def __init__(self, config: BeatsConfig) -> None:
         super().__init__()
         size = config.patch_size
         self.patch_size = size
@@ -45,7 +45,7 @@ class BeatsPatchEmbeddings(nn.Module):
 class BeatsPositionConvolution(nn.Module):
     """Encode each token's place by a wide grouped convolution over the tokens: (batch, tokens, hidden) -> the same."""
 
-    def __init__(self, config: BeatsConfig):
+    def __init__(self, config: BeatsConfig) -> None:
         super().__init__()
         kernel_size = config.position_kernel_size
         convolution = nn.Conv1d(
@@ -66,11 +66,11 @@ class BeatsPositionConvolution(nn.Module):
 class BeatsRelativePositionBias(nn.Module):
     """Give each head a bias for each bucket of distance between two tokens (Raffel et al. 2020, bidirectional).
 
-    Half of the buckets is for tokens ahead, half for tokens behind; half of each half holds one distance a bucket, the
+    Half of the buckets is for tokens ahead, half for tokens behind; half of each half holds one distance per bucket, the
     rest grows logarithmically up to `max_distance`.
     """
 
-    def __init__(self, config: BeatsConfig):
+    def __init__(self, config: BeatsConfig) -> None:
         super().__init__()
         self.max_distance = config.max_distance
         self.embedding = nn.Embedding(config.num_buckets, config.num_attention_heads)
@@ -95,7 +95,7 @@ class BeatsRelativePositionBias(nn.Module):
 class BeatsAttention(nn.Module):
     """Attend over the tokens with a relative position bias that each query gates (Chi et al. 2022, XLM-E)."""
 
-    def __init__(self, config: BeatsConfig):
+    def __init__(self, config: BeatsConfig) -> None:
         super().__init__()
         self.head_size = config.hidden_size // config.num_attention_heads
         self.dropout = config.attention_dropout
@@ -147,7 +147,7 @@ class BeatsAttention(nn.Module):
 class BeatsLayer(GradientCheckpointingLayer):
     """Attention and a two-layer perceptron, each followed by LayerNorm(alpha * residual + output) (DeepNorm)."""
 
-    def __init__(self, config: BeatsConfig):
+    def __init__(self, config: BeatsConfig) -> None:
         super().__init__()
         self.alpha = (2 * config.num_hidden_layers) ** 0.25 if config.deep_norm else 1.0
         self.self_attn = BeatsAttention(config)
@@ -196,9 +196,9 @@ class BeatsPreTrainedModel(PreTrainedModel):
 
 
 class BeatsModel(BeatsPreTrainedModel):
-    """BEATs without a head: log-mel features -> one vector a token."""
+    """BEATs without a head: log-mel features -> one vector per token."""
 
-    def __init__(self, config: BeatsConfig):
+    def __init__(self, config: BeatsConfig) -> None:
         super().__init__(config)
         self.patch_embeddings = BeatsPatchEmbeddings(config)
         self.dropout_input = nn.Dropout(config.input_dropout)
@@ -229,7 +229,7 @@ class BeatsModel(BeatsPreTrainedModel):
         share = attention_mask.shape[1] // num_tokens
         if share == 0:
             raise ValueError(
-                "An attention_mask needs one frame a token at least: leave it out with patches this small."
+                "An attention_mask needs at least one frame per token: leave it out with patches this small."
             )
         return attention_mask[:, : share * num_tokens].unflatten(1, (num_tokens, share)).bool().any(dim=-1)
 
@@ -284,7 +284,7 @@ class BeatsForAudioClassification(BeatsPreTrainedModel):
 
     accepts_loss_kwargs = False  # the loss is a mean over the batch: the Trainer divides it by accumulation steps
 
-    def __init__(self, config: BeatsConfig):
+    def __init__(self, config: BeatsConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
         self.beats = BeatsModel(config)
@@ -300,7 +300,7 @@ class BeatsForAudioClassification(BeatsPreTrainedModel):
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
-        """Return `logits` (batch, classes) of features (batch, frames, mels), and `loss` where `labels` are given.
+        """Return `logits` (batch, classes) of features (batch, frames, mels), and `loss` if `labels` are given.
 
         `attention_mask` (batch, frames) is 0 at padding. `labels` (batch, classes), floats, are 1 where the class is
         heard (binary cross-entropy; `config.problem_type` can name another task of Transformers).

@@ -1,5 +1,7 @@
 """Configuration of the convolutional networks."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 FILTERS = {"han2017": [32, 64, 128, 256], "spectrogram_image": [32, 64], "mobilenet_v1": []}
@@ -12,8 +14,8 @@ class CnnConfig(PreTrainedConfig):
     - `architecture`: `han2017` (Han, Kim and Lee, "Deep Convolutional Neural Networks for Predominant Instrument
       Recognition in Polyphonic Music", 2017), `spectrogram_image` (the network of TensorFlow's audio recognition
       tutorial) or `mobilenet_v1` (Howard 2017; the network of Instronizer, which fed it 3 s of 224 mel bands).
-    - `filters`: filters of each block (`han2017`) or of each convolution (`spectrogram_image`); None = as published.
-    - `hidden_size`: width of the dense layer before the output; None = as published. `mobilenet_v1` has no such
+    - `filters`: filters of each block (`han2017`) or of each convolution (`spectrogram_image`); None: as published.
+    - `hidden_size`: width of the dense layer before the output; None: as published. `mobilenet_v1` has no such
       layer: there it is the width of the last convolution, 1024 times `width_multiplier`.
     - `block_dropout`, `dropout`: after each pooling, and before the output layer.
     - `image_size`: frames and mel bands after resizing (`spectrogram_image` only).
@@ -31,9 +33,9 @@ class CnnConfig(PreTrainedConfig):
     width_multiplier: float = 1.0
     problem_type: str | None = "multi_label_classification"
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.architecture not in FILTERS:
-            raise ValueError(f"Unknown architecture '{self.architecture}'; choose one of {', '.join(FILTERS)}.")
+            raise ValueError(f"Unknown architecture '{self.architecture}': choose one of {', '.join(FILTERS)}.")
         if self.filters is None:
             self.filters = FILTERS[self.architecture]
         if self.architecture == "mobilenet_v1":

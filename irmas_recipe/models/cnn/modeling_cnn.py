@@ -16,13 +16,13 @@ from .configuration_cnn import CnnConfig
 class Han2017Block(nn.Module):
     """Two 3x3 convolutions whose padding of 2 makes the map grow by 2 each time, then the block's pooling."""
 
-    def __init__(self, in_channels: int, out_channels: int, pool: nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, pool: nn.Module) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=2)
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=2)
         self.pool = pool
 
-    def forward(self, maps):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
         maps = F.leaky_relu(self.conv1(maps), 0.33)
         maps = F.leaky_relu(self.conv2(maps), 0.33)
         return self.pool(maps)
@@ -31,7 +31,7 @@ class Han2017Block(nn.Module):
 class Han2017(nn.Module):
     """Han 2017, table I: four blocks, the last pooled over the whole map, and a dense layer."""
 
-    def __init__(self, config: CnnConfig):
+    def __init__(self, config: CnnConfig) -> None:
         super().__init__()
         sizes = [1, *config.filters]
         pools = [nn.MaxPool2d(3, stride=3) for _ in config.filters[1:]] + [nn.AdaptiveMaxPool2d(1)]
@@ -52,7 +52,7 @@ class Han2017(nn.Module):
 class SpectrogramImageNetwork(nn.Module):
     """The network of TensorFlow's tutorial "Simple audio recognition", on a mel spectrogram resized as an image."""
 
-    def __init__(self, config: CnnConfig):
+    def __init__(self, config: CnnConfig) -> None:
         super().__init__()
         self.image_size = tuple(config.image_size)
         # Keras' Normalization layer takes mean and variance of the training data; here they are running statistics.
@@ -77,7 +77,7 @@ class SpectrogramImageNetwork(nn.Module):
 class MobileNetV1(nn.Module):
     """transformers' MobileNet-v1 on one channel."""
 
-    def __init__(self, config: CnnConfig):
+    def __init__(self, config: CnnConfig) -> None:
         super().__init__()
         self.mobilenet = MobileNetV1Model(
             MobileNetV1Config(num_channels=1, depth_multiplier=config.width_multiplier, layer_norm_eps=1e-3)
@@ -98,7 +98,7 @@ NETWORKS = {"han2017": Han2017, "spectrogram_image": SpectrogramImageNetwork, "m
 
 
 class CnnForAudioClassification(PreTrainedModel):
-    """A convolutional network and a linear layer that gives one logit a class."""
+    """A convolutional network and a linear layer that gives one logit per class."""
 
     config_class = CnnConfig
     base_model_prefix = "network"
@@ -106,7 +106,7 @@ class CnnForAudioClassification(PreTrainedModel):
     input_modalities = ("audio",)
     accepts_loss_kwargs = False  # the loss is a mean over the batch at hand; the Trainer divides it itself
 
-    def __init__(self, config: CnnConfig):
+    def __init__(self, config: CnnConfig) -> None:
         super().__init__(config)
         self.network = NETWORKS[config.architecture](config)
         self.dropout = nn.Dropout(config.dropout)
@@ -114,7 +114,7 @@ class CnnForAudioClassification(PreTrainedModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         """Xavier-uniform weights and zero biases (Han 2017; Keras' defaults, so the tutorial's too)."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -127,9 +127,9 @@ class CnnForAudioClassification(PreTrainedModel):
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
-        """Return logits (batch, num_labels) of features (batch, frames, mel bands), and the loss where labels are given.
+        """Return logits (batch, num_labels) of features (batch, frames, mel bands), and the loss if labels are given.
 
-        `labels` is (batch, num_labels) of 0.0 and 1.0. Any number of frames from one up will do.
+        `labels` is (batch, num_labels) of 0.0 and 1.0. Any number of frames from one up is accepted.
         """
         if input_values.dim() != 3:
             raise ValueError(f"input_values must be (batch, frames, mel bands), not {tuple(input_values.shape)}.")

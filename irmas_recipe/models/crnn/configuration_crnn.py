@@ -1,12 +1,14 @@
 """Configuration of the networks that Reghunath and Rajan fed with mel, group delay and tempogram images."""
 
+from typing import Any
+
 from transformers import PreTrainedConfig
 
 NETWORKS = ("cnn_gru", "swin")
 
 
 class CrnnConfig(PreTrainedConfig):
-    """Which network looks at the image, and its sizes. What the image shows is the feature extractor's matter.
+    """Which network looks at the image, and its sizes. The feature extractor decides what the image shows.
 
     - `network`: `cnn_gru` (CMMR 2021; the layers are not published: Han 2017's blocks, then a bidirectional GRU over
       time) or `swin` (2022: Swin-T).
@@ -29,7 +31,7 @@ class CrnnConfig(PreTrainedConfig):
     swin: dict | None = None
     problem_type: str | None = "multi_label_classification"
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.network not in NETWORKS:
-            raise ValueError(f"Unknown network '{self.network}'; choose one of {', '.join(NETWORKS)}.")
+            raise ValueError(f"Unknown network '{self.network}': choose one of {', '.join(NETWORKS)}.")
         super().__post_init__(**kwargs)

@@ -1,6 +1,7 @@
 """Three images of a clip, of equal size: log-mel spectrogram, modified group delay, tempogram."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ class CrnnFeatureExtractor(SequenceFeatureExtractor):
       `num_bins` - 1 frames (1.27 s, or 47 beats a minute).
 
     A clip is first divided by the largest absolute value of its samples; its image ends with mean 0 and variance 1.
-    Frames are centred (zeros beyond both ends) and the last, which reaches past the clip, is left out, so that the
+    Frames are centred (zeros beyond both ends) and the last, which reaches past the clip, is dropped, so that the
     three images of a clip show the same moments.
     Source: Reghunath and Rajan, CMMR 2021 and 2022, for the three representations, 50 ms, 10 ms, alpha and gamma.
     """
@@ -30,24 +31,24 @@ class CrnnFeatureExtractor(SequenceFeatureExtractor):
 
     def __init__(
         self,
-        feature_size=1,
-        sampling_rate=22050,
-        padding_value=0.0,
-        representation="mel",
-        frame_seconds=0.05,
-        frame_hop_seconds=0.01,
-        fft_length=2048,
-        num_bins=128,
-        log_offset=1e-6,
-        group_delay_alpha=0.9,
-        group_delay_gamma=0.5,
-        lifter=10,
-        tempogram_window=384,
-        return_attention_mask=False,
-        **kwargs,
-    ):
+        feature_size: int = 1,
+        sampling_rate: int = 22050,
+        padding_value: float = 0.0,
+        representation: str = "mel",
+        frame_seconds: float = 0.05,
+        frame_hop_seconds: float = 0.01,
+        fft_length: int = 2048,
+        num_bins: int = 128,
+        log_offset: float = 1e-6,
+        group_delay_alpha: float = 0.9,
+        group_delay_gamma: float = 0.5,
+        lifter: int = 10,
+        tempogram_window: int = 384,
+        return_attention_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if representation not in REPRESENTATIONS:
-            raise ValueError(f"Unknown representation '{representation}'; choose one of {', '.join(REPRESENTATIONS)}.")
+            raise ValueError(f"Unknown representation '{representation}': choose one of {', '.join(REPRESENTATIONS)}.")
         super().__init__(
             feature_size=feature_size,
             sampling_rate=sampling_rate,
@@ -80,23 +81,23 @@ class CrnnFeatureExtractor(SequenceFeatureExtractor):
 
         Deterministic, on the waveforms' device; each clip's image depends on that clip alone.
         """
-        # Half precision would drown quiet bins, so an autocast around the training step does not reach in here.
+        # Half precision would drown quiet bins, so autocast is switched off here.
         with torch.autocast(waveforms.device.type, enabled=False):
-            # Four clips at a time on a CPU, whose cache does not hold more: two to three times faster.
+            # Four clips at a time on a CPU, whose cache has no room for more: two to three times faster.
             pieces = waveforms.float().split(4 if waveforms.device.type == "cpu" else len(waveforms))
             return torch.cat([self._images(piece) for piece in pieces])
 
-    def _images(self, waveforms):
+    def _images(self, waveforms: torch.Tensor) -> torch.Tensor:
         waveforms = waveforms / waveforms.abs().amax(dim=-1, keepdim=True).clamp_min(1e-8)
         draw = {"mel": self._log_mel, "modgd": self._group_delay, "tempogram": self._tempogram}[self.representation]
         images = draw(waveforms)[:, : max(1, waveforms.shape[-1] // self.hop_length)]
         centred = images - images.mean(dim=(1, 2), keepdim=True)
         return centred / (centred.square().mean(dim=(1, 2), keepdim=True).sqrt() + 1e-5)
 
-    def _log_mel(self, waveforms):
+    def _log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
         return self._mel_power(waveforms).add(self.log_offset).log()
 
-    def _group_delay(self, waveforms):
+    def _group_delay(self, waveforms: torch.Tensor) -> torch.Tensor:
         margin = self.frame_length // 2
         frames = F.pad(waveforms, (margin, margin)).unfold(-1, self.frame_length, self.hop_length)
         frames = frames * torch.hamming_window(self.frame_length, device=waveforms.device)
@@ -106,12 +107,12 @@ class CrnnFeatureExtractor(SequenceFeatureExtractor):
         # Without the Nyquist bin there are fft_length / 2 bins; the mean of each group of neighbours is one of the image.
         return F.adaptive_avg_pool1d(delay[..., :-1], self.num_bins)
 
-    def _tempogram(self, waveforms):
+    def _tempogram(self, waveforms: torch.Tensor) -> torch.Tensor:
         delay = self.fft_length // (2 * self.hop_length)
         envelope = onset_strength(self._mel_power(waveforms), delay)
         return local_autocorrelation(envelope, self.tempogram_window, self.num_bins)
 
-    def _mel_power(self, waveforms):
+    def _mel_power(self, waveforms: torch.Tensor) -> torch.Tensor:
         spectrum = torch.stft(
             waveforms,
             n_fft=self.fft_length,
@@ -124,18 +125,20 @@ class CrnnFeatureExtractor(SequenceFeatureExtractor):
         power = (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
         return power @ _mel_filters(self.sampling_rate, self.fft_length, self.num_bins, waveforms.device)
 
-    def __call__(self, raw_speech, sampling_rate=None, return_tensors=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, raw_speech: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
         """Return `input_values` of one mono clip (samples,) or of a list or array of clips.
 
         Clips of a batch that are shorter than its longest are padded with zeros at their end. Raises ValueError for
         another sampling rate, more than one channel, or a clip without samples.
         """
         if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(f"The audio is at {sampling_rate} Hz; resample it to {self.sampling_rate} Hz first.")
+            raise ValueError(f"The audio is at {sampling_rate} Hz: resample it to {self.sampling_rate} Hz first.")
         is_batch = len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
         clips = [torch.as_tensor(clip, dtype=torch.float32) for clip in (raw_speech if is_batch else [raw_speech])]
         if any(clip.ndim != 1 or len(clip) == 0 for clip in clips):
-            raise ValueError("Each clip must be mono, of shape (samples,), and hold at least one sample.")
+            raise ValueError("Each clip must be mono, of shape (samples,), and have at least one sample.")
         features = self.extract(pad_sequence(clips, batch_first=True, padding_value=self.padding_value))
         if return_tensors != "pt":
             features = features.cpu().numpy()
@@ -194,7 +197,7 @@ def local_autocorrelation(envelope: torch.Tensor, window: int, num_lags: int) ->
 
 @lru_cache
 def _mel_filters(sampling_rate: int, fft_length: int, num_mel_bins: int, device: torch.device) -> torch.Tensor:
-    """Return librosa's mel filter bank (fft_length // 2 + 1, num_mel_bins), built once a device."""
+    """Return librosa's mel filter bank (fft_length // 2 + 1, num_mel_bins), built once per device."""
     return torchaudio.functional.melscale_fbanks(
         fft_length // 2 + 1, 0.0, sampling_rate / 2, num_mel_bins, sampling_rate, norm="slaney", mel_scale="slaney"
     ).to(device)

@@ -19,13 +19,13 @@ class ConvolutionBlock(nn.Module):
     The first convolution may step over frames: it then reads `frame_stride` of them for each that it writes.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, pool: nn.Module, frame_stride: int = 1):
+    def __init__(self, in_channels: int, out_channels: int, pool: nn.Module, frame_stride: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=2, stride=(frame_stride, 1))
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=2)
         self.pool = pool
 
-    def forward(self, maps):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
         maps = F.leaky_relu(self.conv1(maps), 0.33)
         maps = F.leaky_relu(self.conv2(maps), 0.33)
         return self.pool(maps)
@@ -38,7 +38,7 @@ class BidirectionalGru(nn.Module):
     which becomes one graph with its steps unrolled.
     """
 
-    def __init__(self, input_size: int, hidden_size: int):
+    def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         for direction in ("", "_reverse"):
@@ -59,7 +59,7 @@ class BidirectionalGru(nn.Module):
 class CnnGru(nn.Module):
     """Convolution blocks, the loudest frequency of each moment, a bidirectional GRU over time, its mean."""
 
-    def __init__(self, config: CrnnConfig):
+    def __init__(self, config: CrnnConfig) -> None:
         super().__init__()
         sizes = [1, *config.filters]
         pools = [nn.MaxPool2d(3, stride=3) for _ in config.filters[1:]] + [nn.Identity()]
@@ -84,7 +84,7 @@ class CnnGru(nn.Module):
 class Swin(nn.Module):
     """transformers' Swin on an image of one channel."""
 
-    def __init__(self, config: CrnnConfig):
+    def __init__(self, config: CrnnConfig) -> None:
         super().__init__()
         swin_config = SwinConfig(**{**(config.swin or {}), "num_channels": 1})
         self.image_size = swin_config.image_size
@@ -99,7 +99,7 @@ class Swin(nn.Module):
 
 
 class CrnnForAudioClassification(PreTrainedModel):
-    """A network on an image of the clip and a linear layer that gives one logit a class."""
+    """A network on an image of the clip and a linear layer that gives one logit per class."""
 
     config_class = CrnnConfig
     base_model_prefix = "network"
@@ -107,7 +107,7 @@ class CrnnForAudioClassification(PreTrainedModel):
     input_modalities = ("audio",)
     accepts_loss_kwargs = False  # the loss is a mean over the batch at hand; the Trainer divides it itself
 
-    def __init__(self, config: CrnnConfig):
+    def __init__(self, config: CrnnConfig) -> None:
         super().__init__(config)
         self.network = Swin(config) if config.network == "swin" else CnnGru(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -115,7 +115,7 @@ class CrnnForAudioClassification(PreTrainedModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         """Xavier-uniform weights and zero biases, as in Han 2017 (Swin initialises itself)."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -152,9 +152,9 @@ class CrnnForAudioClassification(PreTrainedModel):
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
-        """Return logits (batch, num_labels) of images (batch, frames, bins), and the loss where labels are given.
+        """Return logits (batch, num_labels) of images (batch, frames, bins), and the loss if labels are given.
 
-        `labels` is (batch, num_labels) of 0.0 and 1.0. Any number of frames from one up will do.
+        `labels` is (batch, num_labels) of 0.0 and 1.0. Any number of frames from one up is accepted.
         """
         if input_values.dim() != 3:
             raise ValueError(f"input_values must be (batch, frames, bins), not {tuple(input_values.shape)}.")

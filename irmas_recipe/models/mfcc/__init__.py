@@ -1,4 +1,4 @@
-"""One small network an instrument on an image of MFCCs (Blaszke and Kostek 2022)."""
+"""One small network per instrument on an image of MFCCs (Blaszke and Kostek 2022)."""
 
 from .configuration_mfcc import MfccConfig
 from .feature_extraction_mfcc import MfccFeatureExtractor

@@ -4,7 +4,7 @@ from transformers import PreTrainedConfig
 
 
 class MfccConfig(PreTrainedConfig):
-    """Sizes of the sub-networks, one a label, and which of them learn.
+    """Sizes of the sub-networks, one per label, and which of them learn.
 
     - `num_mfcc`: coefficients of the shared input.
     - `filters`: filters of each block of a sub-network; `dense_sizes`: widths of its dense layers. The paper gives

@@ -1,6 +1,7 @@
 """Mel-frequency cepstral coefficients, librosa's definition, in batched torch."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +23,16 @@ class MfccFeatureExtractor(SequenceFeatureExtractor):
 
     def __init__(
         self,
-        feature_size=1,
-        sampling_rate=44100,
-        padding_value=0.0,
-        fft_length=1024,
-        hop_length=512,
-        num_mel_bins=128,
-        num_mfcc=40,
-        return_attention_mask=False,
-        **kwargs,
-    ):
+        feature_size: int = 1,
+        sampling_rate: int = 44100,
+        padding_value: float = 0.0,
+        fft_length: int = 1024,
+        hop_length: int = 512,
+        num_mel_bins: int = 128,
+        num_mfcc: int = 40,
+        return_attention_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             feature_size=feature_size,
             sampling_rate=sampling_rate,
@@ -50,7 +51,7 @@ class MfccFeatureExtractor(SequenceFeatureExtractor):
 
         Deterministic, on the waveforms' device; each clip's features depend on that clip alone.
         """
-        # Half precision would drown quiet bands, so an autocast around the training step does not reach in here.
+        # Half precision would drown quiet bands, so autocast is switched off here.
         with torch.autocast(waveforms.device.type, enabled=False):
             spectrum = torch.stft(
                 waveforms.float(),
@@ -66,18 +67,20 @@ class MfccFeatureExtractor(SequenceFeatureExtractor):
             decibels = decibels.maximum(decibels.amax(dim=(1, 2), keepdim=True) - 80)
             return decibels @ _dct(self.num_mel_bins, self.num_mfcc, waveforms.device)
 
-    def __call__(self, raw_speech, sampling_rate=None, return_tensors=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, raw_speech: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
         """Return `input_values` of one mono clip (samples,) or of a list or array of clips.
 
         Clips of a batch that are shorter than its longest are padded with zeros at their end. Raises ValueError for
         another sampling rate, more than one channel, or a clip without samples.
         """
         if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(f"The audio is at {sampling_rate} Hz; resample it to {self.sampling_rate} Hz first.")
+            raise ValueError(f"The audio is at {sampling_rate} Hz: resample it to {self.sampling_rate} Hz first.")
         is_batch = len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
         clips = [torch.as_tensor(clip, dtype=torch.float32) for clip in (raw_speech if is_batch else [raw_speech])]
         if any(clip.ndim != 1 or len(clip) == 0 for clip in clips):
-            raise ValueError("Each clip must be mono, of shape (samples,), and hold at least one sample.")
+            raise ValueError("Each clip must be mono, of shape (samples,), and have at least one sample.")
         features = self.extract(pad_sequence(clips, batch_first=True, padding_value=self.padding_value))
         if return_tensors != "pt":
             features = features.cpu().numpy()
@@ -86,7 +89,7 @@ class MfccFeatureExtractor(SequenceFeatureExtractor):
 
 @lru_cache
 def _mel_filters(sampling_rate: int, fft_length: int, num_mel_bins: int, device: torch.device) -> torch.Tensor:
-    """Return librosa's mel filter bank (fft_length // 2 + 1, num_mel_bins), built once a device."""
+    """Return librosa's mel filter bank (fft_length // 2 + 1, num_mel_bins), built once per device."""
     return torchaudio.functional.melscale_fbanks(
         fft_length // 2 + 1, 0.0, sampling_rate / 2, num_mel_bins, sampling_rate, norm="slaney", mel_scale="slaney"
     ).to(device)
@@ -94,5 +97,5 @@ def _mel_filters(sampling_rate: int, fft_length: int, num_mel_bins: int, device:
 
 @lru_cache
 def _dct(num_mel_bins: int, num_mfcc: int, device: torch.device) -> torch.Tensor:
-    """Return the orthonormal DCT-II as a matrix (num_mel_bins, num_mfcc), built once a device."""
+    """Return the orthonormal DCT-II as a matrix (num_mel_bins, num_mfcc), built once per device."""
     return torchaudio.functional.create_dct(num_mfcc, num_mel_bins, norm="ortho").to(device)

@@ -1,8 +1,9 @@
-"""One small convolutional network an instrument, side by side on the same MFCCs (Blaszke and Kostek 2022)."""
+"""One small convolutional network per instrument, side by side on the same MFCCs (Blaszke and Kostek 2022)."""
 
 import copy
 import math
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import nn
@@ -18,19 +19,19 @@ from .configuration_mfcc import MfccConfig
 class ConvolutionBlock(nn.Module):
     """A 3x3 convolution, max-pooling by 2 in both directions, batch normalisation."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
         self.norm = nn.BatchNorm2d(out_channels)
 
-    def forward(self, maps):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return self.norm(F.max_pool2d(F.relu(self.conv(maps)), 2, ceil_mode=True))
 
 
 class InstrumentNetwork(nn.Module):
     """All that decides on one instrument: convolution blocks, the mean over time, dense layers, one logit."""
 
-    def __init__(self, num_mfcc: int, filters: list[int], dense_sizes: list[int]):
+    def __init__(self, num_mfcc: int, filters: list[int], dense_sizes: list[int]) -> None:
         super().__init__()
         # Coefficient 0 is a hundred times larger than the last; each sub-network keeps the statistics it was trained
         # with, so that training another instrument later does not move them.
@@ -53,14 +54,14 @@ class InstrumentNetwork(nn.Module):
 
 
 class MfccForAudioClassification(PreTrainedModel):
-    """One sub-network a label, `subnetworks[id]`, each with a logit of its own."""
+    """One sub-network per label, `subnetworks[id]`, each with a logit of its own."""
 
     config_class = MfccConfig
     main_input_name = "input_values"
     input_modalities = ("audio",)
     accepts_loss_kwargs = False  # the loss is a mean over the batch at hand; the Trainer divides it itself
 
-    def __init__(self, config: MfccConfig):
+    def __init__(self, config: MfccConfig) -> None:
         super().__init__(config)
         own_filters = config.label_filters or {}
         self.subnetworks = nn.ModuleList(
@@ -76,7 +77,7 @@ class MfccForAudioClassification(PreTrainedModel):
         return [self.config.id2label[index] for index in range(self.config.num_labels)]
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         """Xavier-uniform weights and zero biases."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -93,7 +94,7 @@ class MfccForAudioClassification(PreTrainedModel):
         self.config.trainable_labels = list(labels)
         self.train(self.training)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode and apply `config.trainable_labels`.
 
         A frozen sub-network needs no gradient and stays in evaluation mode, for its statistics must not move either.
@@ -113,9 +114,9 @@ class MfccForAudioClassification(PreTrainedModel):
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
-        """Return logits (batch, num_labels) of features (batch, frames, num_mfcc), and the loss where labels are given.
+        """Return logits (batch, num_labels) of features (batch, frames, num_mfcc), and the loss if labels are given.
 
-        `labels` is (batch, num_labels) of 0.0 and 1.0. Any number of frames from one up will do. The one hidden state
+        `labels` is (batch, num_labels) of 0.0 and 1.0. Any number of frames from one up is accepted. The one hidden state
         is the last dense layer of each sub-network (batch, num_labels, dense_sizes[-1]).
         """
         if input_values.dim() != 3 or input_values.shape[2] != self.config.num_mfcc:
@@ -133,11 +134,11 @@ def add_labels(
 ) -> MfccForAudioClassification:
     """Return a larger model: `model`'s sub-networks, frozen, and one new sub-network for each of `labels`.
 
-    `filters` gives the new ones another size than `config.filters`. Raises ValueError for a label that is there.
+    `filters` gives the new ones another size than `config.filters`. Raises ValueError for a label that the model already has.
     """
     present = sorted(set(labels) & set(model.label_names))
     if present:
-        raise ValueError(f"The model already has {', '.join(present)}; resize_labels gives a label a new sub-network.")
+        raise ValueError(f"The model already has {', '.join(present)}: resize_labels gives a label a new sub-network.")
     return _rebuild(model, [*model.label_names, *labels], labels, filters)
 
 
@@ -156,7 +157,9 @@ def resize_labels(
     return _rebuild(model, model.label_names, labels, filters)
 
 
-def _rebuild(model, label_names, new_labels, filters):
+def _rebuild(
+    model: MfccForAudioClassification, label_names: list[str], new_labels: list[str], filters: list[int] | None
+) -> MfccForAudioClassification:
     """Return a model of `label_names` that copies `model`'s sub-networks except those of `new_labels`."""
     config = copy.deepcopy(model.config)
     config.id2label = dict(enumerate(label_names))
@@ -164,7 +167,7 @@ def _rebuild(model, label_names, new_labels, filters):
     config.trainable_labels = list(new_labels)
     if filters is not None:
         config.label_filters = {**(config.label_filters or {}), **{label: list(filters) for label in new_labels}}
-    if getattr(config, "thresholds", None):  # one a label; what is new has not been tuned yet
+    if getattr(config, "thresholds", None):  # one per label; what is new has not been tuned yet
         tuned = dict(zip(model.label_names, config.thresholds, strict=True))
         config.thresholds = [tuned.get(label, 0.5) for label in label_names]
     rebuilt = MfccForAudioClassification(config).to(device=model.device, dtype=model.dtype)

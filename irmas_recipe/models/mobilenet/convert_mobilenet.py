@@ -14,8 +14,8 @@ from . import MobileNetAudioConfig, MobileNetAudioFeatureExtractor, MobileNetAud
 def convert(checkpoint: str | Path, output_dir: str | Path) -> None:
     """Write the model and its feature extractor to `output_dir`, from the authors' plain state dict.
 
-    The width is read from the weights' shapes. Raises UserError where the file is no such state dict, naming each key
-    that is missing, unexpected or of another shape; the models with a fully convolutional head are refused so.
+    The width is read from the weights' shapes. Raises UserError if the file is not such a state dict, naming each key
+    that is missing, unexpected or of another shape; the models with a fully convolutional head are refused as well.
     """
     weights = read_weights(checkpoint)
     model = MobileNetAudioForAudioClassification(config_from_weights(weights, checkpoint))
@@ -30,15 +30,15 @@ def read_weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(
-            f"{checkpoint} cannot be read ({error.strerror}); give the path of the authors' .pt file."
+            f"{checkpoint} cannot be read ({error.strerror}): give the path of the authors' .pt file."
         ) from None
-    except Exception:  # whatever rubbish makes the unpickler raise
+    except Exception:  # whatever the unpickler raises for damaged data
         raise UserError(
-            f"{checkpoint} is refused, since it is damaged or holds Python objects beside plain weights; "
+            f"{checkpoint} is refused: it is damaged, or contains Python objects besides plain weights; "
             "download the authors' .pt file again."
         ) from None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise UserError(f"{checkpoint} holds no plain state dict (name -> tensor); give the authors' .pt file.")
+        raise UserError(f"{checkpoint} is not a plain state dict (name -> tensor): give the authors' .pt file.")
     return weights
 
 
@@ -47,10 +47,10 @@ def config_from_weights(weights: dict[str, torch.Tensor], checkpoint: str | Path
     for name in ("classifier.2.weight", "classifier.5.weight"):
         if name not in weights:
             raise UserError(
-                f"{checkpoint} is no EfficientAT mn checkpoint with a linear head: the key {name} is missing."
+                f"{checkpoint} is not an EfficientAT mn checkpoint with a linear head: the key {name} is missing."
             )
         if weights[name].dim() != 2:
-            raise UserError(f"{checkpoint} is no EfficientAT mn checkpoint: {name} is no matrix.")
+            raise UserError(f"{checkpoint} is not an EfficientAT mn checkpoint: {name} is not a matrix.")
     names = [name for _, name in audioset_labels()]
     classes = len(weights["classifier.5.weight"])
     if classes != len(names):
@@ -93,7 +93,7 @@ def rename(weights: dict[str, torch.Tensor], model: torch.nn.Module, checkpoint:
         if theirs in weights and weights[theirs].shape != ours[name].shape
     ]
     if problems:
-        raise UserError(f"{checkpoint} is no EfficientAT mn checkpoint: {'; '.join(problems)}.")
+        raise UserError(f"{checkpoint} is not an EfficientAT mn checkpoint: {'; '.join(problems)}.")
     return {name: weights[theirs] for theirs, name in authors.items()}
 
 

@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,17 +28,17 @@ class MobileNetAudioFeatureExtractor(SequenceFeatureExtractor):
 
     def __init__(
         self,
-        feature_size=128,
-        sampling_rate=32000,
-        padding_value=SILENCE,
-        fft_length=1024,
-        window_length=800,
-        hop_length=320,
-        min_frequency=0.0,
-        max_frequency=15000.0,
-        return_attention_mask=False,
-        **kwargs,
-    ):
+        feature_size: int = 128,
+        sampling_rate: int = 32000,
+        padding_value: float = SILENCE,
+        fft_length: int = 1024,
+        window_length: int = 800,
+        hop_length: int = 320,
+        min_frequency: float = 0.0,
+        max_frequency: float = 15000.0,
+        return_attention_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             feature_size=feature_size,
             sampling_rate=sampling_rate,
@@ -54,7 +55,7 @@ class MobileNetAudioFeatureExtractor(SequenceFeatureExtractor):
     @torch.no_grad()
     def extract(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Return features (batch, frames, mel bands) of waveforms (batch, samples), float32, on their device."""
-        # Half precision would drown quiet bands, so an autocast around the training step does not reach in here.
+        # Half precision would drown quiet bands, so autocast is switched off here.
         with torch.autocast(waveforms.device.type, enabled=False):
             waveforms = F.pad(waveforms.float(), (0, max(0, self.fft_length - waveforms.shape[1])))
             spectrum = torch.stft(
@@ -70,18 +71,20 @@ class MobileNetAudioFeatureExtractor(SequenceFeatureExtractor):
             bands = (self.feature_size, self.fft_length, self.sampling_rate, self.min_frequency, self.max_frequency)
             return ((power @ _mel_filters(*bands, waveforms.device)).add(LOG_OFFSET).log() + 4.5) / 5
 
-    def __call__(self, raw_speech, sampling_rate=None, return_tensors=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, raw_speech: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
         """Return `input_values` (batch, frames, mel bands) of one mono clip (samples,) or several.
 
         Clips shorter than the batch's longest are followed by silence, as in the authors' training. Raises ValueError
         for another sampling rate, more than one channel, or a clip without samples.
         """
         if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(f"The audio is at {sampling_rate} Hz; resample it to {self.sampling_rate} Hz first.")
+            raise ValueError(f"The audio is at {sampling_rate} Hz: resample it to {self.sampling_rate} Hz first.")
         is_batch = len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
         clips = [torch.as_tensor(clip, dtype=torch.float32) for clip in (raw_speech if is_batch else [raw_speech])]
         if any(clip.ndim != 1 or len(clip) == 0 for clip in clips):
-            raise ValueError("Each clip must be mono, of shape (samples,), and hold at least one sample.")
+            raise ValueError("Each clip must be mono, of shape (samples,), and have at least one sample.")
         features = self.extract(torch.nn.utils.rnn.pad_sequence(clips, batch_first=True))
         if return_tensors != "pt":
             features = features.cpu().numpy()
@@ -94,8 +97,10 @@ def _window(length: int, device: torch.device) -> torch.Tensor:
 
 
 @lru_cache
-def _mel_filters(bands: int, fft_length: int, sampling_rate: int, low: float, high: float, device) -> torch.Tensor:
-    """Return kaldi's mel filters (fft_length // 2 + 1, bands), built once a device."""
+def _mel_filters(
+    bands: int, fft_length: int, sampling_rate: int, low: float, high: float, device: torch.device
+) -> torch.Tensor:
+    """Return kaldi's mel filters (fft_length // 2 + 1, bands), built once per device."""
     filters, _ = kaldi.get_mel_banks(
         bands, fft_length, sampling_rate, low, high, vtln_low=100.0, vtln_high=-500.0, vtln_warp_factor=1.0
     )

@@ -61,7 +61,7 @@ def convolution(
 class SqueezeExcitation(nn.Module):
     """Scale each channel by a gate that sees the mean of every channel over frequency and time (arXiv 1709.01507)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(channels, round_to_eight(channels // 4))
         self.fc2 = nn.Linear(self.fc1.out_features, channels)
@@ -74,7 +74,16 @@ class SqueezeExcitation(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand the channels, convolve each on its own, weigh them, and project back; added to the input where it fits."""
 
-    def __init__(self, in_channels, kernel, expanded, out_channels, squeeze_excitation, activation, stride):
+    def __init__(
+        self,
+        in_channels: int,
+        kernel: int,
+        expanded: int,
+        out_channels: int,
+        squeeze_excitation: bool,
+        activation: type[nn.Module],
+        stride: int,
+    ) -> None:
         super().__init__()
         parts = OrderedDict()
         if expanded != in_channels:
@@ -93,7 +102,7 @@ class InvertedResidual(nn.Module):
 class MobileNetAudioBackbone(nn.Module):
     """The convolutions: a stem, fifteen inverted residual blocks, and a last layer that widens the map sixfold."""
 
-    def __init__(self, config: MobileNetAudioConfig):
+    def __init__(self, config: MobileNetAudioConfig) -> None:
         super().__init__()
 
         def scaled(channels: int) -> int:
@@ -129,7 +138,7 @@ class MobileNetAudioForAudioClassification(PreTrainedModel):
     accepts_loss_kwargs = False  # the loss is a mean over the batch at hand; the Trainer divides it itself
     _no_split_modules = ["InvertedResidual"]
 
-    def __init__(self, config: MobileNetAudioConfig):
+    def __init__(self, config: MobileNetAudioConfig) -> None:
         super().__init__(config)
         self.mobilenet = MobileNetAudioBackbone(config)
         self.projection = nn.Linear(self.mobilenet.out_channels, round_to_eight(1280 * config.width_mult))
@@ -138,7 +147,7 @@ class MobileNetAudioForAudioClassification(PreTrainedModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         """As the authors: He-normal convolutions (fan out), linear layers with a standard deviation of 0.01."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d):
@@ -157,9 +166,9 @@ class MobileNetAudioForAudioClassification(PreTrainedModel):
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
-        """Return logits (batch, num_labels) of features (batch, frames, mel bands), and the loss where labels are given.
+        """Return logits (batch, num_labels) of features (batch, frames, mel bands), and the loss if labels are given.
 
-        `labels` is (batch, num_labels) of 0.0 and 1.0. Any number of frames will do.
+        `labels` is (batch, num_labels) of 0.0 and 1.0. Any number of frames is accepted.
         """
         hidden_states = self.mobilenet(input_values)
         embeddings = hidden_states[-1].mean(dim=(2, 3))

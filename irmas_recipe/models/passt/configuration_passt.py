@@ -4,7 +4,7 @@ from transformers import PreTrainedConfig
 
 
 class PasstConfig(PreTrainedConfig):
-    """Sizes of PaSST and what it leaves out in training; the defaults are the released `passt_s`, stride 10.
+    """Sizes of PaSST and what it drops in training; the defaults are the released `passt_s`, stride 10.
 
     - `max_frames`: frames of the clips that the model was made for (998 = 10 s). Its time encoding has
       `max_frames // time_stride` positions, its frequency encoding `num_mel_bins // frequency_stride`.

@@ -38,7 +38,7 @@ TEN_SECONDS = 998  # frames that the models of 10-second clips were built for
 def convert(checkpoint: str | Path, output_dir: str | Path) -> None:
     """Write the model and its feature extractor to `output_dir`, from the authors' plain state dict.
 
-    The sizes are read from the weights' shapes. Raises UserError where the file is no such state dict, naming each
+    The sizes are read from the weights' shapes. Raises UserError if the file is not such a state dict, naming each
     key that is missing, unexpected or of another shape.
     """
     weights = read_weights(checkpoint)
@@ -58,15 +58,15 @@ def read_weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:
         weights = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(
-            f"{checkpoint} cannot be read ({error.strerror}); give the path of the authors' .pt file."
+            f"{checkpoint} cannot be read ({error.strerror}): give the path of the authors' .pt file."
         ) from None
-    except Exception:  # whatever rubbish makes the unpickler raise
+    except Exception:  # whatever the unpickler raises for damaged data
         raise UserError(
-            f"{checkpoint} is refused, since it is damaged or holds Python objects beside plain weights; "
+            f"{checkpoint} is refused: it is damaged, or contains Python objects besides plain weights; "
             "download the authors' .pt file again."
         ) from None
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise UserError(f"{checkpoint} holds no plain state dict (name -> tensor); give the authors' .pt file.")
+        raise UserError(f"{checkpoint} is not a plain state dict (name -> tensor): give the authors' .pt file.")
     return weights
 
 
@@ -79,18 +79,24 @@ def config_from_weights(weights: dict[str, torch.Tensor], checkpoint: str | Path
 
     def shape(name: str, dimensions: int) -> torch.Size:
         if name not in weights:
-            raise UserError(f"{checkpoint} is no PaSST checkpoint: the key {name} is missing.")
+            raise UserError(f"{checkpoint} is not a PaSST checkpoint: the key {name} is missing.")
         if weights[name].dim() != dimensions:
-            raise UserError(f"{checkpoint} is no PaSST checkpoint: {name} has the shape {tuple(weights[name].shape)}.")
+            raise UserError(
+                f"{checkpoint} is not a PaSST checkpoint: {name} has the shape {tuple(weights[name].shape)}."
+            )
         return weights[name].shape
 
     width, rows = shape("freq_new_pos_embed", 4)[1:3]
     positions = shape("time_new_pos_embed", 4)[3]
     stride_of_rows = {NUM_MEL_BINS // stride: stride for stride in STRIDES}
     if rows not in stride_of_rows:
-        raise UserError(f"{checkpoint} has {rows} rows of patches, which no stride of {STRIDES} gives; it is no PaSST.")
+        raise UserError(
+            f"{checkpoint} has {rows} rows of patches, which no stride of {STRIDES} gives: it is not PaSST."
+        )
     if width % HEAD_SIZE:
-        raise UserError(f"{checkpoint} has a width of {width}, no multiple of {HEAD_SIZE}, the released head size.")
+        raise UserError(
+            f"{checkpoint} has a width of {width}, which is not a multiple of {HEAD_SIZE}, the released head size."
+        )
     stride = stride_of_rows[rows]
     blocks = {int(match[1]) for name in weights if (match := re.match(r"blocks\.(\d+)\.", name))}
     names = [name for _, name in audioset_labels()]
@@ -117,7 +123,7 @@ def longest_input(positions: int, stride: int) -> int:
 
     The authors made encodings of frames // stride positions, for 998 frames in most models. Several numbers of frames
     give the same encoding: where 998 is not one of them, or would leave the last position unused (stride 12), it is
-    the fewest frames that use every position. No patch of the authors' model is lost this way.
+    the fewest frames that use every position. No patch of the authors' model is lost.
     """
     fewest = max((positions - 1) * stride + PATCH_SIZE, positions * stride)
     return TEN_SECONDS if TEN_SECONDS // stride == positions and fewest <= TEN_SECONDS else fewest
@@ -135,7 +141,7 @@ def rename(weights: dict[str, torch.Tensor], model: torch.nn.Module, checkpoint:
         if theirs in weights and weights[theirs].shape != ours[name].shape
     ]
     if problems:
-        raise UserError(f"{checkpoint} is no PaSST checkpoint: {'; '.join(problems)}.")
+        raise UserError(f"{checkpoint} is not a PaSST checkpoint: {'; '.join(problems)}.")
     return {name: weights[theirs] for theirs, name in authors.items()}
 
 

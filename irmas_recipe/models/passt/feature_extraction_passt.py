@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,19 +28,19 @@ class PasstFeatureExtractor(SequenceFeatureExtractor):
 
     def __init__(
         self,
-        feature_size=128,
-        sampling_rate=32000,
-        padding_value=SILENCE,
-        fft_length=1024,
-        window_length=800,
-        hop_length=320,
-        min_frequency=0.0,
-        max_frequency=15000.0,
-        min_frames=16,
-        max_frames=998,
-        return_attention_mask=True,
-        **kwargs,
-    ):
+        feature_size: int = 128,
+        sampling_rate: int = 32000,
+        padding_value: float = SILENCE,
+        fft_length: int = 1024,
+        window_length: int = 800,
+        hop_length: int = 320,
+        min_frequency: float = 0.0,
+        max_frequency: float = 15000.0,
+        min_frames: int = 16,
+        max_frames: int = 998,
+        return_attention_mask: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             feature_size=feature_size,
             sampling_rate=sampling_rate,
@@ -62,9 +63,9 @@ class PasstFeatureExtractor(SequenceFeatureExtractor):
         `num_samples` (batch,) says where each clip ends when zeros follow it; a clip's features do not depend on them.
         Frames beyond a clip's own, `num_frames` of them, are silence.
         """
-        # Half precision would drown quiet bands, so an autocast around the training step does not reach in here.
+        # Half precision would drown quiet bands, so autocast is switched off here.
         with torch.autocast(waveforms.device.type, enabled=False):
-            # Past the last frame that is kept, only the samples that this frame reaches matter.
+            # Past the last frame that is kept, only the samples that this frame covers matter.
             waveforms = waveforms[:, : self.max_frames * self.hop_length + self.fft_length].float()
             waveforms = F.pad(waveforms, (0, max(0, self._min_samples - waveforms.shape[1])))
             if num_samples is None:
@@ -98,18 +99,20 @@ class PasstFeatureExtractor(SequenceFeatureExtractor):
         # One more than remains after pre-emphasis: enough for `min_frames`, and to mirror half an FFT at each end.
         return max((self.min_frames - 1) * self.hop_length, self.fft_length // 2 + 1) + 1
 
-    def __call__(self, raw_speech, sampling_rate=None, return_tensors=None, **kwargs) -> BatchFeature:
+    def __call__(
+        self, raw_speech: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **kwargs: Any
+    ) -> BatchFeature:
         """Return `input_values` and `attention_mask` (batch, frames) of one mono clip (samples,) or several.
 
         Clips shorter than the batch's longest are padded, and masked where padded. Raises ValueError for another
         sampling rate, more than one channel, or a clip without samples.
         """
         if sampling_rate not in (None, self.sampling_rate):
-            raise ValueError(f"The audio is at {sampling_rate} Hz; resample it to {self.sampling_rate} Hz first.")
+            raise ValueError(f"The audio is at {sampling_rate} Hz: resample it to {self.sampling_rate} Hz first.")
         is_batch = len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
         clips = [torch.as_tensor(clip, dtype=torch.float32) for clip in (raw_speech if is_batch else [raw_speech])]
         if any(clip.ndim != 1 or len(clip) == 0 for clip in clips):
-            raise ValueError("Each clip must be mono, of shape (samples,), and hold at least one sample.")
+            raise ValueError("Each clip must be mono, of shape (samples,), and have at least one sample.")
         waveforms = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         num_samples = torch.tensor([len(clip) for clip in clips], device=waveforms.device)
         features = self.extract(waveforms, num_samples)
@@ -136,8 +139,10 @@ def _window(length: int, device: torch.device) -> torch.Tensor:
 
 
 @lru_cache
-def _mel_filters(bands: int, fft_length: int, sampling_rate: int, low: float, high: float, device) -> torch.Tensor:
-    """Return kaldi's mel filters (fft_length // 2 + 1, bands), built once a device."""
+def _mel_filters(
+    bands: int, fft_length: int, sampling_rate: int, low: float, high: float, device: torch.device
+) -> torch.Tensor:
+    """Return kaldi's mel filters (fft_length // 2 + 1, bands), built once per device."""
     filters, _ = kaldi.get_mel_banks(
         bands, fft_length, sampling_rate, low, high, vtln_low=100.0, vtln_high=-500.0, vtln_warp_factor=1.0
     )

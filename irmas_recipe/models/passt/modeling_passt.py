@@ -2,7 +2,7 @@
 
 Koutini, Schlüter, Eghbal-zadeh and Widmer, "Efficient Training of Audio Transformers with Patchout", Interspeech 2022
 (arXiv 2110.05069). A vision transformer on overlapping patches of a log-mel spectrogram; its encodings of time and
-frequency are separate, so that in training patches can be left out and the rest still says where it is.
+frequency are separate, so that patches can be dropped in training and the rest still knows its place.
 """
 
 import torch
@@ -20,7 +20,7 @@ from .configuration_passt import PasstConfig
 class PasstEmbeddings(nn.Module):
     """A spectrogram -> the class and distillation tokens, then its patches (in training: those that are kept)."""
 
-    def __init__(self, config: PasstConfig):
+    def __init__(self, config: PasstConfig) -> None:
         super().__init__()
         self.config = config
         width = config.hidden_size
@@ -61,7 +61,7 @@ class PasstEmbeddings(nn.Module):
         columns, positions = patches.shape[3], self.time_positions.shape[3]
         if columns > positions and frames > self.config.max_frames:
             raise ValueError(
-                f"The input has {frames} frames, the model time positions for {self.config.max_frames}; "
+                f"The input has {frames} frames, but the model has time positions for {self.config.max_frames}: "
                 "cut the clip into windows, or let the feature extractor cut it."
             )
         patches = patches[..., :positions]  # at stride 20, 998 frames give one column more than they have positions
@@ -82,14 +82,14 @@ def kept_patches(rows: int, columns: int, config: PasstConfig, device: torch.dev
     """Return the indices, in a flattened (rows, columns) grid, of the patches that patchout keeps (paper, section 2.2).
 
     One draw serves the whole batch. The counts are constant, so the length of the sequence is too. Raises ValueError
-    where nothing would remain.
+    if nothing would remain.
     """
     kept_rows, kept_columns = rows - config.patchout_frequency, columns - config.patchout_time
     kept = kept_rows * kept_columns - config.patchout_tokens
     if min(kept_rows, kept_columns, kept) < 1:
         raise ValueError(
             f"patchout_time={config.patchout_time}, patchout_frequency={config.patchout_frequency} and "
-            f"patchout_tokens={config.patchout_tokens} leave nothing of {rows} x {columns} patches; lower them."
+            f"patchout_tokens={config.patchout_tokens} leave nothing of {rows} x {columns} patches: lower them."
         )
     grid = torch.arange(rows * columns, device=device).view(rows, columns)
     if config.patchout_time:
@@ -108,7 +108,7 @@ def random_subset(size: int, count: int, device: torch.device) -> torch.Tensor:
 class PasstAttention(nn.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, config: PasstConfig):
+    def __init__(self, config: PasstConfig) -> None:
         super().__init__()
         self.heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
@@ -128,7 +128,7 @@ class PasstAttention(nn.Module):
 class PasstMlp(nn.Module):
     """Two linear layers with GELU between them."""
 
-    def __init__(self, config: PasstConfig):
+    def __init__(self, config: PasstConfig) -> None:
         super().__init__()
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
@@ -141,7 +141,7 @@ class PasstMlp(nn.Module):
 class PasstLayer(GradientCheckpointingLayer):
     """A pre-norm transformer block; in training each clip skips each of its halves with `drop_path_rate`."""
 
-    def __init__(self, config: PasstConfig, drop_path_rate: float):
+    def __init__(self, config: PasstConfig, drop_path_rate: float) -> None:
         super().__init__()
         self.drop_path_rate = drop_path_rate
         self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -163,6 +163,8 @@ class PasstLayer(GradientCheckpointingLayer):
 
 
 class PasstPreTrainedModel(PreTrainedModel):
+    """Initialisation and what Transformers must know of PaSST."""
+
     config_class = PasstConfig
     base_model_prefix = "passt"
     main_input_name = "input_values"
@@ -173,7 +175,7 @@ class PasstPreTrainedModel(PreTrainedModel):
     _no_split_modules = ["PasstEmbeddings", "PasstLayer"]
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, PasstEmbeddings):
             for parameter in module.parameters(recurse=False):
@@ -183,7 +185,7 @@ class PasstPreTrainedModel(PreTrainedModel):
 class PasstModel(PasstPreTrainedModel):
     """PaSST without its head."""
 
-    def __init__(self, config: PasstConfig):
+    def __init__(self, config: PasstConfig) -> None:
         super().__init__(config)
         depth = config.num_hidden_layers
         rates = [config.drop_path_rate * index / max(1, depth - 1) for index in range(depth)]
@@ -220,7 +222,7 @@ class PasstModel(PasstPreTrainedModel):
 class PasstForAudioClassification(PasstPreTrainedModel):
     """PaSST and its head: LayerNorm and a linear layer on the mean of the class and distillation tokens."""
 
-    def __init__(self, config: PasstConfig):
+    def __init__(self, config: PasstConfig) -> None:
         super().__init__(config)
         self.passt = PasstModel(config)
         self.head_norm = nn.LayerNorm(config.hidden_size)  # the head's epsilon is torch's default, 1e-5
@@ -236,7 +238,7 @@ class PasstForAudioClassification(PasstPreTrainedModel):
         labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
     ) -> SequenceClassifierOutput:
-        """Return logits (batch, num_labels) and, where `labels` (batch, num_labels) of 0.0 and 1.0 are given, the loss.
+        """Return logits (batch, num_labels) and, if `labels` (batch, num_labels) of 0.0 and 1.0 are given, the loss.
 
         The inputs are `PasstModel`'s.
         """

@@ -16,168 +16,22 @@ import soundfile
 import soxr
 import torch
 from transformers import (
-    ASTConfig,
-    ASTFeatureExtractor,
     ASTForAudioClassification,
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
-    pipeline,
 )
 
-import irmas_recipe.models.pipeline.instrument_recognition as module
 from irmas_recipe.models import ARCHITECTURES
-from irmas_recipe.models.pipeline.instrument_recognition import (
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
+from irmas_recipe.models.pipeline.windows import (
     AGGREGATIONS,
-    InstrumentRecognitionPipeline,
     aggregate,
-    attach_pipeline,
-    cut_windows,
-    merge_moments,
-    moments,
-    read_ahead,
-    read_blocks,
-    resample_blocks,
     window_starts,
 )
-from tests.models.tiny import SECONDS, TINY, build
+from tests.models.pipeline.sound import LABELS, RATE, music, scores
+from tests.models.tiny import SECONDS, build
 
-LABELS = ["cello", "piano", "voice"]
-RATE = 16_000
-EVERY_MODEL = sorted(set(TINY) & set(ARCHITECTURES))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A tiny random AST of three labels that looks at 1 s every 0.5 s, saved with its pipeline."""
-    folder = tmp_path_factory.mktemp("model") / "tiny ast"
-    config = ASTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        num_mel_bins=32,
-        max_length=98,
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: index for index, label in enumerate(LABELS)},
-        problem_type="multi_label_classification",
-        window_seconds=1.0,
-        hop_seconds=0.5,
-        aggregation="mean",
-        thresholds=[0.2, 0.5, 0.9],
-    )
-    torch.manual_seed(0)
-    model = ASTForAudioClassification(config)
-    with torch.no_grad():  # a random head says 0.5 to everything; scale it so that windows differ
-        model.classifier.dense.weight.normal_(0, 1)
-    model.save_pretrained(folder)
-    ASTFeatureExtractor(max_length=98, num_mel_bins=32).save_pretrained(folder)
-    attach_pipeline(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def recognise(folder) -> InstrumentRecognitionPipeline:
-    model = ASTForAudioClassification.from_pretrained(folder)
-    extractor = ASTFeatureExtractor.from_pretrained(folder)
-    return InstrumentRecognitionPipeline(model=model, feature_extractor=extractor, device="cpu")
-
-
-def music(seconds: float, rate: int = RATE, channels: int | None = None, seed: int = 0) -> np.ndarray:
-    """Tones and noise whose loudness moves, (samples,) or (samples, channels), within [-1, 1]."""
-    random = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    tones = np.sin(2 * np.pi * 440 * time) * np.sin(np.pi * time / 3) + 0.1 * random.standard_normal(len(time))
-    tones = (0.4 * tones).astype(np.float32)
-    return tones if channels is None else np.stack([tones] * channels, axis=1)
-
-
-def scores(result: list[dict]) -> np.ndarray:
-    by_label = {entry["label"]: entry["score"] for entry in result}
-    return np.array([by_label[label] for label in LABELS])
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "expected"),
-    [(0, [0]), (3, [0]), (4, [0]), (5, [0, 1]), (6, [0, 2]), (7, [0, 2, 3]), (10, [0, 2, 4, 6]), (11, [0, 2, 4, 6, 7])],
-)
-def test_windows_begin_every_hop_and_the_last_one_ends_with_the_clip(num_samples, expected):
-    assert window_starts(num_samples, window=4, hop=2) == expected
-
-
-def test_a_hop_of_zero_is_refused():
-    with pytest.raises(ValueError, match="must be positive"):
-        window_starts(10, 4, 0)
-
-
-def test_aggregations_against_their_definitions():
-    logits = np.array([[0.0, 4.0, -3.0], [2.0, 1.0, -5.0]])
-    probabilities = 1 / (1 + np.exp(-logits))
-    expected = {
-        "mean": 1 / (1 + np.exp(-logits.mean(0))),
-        "max": probabilities.max(0),
-        "mean_probability": probabilities.mean(0),
-        "s1": probabilities.mean(0),
-        "s2": probabilities.sum(0) / probabilities.sum(0).max(),
-    }
-    assert set(expected) == set(AGGREGATIONS)
-    for how, values in expected.items():
-        assert aggregate(logits, how) == pytest.approx(values, abs=1e-6)
-        assert aggregate(torch.tensor(logits), how).dtype == np.float32
-
-
-def test_aggregations_stay_finite_at_extreme_logits_and_an_unknown_one_lists_the_choices():
-    for how in AGGREGATIONS:
-        assert np.isfinite(aggregate(np.full((2, 3), -1e4), how)).all()
-    with pytest.raises(ValueError, match=r"'median'.*mean, max, mean_probability, s1, s2"):
-        aggregate(np.zeros((1, 3)), "median")
-
-
-@pytest.mark.parametrize("num_samples", [0, 1, 7, 8, 9, 11, 12, 16, 17, 50])
-@pytest.mark.parametrize("block", [1, 3, 8, 100])
-@pytest.mark.parametrize("hop", [1, 3, 4, 8])
-def test_windows_cut_from_blocks_are_those_of_window_starts(num_samples, block, hop):
-    clip = np.arange(1, num_samples + 1, dtype=np.float32)
-    blocks = [clip[start : start + block] for start in range(0, num_samples, block)]
-    cut = list(cut_windows(blocks, window=8, hop=hop))
-    if num_samples == 0:
-        assert cut == []
-        return
-    assert [start for start, _, _ in cut] == window_starts(num_samples, 8, hop)
-    padded = np.pad(clip, (0, 8))
-    for start, stop, waveform in cut:
-        assert stop == min(start + 8, num_samples)
-        assert waveform.tolist() == padded[start : start + 8].tolist()
-
-
-@pytest.mark.parametrize(("rate", "new_rate"), [(44_100, 16_000), (8_000, 16_000), (192_000, 16_000), (11_025, 22_050)])
-def test_resampling_block_by_block_is_resampling_at_once(rate, new_rate, monkeypatch):
-    clip = music(2.01, rate)
-    blocks = [clip[start : start + 9_999] for start in range(0, len(clip), 9_999)]
-    with_soxr = np.concatenate(list(resample_blocks(blocks, rate, new_rate)))
-    assert with_soxr == pytest.approx(soxr.resample(clip, rate, new_rate), abs=1e-6)
-
-    monkeypatch.setattr(module, "soxr", None)
-    monkeypatch.setattr(module, "BLOCK_FRAMES", 8_000)
-    with_torchaudio = np.concatenate(list(resample_blocks(blocks, rate, new_rate)))
-    at_once = module.torchaudio.functional.resample(torch.from_numpy(clip), rate, new_rate).numpy()
-    assert with_torchaudio == pytest.approx(at_once, abs=1e-5)
-
-
-def test_resampling_tones_with_torchaudio_agrees_with_soxr(monkeypatch):
-    time = np.arange(44_100) / 44_100
-    tone = np.sin(2 * np.pi * 1_000 * time).astype(np.float32)
-    with_soxr = np.concatenate(list(resample_blocks([tone], 44_100, RATE)))
-    monkeypatch.setattr(module, "soxr", None)
-    with_torchaudio = np.concatenate(list(resample_blocks([tone], 44_100, RATE)))
-    middle = slice(200, -200)
-    assert with_torchaudio[middle] == pytest.approx(with_soxr[middle], abs=0.01)
-
-
-def test_two_rates_without_a_common_divisor_ask_for_soxr_when_it_is_missing(monkeypatch):
-    assert len(np.concatenate(list(resample_blocks([music(1, 44_101)], 44_101, RATE)))) == RATE
-    monkeypatch.setattr(module, "soxr", None)
-    with pytest.raises(ValueError, match="pip install soxr"):
-        list(resample_blocks([music(0.1, 44_101)], 44_101, RATE))
+EVERY_MODEL = sorted(ARCHITECTURES)
 
 
 @pytest.mark.parametrize(
@@ -319,35 +173,6 @@ def test_window_given_without_hop_keeps_their_proportion(recognise):
     assert timeline["activity"]["edges_seconds"] == [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
 
 
-def test_moments_are_the_mean_of_the_windows_that_cover_them():
-    windows = [{"start": 0, "stop": 4}, {"start": 2, "stop": 6}, {"start": 3, "stop": 7}]
-    logits = torch.logit(torch.tensor([[0.2], [0.4], [0.9]], dtype=torch.float64))
-    edges, means = moments(windows, logits)
-    assert edges.tolist() == [0, 2, 3, 4, 6, 7]
-    assert means[:, 0] == pytest.approx([0.2, 0.3, 0.5, 0.65, 0.9])
-
-
-def test_moments_under_s2_are_relative_to_the_clips_strongest_class():
-    windows = [{"start": 0, "stop": 2}, {"start": 2, "stop": 4}]
-    logits = torch.logit(torch.tensor([[0.4, 0.1], [0.2, 0.1]], dtype=torch.float64))
-    _, relative = moments(windows, logits, normalise=True)
-    assert relative == pytest.approx(np.array([[1.0, 1 / 3], [2 / 3, 1 / 3]]))  # 0.4 / 0.3 is cut to 1
-
-
-def test_touching_moments_above_the_threshold_become_one_segment():
-    timeline = merge_moments(
-        np.array([0.0, 1.0, 2.0, 4.0, 5.0]),
-        np.array([[0.9, 0.1], [0.6, 0.5], [0.9, 0.1], [0.1, 0.7]]),
-        ["piano", "voice"],
-        [0.6, 0.5],
-    )
-    assert timeline == [
-        {"label": "piano", "start_seconds": 0.0, "end_seconds": 4.0, "score": pytest.approx((0.9 + 0.6 + 1.8) / 4)},
-        {"label": "voice", "start_seconds": 1.0, "end_seconds": 2.0, "score": pytest.approx(0.5)},
-        {"label": "voice", "start_seconds": 4.0, "end_seconds": 5.0, "score": pytest.approx(0.7)},
-    ]
-
-
 def test_the_timeline_follows_the_sound(recognise):
     """2 s of silence, then 2 s of noise: windows wholly inside either half score as that half alone does."""
     noise = np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32) * 0.3
@@ -385,12 +210,12 @@ def broken_inputs(folder: Path) -> list[tuple[object, str]]:
         (str(folder / "empty.wav"), "empty.wav is an empty file"),
         (str(folder / "notes.wav"), "notes.wav .*"),
         (str(folder / "headerless.raw"), "headerless.raw .*"),
-        (str(folder / "no samples.wav"), "no samples.wav holds no samples"),
-        (str(folder / "nan.wav"), "nan.wav holds samples that are not numbers"),
+        (str(folder / "no samples.wav"), "no samples.wav has no samples"),
+        (str(folder / "nan.wav"), "nan.wav contains samples that are not numbers"),
         ({"array": np.array([0.0, np.inf]), "sampling_rate": RATE}, "not numbers"),
-        ({"array": np.zeros(0), "sampling_rate": RATE}, "holds no samples"),
+        ({"array": np.zeros(0), "sampling_rate": RATE}, "has no samples"),
         ({"array": np.zeros((2, 2, 2)), "sampling_rate": RATE}, "one or two dimensions"),
-        ({"array": np.zeros((2, 0)), "sampling_rate": RATE}, "holds no samples"),
+        ({"array": np.zeros((2, 0)), "sampling_rate": RATE}, "has no samples"),
         (
             {"array": np.zeros(100, complex), "sampling_rate": RATE},
             "integers or floating-point numbers, not complex128",
@@ -475,21 +300,6 @@ def test_ffmpegs_complaint_is_passed_on_and_its_absence_is_said(tmp_path, recogn
         recognise(tmp_path / "song.m4a")
 
 
-def test_a_long_file_is_read_in_bounded_memory(tmp_path):
-    """Ten minutes of stereo at 44.1 kHz (212 MB as float32) never take more than a few blocks."""
-    path = tmp_path / "long.wav"
-    with soundfile.SoundFile(path, "w", 44_100, 2, "PCM_16") as file:
-        for _ in range(60):
-            file.write(np.zeros((441_000, 2), np.float32))
-    tracemalloc.start()
-    rate, blocks = read_blocks(path)
-    windows = sum(1 for _ in cut_windows(resample_blocks(blocks, rate, RATE), 3 * RATE, 3 * RATE // 2))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert windows == len(window_starts(600 * RATE, 3 * RATE, 3 * RATE // 2))
-    assert peak < 20e6
-
-
 def test_an_hour_is_recognised_in_bounded_memory(tmp_path):
     """An hour at 8 kHz (230 MB as float32 at the model's 16 kHz) takes a few batches."""
     path = tmp_path / "hour.flac"
@@ -506,29 +316,6 @@ def test_an_hour_is_recognised_in_bounded_memory(tmp_path):
     print(f"peak {peak / 1e6:.1f} MB")
     assert result["duration_seconds"] == pytest.approx(3600)
     assert peak < 30e6
-
-
-def test_read_ahead_keeps_order_passes_errors_on_and_stops_when_abandoned():
-    fetched = []
-
-    def items():
-        for index in range(1_000_000):
-            fetched.append(index)
-            yield index
-
-    ahead = read_ahead(items(), depth=4)
-    assert [next(ahead) for _ in range(3)] == [0, 1, 2]
-    ahead.close()
-    assert len(fetched) < 20
-
-    def failing():
-        yield 1
-        raise OSError("the disk is gone")
-
-    ahead = read_ahead(failing(), depth=4)
-    assert next(ahead) == 1
-    with pytest.raises(OSError, match="the disk is gone"):
-        next(ahead)
 
 
 def test_a_model_that_chooses_one_label_is_refused(recognise):
@@ -581,64 +368,6 @@ def test_a_gpu_scores_as_the_cpu_does_for_every_model(every_model):
         assert by_device[0] == pytest.approx(by_device[1], abs=5e-3), name
 
 
-def test_both_pipelines_work_from_the_folder_inside_the_repository(folder):
-    custom = pipeline("instrument-recognition", model=str(folder), trust_remote_code=True, device="cpu")
-    assert len(custom(music(1.5), sampling_rate=RATE, all_labels=True)) == 3
-    plain = pipeline("audio-classification", model=str(folder), device="cpu")
-    assert len(plain({"raw": music(1), "sampling_rate": RATE})) == 3
-
-
-STRANGER = """
-import json, sys
-from transformers import pipeline
-sys.modules["soxr"] = None  # a stranger may not have it
-root, clip, *names = sys.argv[1:]
-results = {}
-for name in names:
-    folder = f"{root}/{name}"
-    recognise = pipeline("instrument-recognition", model=folder, trust_remote_code=True, device="cpu")
-    assert type(recognise).__module__.startswith("transformers_modules."), type(recognise)
-    results[name] = recognise(clip, all_labels=True, return_timeline=True)
-plain = pipeline("audio-classification", model=f"{root}/ast", device="cpu")  # no remote code
-assert not any(name == "models" or name.startswith("models.") for name in sys.modules)
-print(json.dumps(results))
-"""
-
-
-@pytest.fixture(scope="module")
-def every_model(tmp_path_factory) -> Path:
-    """A folder with every architecture of the project, tiny and random, each saved with its pipeline."""
-    root = tmp_path_factory.mktemp("every model")
-    for name in EVERY_MODEL:
-        model, extractor = build(name)
-        model.config.update({"window_seconds": SECONDS, "hop_seconds": SECONDS / 2, "aggregation": "mean"})
-        model.save_pretrained(root / name)
-        extractor.save_pretrained(root / name)
-        attach_pipeline(root / name)
-    return root
-
-
-def test_strangers_and_we_get_the_same_from_every_model(every_model, tmp_path):
-    clip = tmp_path / "clip.wav"
-    soundfile.write(clip, music(2.2, 44_100, 2), 44_100)
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", STRANGER, str(every_model), str(clip), *EVERY_MODEL]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for name, theirs in json.loads(done.stdout.splitlines()[-1]).items():
-        recogniser = InstrumentRecognitionPipeline(
-            model=AutoModelForAudioClassification.from_pretrained(every_model / name),
-            feature_extractor=AutoFeatureExtractor.from_pretrained(every_model / name),
-            device="cpu",
-        )
-        ours = recogniser(str(clip), all_labels=True)
-        assert len(ours) == 11
-        assert {entry["label"]: entry["score"] for entry in theirs["instruments"]} == pytest.approx(
-            {entry["label"]: entry["score"] for entry in ours}, abs=0.02
-        ), name
-        assert theirs["duration_seconds"] == pytest.approx(2.2, abs=1e-3)
-
-
 @pytest.mark.parametrize("name", EVERY_MODEL)
 def test_batches_of_windows_score_as_single_windows_in_every_model(every_model, name):
     recogniser = InstrumentRecognitionPipeline(
@@ -650,17 +379,3 @@ def test_batches_of_windows_score_as_single_windows_in_every_model(every_model, 
     together = recogniser(clip, all_labels=True, batch_size=8)
     one_by_one = recogniser(clip, all_labels=True, batch_size=1)
     assert [entry["score"] for entry in together] == pytest.approx([entry["score"] for entry in one_by_one], abs=1e-4)
-
-
-def test_attaching_twice_changes_nothing_and_a_folder_without_a_model_is_refused(folder, tmp_path):
-    before = (folder / "config.json").read_text()
-    attach_pipeline(folder)
-    assert (folder / "config.json").read_text() == before
-    assert (folder / "instrument_recognition.py").read_text() == Path(module.__file__).read_text()
-    with pytest.raises(FileNotFoundError, match="no saved model"):
-        attach_pipeline(tmp_path)
-
-
-def test_saving_the_model_again_keeps_the_entry(folder, tmp_path):
-    ASTForAudioClassification.from_pretrained(folder).save_pretrained(tmp_path)
-    assert "instrument-recognition" in json.loads((tmp_path / "config.json").read_text())["custom_pipelines"]

@@ -1,0 +1,117 @@
+"""A clip's windows: where they begin, how they are cut, and what their logits say together."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+
+AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
+
+
+def window_starts(num_samples: int, window: int, hop: int) -> list[int]:
+    """Return where the windows of a clip begin: 0, hop, 2 hop, ..., and a last one aligned to the clip's end.
+
+    All three arguments are in samples, or all in another unit. A clip that is no longer than the window gives `[0]`.
+
+    Raises:
+        ValueError: a window or hop below 1.
+    """
+    if window < 1 or hop < 1:
+        raise ValueError(f"A window of {window} samples every {hop} samples is impossible: both must be positive.")
+    if num_samples <= window:
+        return [0]
+    last = num_samples - window
+    return [*range(0, last, hop), last]
+
+
+def cut_windows(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield start, stop and samples (window,) of the windows at `window_starts`, keeping little more than one in memory.
+
+    Audio shorter than the window is padded with zeros, and `stop` is where the audio ends; without samples there is no
+    window.
+    """
+    buffer, buffer_start, next_start = np.zeros(0, np.float32), 0, 0
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        while next_start + window <= buffer_start + len(buffer):
+            offset = next_start - buffer_start
+            yield next_start, next_start + window, buffer[offset : offset + window]
+            next_start += hop
+        unneeded = min(next_start - buffer_start, len(buffer) - window)  # the last window may begin before the next
+        if unneeded > 0:
+            buffer, buffer_start = buffer[unneeded:], buffer_start + unneeded
+    num_samples = buffer_start + len(buffer)
+    if 0 < num_samples < window:
+        yield 0, num_samples, np.pad(buffer, (0, window - num_samples))
+    elif num_samples > window and next_start - hop + window < num_samples:
+        yield num_samples - window, num_samples, buffer[-window:]
+
+
+def aggregate(logits: torch.Tensor | np.ndarray, how: str = "mean") -> np.ndarray:
+    """Return one score in [0, 1] per class, float32 (classes,), from the logits (windows, classes) of a clip's windows.
+
+    - `mean`: sigmoid of the mean logit (the default of this project).
+    - `max`: sigmoid of the largest logit.
+    - `mean_probability`: mean of the sigmoids; `s1` (Han, Kim and Lee 2017, strategy 1) is the same.
+    - `s2` (Han, Kim and Lee 2017, strategy 2): class-wise sum of the sigmoids divided by its maximum over the classes.
+
+    Raises:
+        ValueError: any other name.
+    """
+    logits = torch.as_tensor(logits).detach().to("cpu", torch.float64)
+    if how == "mean":
+        scores = torch.sigmoid(logits.mean(dim=0))
+    elif how == "max":
+        scores = torch.sigmoid(logits.max(dim=0).values)
+    elif how in ("mean_probability", "s1"):
+        scores = torch.sigmoid(logits).mean(dim=0)
+    elif how == "s2":
+        sums = torch.sigmoid(logits).sum(dim=0)
+        scores = sums / sums.max().clamp_min(torch.finfo(sums.dtype).tiny)
+    else:
+        raise ValueError(f"Unknown aggregation '{how}': choose one of {', '.join(AGGREGATIONS)}.")
+    return scores.to(torch.float32).numpy()
+
+
+def moments(windows: list[dict], logits: torch.Tensor, normalise: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a clip into moments that the same windows cover; return their edges (moments + 1,) in samples, and scores.
+
+    The scores (moments, classes) are the mean of the sigmoids of the windows that cover a moment; `normalise` divides
+    them by the largest class-wise mean over the clip, as strategy s2 does.
+    """
+    starts = np.array([window["start"] for window in windows])
+    stops = np.array([window["stop"] for window in windows])
+    edges = np.unique(np.concatenate([starts, stops]))
+    probabilities = torch.sigmoid(logits.double()).numpy()
+    # A window is added where it starts and subtracted where it stops, so the running sum covers those in between.
+    steps = np.zeros((len(edges), probabilities.shape[1] + 1))
+    counted = np.concatenate([probabilities, np.ones((len(windows), 1))], axis=1)
+    np.add.at(steps, np.searchsorted(edges, starts), counted)
+    np.add.at(steps, np.searchsorted(edges, stops), -counted)
+    covering = np.cumsum(steps, axis=0)[:-1]
+    scores = covering[:, :-1] / covering[:, -1:]
+    if normalise:
+        scores = scores / max(probabilities.mean(axis=0).max(), np.finfo(float).tiny)
+    return edges, np.clip(scores, 0, 1)
+
+
+def merge_moments(
+    edges_seconds: np.ndarray, scores: np.ndarray, labels: list[str], thresholds: list[float]
+) -> list[dict]:
+    """Return the segments in which a label's moments reach its threshold, sorted by start, each with its mean score."""
+    durations = np.diff(edges_seconds)
+    timeline = []
+    for index, label in enumerate(labels):
+        active = np.concatenate([[False], scores[:, index] >= thresholds[index], [False]])
+        changes = np.flatnonzero(active[1:] != active[:-1])
+        for first, after_last in zip(changes[::2], changes[1::2], strict=True):
+            part = slice(first, after_last)
+            timeline.append(
+                {
+                    "label": label,
+                    "start_seconds": float(edges_seconds[first]),
+                    "end_seconds": float(edges_seconds[after_last]),
+                    "score": float(np.average(scores[part, index], weights=durations[part])),
+                }
+            )
+    return sorted(timeline, key=lambda segment: (segment["start_seconds"], -segment["score"]))
