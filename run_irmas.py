@@ -142,7 +142,7 @@ def download(arguments: list[str]) -> None:
 
 def evaluate(arguments: list[str]) -> None:
     """MODEL: measure a trained model on a test set, by the protocol stored with it"""
-    from irmas_recipe.commands.evaluate import main
+    from irmas_recipe.commands.evaluate.main import main
 
     main(arguments)
 

@@ -75,6 +75,16 @@ def names_of_ours(path: Path) -> set[str]:
     return {name for name in {module for dots, module in imports(path) if dots == 0} | strings if OURS.match(name)}
 
 
+def tracked(pattern: str) -> list[str]:
+    """Return the repository's files that match a pattern."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", pattern]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def functions(path: Path) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)]
+
+
 def python_files(folder: str) -> list[Path]:
     path = ROOT / folder
     return [path] if path.is_file() else sorted(path.rglob("*.py"))
@@ -94,8 +104,9 @@ def test_imports_and_dotted_strings_point_one_way(folder):
 
 
 def test_nothing_but_the_table_of_contents_imports_commands():
-    others = [path for path in ROOT.rglob("*.py") if ".venv" not in path.parts and "tests" not in path.parts]
-    others = [path for path in others if path.name != "run_irmas.py" and ROOT / RECIPE / "commands" not in path.parents]
+    others = [ROOT / name for name in tracked("*.py") if not name.startswith(("tests/", f"{RECIPE}/commands/"))]
+    others.remove(ROOT / "run_irmas.py")
+    assert others
     for path in others:
         named = [name for name in names_of_ours(path) if is_allowed(name, [f"{RECIPE}.commands"])]
         assert not named, f"{path.relative_to(ROOT)} names {named}"
@@ -122,6 +133,36 @@ def test_what_travels_with_a_model_imports_only_its_own_folder():
             else:
                 extra = PIPELINE_LIBRARIES if path.parent.name == "pipeline" else set()
                 assert module.split(".")[0] in MODEL_LIBRARIES | extra, name
+
+
+def test_no_function_is_longer_than_fifty_lines():
+    long = [
+        f"{name}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for name in tracked("*.py")
+        for node in functions(ROOT / name)
+        if node.end_lineno - node.lineno >= 50
+    ]
+    assert not long, long
+
+
+def test_nothing_is_imported_by_a_string_and_no_lambda_has_a_name():
+    for name in tracked("*.py"):
+        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        assert not {"__import__", "import_module", "importlib.import_module"} & set(calls), name
+        named = [
+            ast.unparse(node)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Lambda)
+            and isinstance(node.targets[0], ast.Name)
+        ]
+        assert not named, f"{name}: {named}"
+
+
+def test_no_module_is_private():
+    names = [Path(name).name for name in tracked("*.py")]
+    assert not [name for name in names if name.startswith("_") and name != "__init__.py"]
 
 
 def test_no_folder_is_named_after_a_library_that_we_import():

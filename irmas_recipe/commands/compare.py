@@ -4,11 +4,7 @@ import argparse
 from pathlib import Path
 
 from irmas_recipe.commands.arguments import check_output_folder
-from irmas_recipe.report.comparison import compare_runs
-from irmas_recipe.report.comparison_figure import draw_comparison
-from irmas_recipe.report.comparison_table import as_csv, as_markdown, as_text
 
-FORMATS = {"text": as_text, "markdown": as_markdown, "csv": as_csv}
 FILES = {"text": "comparison.txt", "markdown": "comparison.md", "csv": "comparison.csv"}
 
 
@@ -21,16 +17,22 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run folder; the first is the reference")
     parser.add_argument("--output_dir", metavar="DIR", type=Path, help="write comparison.txt, .md, .csv and .png there")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="what is printed (default: text)")
+    parser.add_argument("--format", choices=FILES, default="text", help="what is printed (default: text)")
     arguments = parser.parse_intermixed_args(argv)  # a run may stand behind a flag
 
     check_output_folder(arguments.output_dir, "--output_dir")
+
+    from irmas_recipe.report.comparison import compare_runs  # these need pandas and scikit-learn, which take seconds
+    from irmas_recipe.report.comparison_figure import draw_comparison
+    from irmas_recipe.report.comparison_table import as_csv, as_markdown, as_text
+
+    formats = {"text": as_text, "markdown": as_markdown, "csv": as_csv}
     comparison = compare_runs(arguments.runs)
-    print(FORMATS[arguments.format](comparison))
+    print(formats[arguments.format](comparison))
     if arguments.output_dir is None:
         return
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    for name, render in FORMATS.items():
+    for name, render in formats.items():
         (arguments.output_dir / FILES[name]).write_text(render(comparison) + "\n", encoding="utf-8")
     draw_comparison(comparison, arguments.output_dir / "comparison.png")
     if arguments.format == "text":

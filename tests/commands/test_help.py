@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import run_irmas
+
 ROOT = Path(__file__).parents[2]
 SLOW = ("torch", "transformers", "datasets", "pandas", "matplotlib", "scipy", "sklearn")
 HELP = f"""
@@ -19,10 +21,16 @@ print(*(name for name in {SLOW} if name in sys.modules), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize(
-    "verb", ["audit", "benchmark", "demo", "doctor", "download", "export", "onnx", "predict", "synthesize"]
-)
+@pytest.mark.parametrize("verb", run_irmas.VERBS)
 def test_help_imports_no_slow_library(verb):
     done = subprocess.run([sys.executable, "-c", HELP, verb], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and f"irmas {verb}" in done.stdout
+    assert done.stderr.split() == []
+
+
+@pytest.mark.parametrize("recipe", ["ast/finetune", "classical/svm", "wavegan/generator", "crnn/fusion"])
+def test_the_fields_of_a_recipe_are_listed_without_a_slow_library(recipe):
+    done = subprocess.run([sys.executable, "-c", HELP, recipe], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and f"irmas {recipe} [--field value ...]" in done.stdout
+    assert "--output_dir" in done.stdout or "--data_dir" in done.stdout
     assert done.stderr.split() == []

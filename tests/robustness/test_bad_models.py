@@ -16,7 +16,7 @@ import run_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
 from irmas_dataset.synthetic import synthesize
-from irmas_recipe.commands import evaluate as evaluate_command
+from irmas_recipe.commands.evaluate import measurement as evaluate_command
 from irmas_recipe.models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.training.fields import ModelArguments

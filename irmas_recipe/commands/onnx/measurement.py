@@ -14,7 +14,7 @@ from tqdm import tqdm
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_metric.figures import figures
-from irmas_recipe.commands.evaluate import evaluation_recipe, unseen_rows
+from irmas_recipe.commands.evaluate.measurement import evaluation_recipe, unseen_rows
 from irmas_recipe.commands.onnx.export import WaveformClassifier, onnx_logits, open_session
 from irmas_recipe.report.text import markdown_table
 from irmas_recipe.training import evaluation, machine

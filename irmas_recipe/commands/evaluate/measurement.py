@@ -1,7 +1,6 @@
-"""`irmas evaluate MODEL`: measure a trained model on a test set by the protocol stored with it."""
+"""A trained model on a test set: the recipe that measures it, and its results."""
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,57 +11,16 @@ from transformers import PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.commands.arguments import check_batch_size, check_is_no_run, check_output_folder
-from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import VALIDATION_FILE
-from irmas_recipe.report.table import results_table
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.checkpoint import check_name, reach_hub, unreachable
 from irmas_recipe.training.clips import multi_hot
-from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
+from irmas_recipe.training.data import describe_data, load_data, prepare_splits
 from irmas_recipe.training.model import build_model, device_features
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import Recipe, parse_recipe
 from irmas_recipe.training.recogniser import check_stored_protocol
-
-
-def main(argv: list[str]) -> None:
-    """Run `evaluate MODEL [--data_dir D]`: print the run's own figures or those of other data, and write them if asked to."""
-    arguments = parse_arguments(argv)
-    with tempfile.TemporaryDirectory() as scratch:
-        recipe, tuned_songs = evaluation_recipe(arguments, scratch)
-        results, test, scores = measure(recipe, tuned_songs)
-    if arguments.output_dir:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        folder = data_folder(recipe.data)
-        evaluation.write_predictions(arguments.output_dir / "predictions.parquet", test, scores, folder)
-        results.write(arguments.output_dir)
-        draw_figures(arguments.output_dir)
-    print(results_table(results))
-
-
-def parse_arguments(argv: list[str]) -> argparse.Namespace:
-    """Return the arguments; UserError if nothing can be written to the output folder, or a run would be overwritten."""
-    parser = argparse.ArgumentParser(
-        prog="irmas evaluate",
-        description="Measure a model on a test set by the protocol stored with it: on its run's own, its figures again.",
-    )
-    parser.add_argument("model", metavar="MODEL", help="folder of a run, or id of a model of this project on the Hub")
-    parser.add_argument(
-        "--data_dir", metavar="D", help="IRMAS, `synthetic`, or a folder of one's own (default: the run's)"
-    )
-    parser.add_argument(
-        "--output_dir", metavar="O", type=Path, help="write results.json, predictions.parquet and figures here"
-    )
-    parser.add_argument("--batch_size", metavar="N", type=int, default=32, help="windows at a time (default: 32)")
-    parser.add_argument("--trust_remote_code", action="store_true", help="run model code that comes from the Hub")
-    arguments = parser.parse_args(argv)
-    check_output_folder(arguments.output_dir, "--output_dir")
-    if arguments.output_dir:
-        check_is_no_run(arguments.output_dir, "--output_dir")
-    check_batch_size(arguments.batch_size)
-    return arguments
 
 
 def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Recipe, set[str]]:
