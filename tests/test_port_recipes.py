@@ -235,7 +235,7 @@ def test_initial_weight_goes_back_towards_the_zero_shot_model(checkpoints, music
 def test_contradictions_are_refused_in_one_sentence(checkpoints, music, tmp_path):
     for fields, word in (
         (["--freeze=backbone", "--layerdrop=0.1"], "layerdrop"),
-        (["--head_initialization=random", "--initial_weight=0.5"], "random head"),
+        (["--head_initialization=random", "--initial_weight=0.5"], "head is random here"),
         (["--head_dropout=1"], "head_dropout"),
     ):
         with pytest.raises(UserError, match=word) as error:

@@ -122,5 +122,5 @@ def test_a_classical_system_does_both_too(folder, capsys):
 
 def test_a_part_that_librosa_does_not_give_is_refused_with_the_way_out():
     assert separation_of("none") is None and separation_of(None) is None
-    with pytest.raises(ValueError, match=r"run_irmas\.py predict"):
+    with pytest.raises(ValueError, match=r"irmas predict"):
         separation_of("solo")

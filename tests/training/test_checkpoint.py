@@ -57,7 +57,7 @@ def here(tmp_path, monkeypatch, audioset_ast):
         (
             "checkpoints/beats-x",
             "There is no folder checkpoints/beats-x: download the authors' weights (their address is in "
-            "recipes/beats/*.yaml) and convert them with `python run_irmas.py convert beats DOWNLOADED_FILE "
+            "recipes/beats/*.yaml) and convert them with `irmas convert beats DOWNLOADED_FILE "
             "checkpoints/beats-x`.",
         ),
     ],
