@@ -12,7 +12,6 @@ so that the time goes into the phases; the last start of a training is often a f
 
 import argparse
 import hashlib
-import importlib
 import json
 import mmap
 import os
@@ -29,17 +28,27 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import datasets
 from tqdm import tqdm
 
 import run_irmas
 from irmas_dataset import WaveformColumn, load_irmas, prepare
+from irmas_dataset import download as downloading
+from irmas_dataset.builder import Irmas
 from irmas_dataset.download import download, ensure_irmas, is_complete
 from irmas_dataset.export import unpack as unpacker
+from irmas_dataset.export import write
 from irmas_dataset.export.layout import UNPACKED_MARKER, is_exported
 from irmas_dataset.synthetic import synthesize
+from irmas_recipe.commands.predict.table import ResultTable
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
+from irmas_recipe.report import write as report
+from irmas_recipe.report.results import Results
+from irmas_recipe.training import checkpoint, data, evaluation, run_folder, train
 from irmas_recipe.training.run_folder import is_finished
+from irmas_recipe.training.trainer import InstrumentTrainer
 from tests.irmas_dataset.record_server import PARTS, ZIPS, serve
 from tests.robustness.tiny_run import command, environment, write_recipe
 
@@ -54,15 +63,36 @@ VOLATILE = (
 RUN_FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "predictions.parquet",
              "validation_predictions.parquet", "recipe.yaml", "instrument_recognition.py", "audio_blocks.py",
              "separation.py", "windows.py")  # fmt: skip
+
+
+class Phase(NamedTuple):
+    """A function in which a command is killed: a module or class, and the function's name there."""
+
+    holder: object
+    function: str
+
+    def __str__(self) -> str:
+        return self.function
+
+
 EXPORT_PHASES = (
-    "irmas_dataset.export.write.make_empty", "irmas_dataset.export.write.write_shards", "irmas_dataset.export.write.data_card",
-    "irmas_dataset.builder.Irmas._generate_examples",
+    Phase(write, "make_empty"), Phase(write, "write_shards"), Phase(write, "data_card"),
+    Phase(Irmas, "_generate_examples"),
 )  # fmt: skip
 TRAINING_PHASES = (
-    "irmas_recipe.training.run_folder.begin", "irmas_recipe.training.data.load_data", "irmas_recipe.training.data.prepare_splits", "irmas_recipe.training.train.build_trainer",
-    "irmas_recipe.training.train.train", "irmas_recipe.training.trainer.InstrumentTrainer._save_checkpoint",
-    "irmas_recipe.training.trainer.InstrumentTrainer.evaluate", "irmas_recipe.training.evaluation.evaluate", "irmas_recipe.training.checkpoint.save", "irmas_recipe.report.write.report",
+    Phase(run_folder, "begin"), Phase(data, "load_data"), Phase(data, "prepare_splits"), Phase(train, "build_trainer"),
+    Phase(train, "train"), Phase(InstrumentTrainer, "_save_checkpoint"), Phase(InstrumentTrainer, "evaluate"),
+    Phase(evaluation, "evaluate"), Phase(checkpoint, "save"), Phase(report, "report"),
 )  # fmt: skip
+PREDICT_PHASES = (
+    Phase(InstrumentRecognitionPipeline, "postprocess"), Phase(ResultTable, "append"), Phase(ResultTable, "close"),
+)  # fmt: skip
+UNPACK_PHASES = (Phase(unpacker, "unpack"), Phase(unpacker, "unpack_shard"), Phase(unpacker, "write_labels"))
+EVALUATE_PHASES = (
+    Phase(data, "load_data"), Phase(data, "prepare_splits"), Phase(evaluation, "window_logits"),
+    Phase(evaluation, "write_predictions"), Phase(Results, "write"),
+)  # fmt: skip
+DOWNLOAD_PHASES = (Phase(downloading, "receive"), Phase(downloading, "extract"), Phase(downloading, "md5_of"))
 
 
 @dataclass
@@ -71,7 +101,7 @@ class Scenario:
 
     name: str
     share: int  # of the trials
-    phases: tuple[str, ...]
+    phases: tuple[Phase, ...]
     action: Callable[[Path], None]  # in the trial's folder
     outcome: Callable[[Path], dict[str, str]]  # file -> digest
     looks_finished: Callable[[Path], bool]
@@ -81,17 +111,16 @@ class Scenario:
 class Phases:
     """Counts of entered phases in memory that parent and child share, and the phase that the child is in."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names, self.memory = names, mmap.mmap(-1, 4096)
+    def __init__(self, phases: tuple[Phase, ...]) -> None:
+        self.phases, self.memory = phases, mmap.mmap(-1, 4096)
 
-    def __getitem__(self, name: str) -> int:
-        return self.memory[self.names.index(name)]
+    def __getitem__(self, phase: Phase) -> int:
+        return self.memory[self.phases.index(phase)]
 
     def watch(self) -> None:
         """Wrap each phase's function so that entering it is counted; in the child only."""
-        for position, name in enumerate(self.names):
-            holder, attribute = resolve(name)
-            setattr(holder, attribute, self.counted(getattr(holder, attribute), position))
+        for position, (holder, function) in enumerate(self.phases):
+            setattr(holder, function, self.counted(getattr(holder, function), position))
 
     def counted(self, function: Callable, position: int) -> Callable:
         def entered(*args, **kwargs):
@@ -99,14 +128,6 @@ class Phases:
             return function(*args, **kwargs)
 
         return entered
-
-
-def resolve(name: str) -> tuple[object, str]:
-    """Return the module or class that holds `module.function` or `module.Class.method`, and the attribute."""
-    *path, attribute = name.split(".")
-    if path[-1][0].isupper():
-        return getattr(importlib.import_module(".".join(path[:-1])), path[-1]), attribute
-    return importlib.import_module(".".join(path)), attribute
 
 
 def fork(action: Callable[[Path], None], folder: Path, phases: Phases) -> int:
@@ -135,7 +156,7 @@ def fork(action: Callable[[Path], None], folder: Path, phases: Phases) -> int:
     os._exit(code)
 
 
-def kill_in_phase(child: int, phases: Phases, phase: str, occurrence: int, delay: float) -> bool:
+def kill_in_phase(child: int, phases: Phases, phase: Phase, occurrence: int, delay: float) -> bool:
     """Kill a child's group `delay` seconds after it entered a phase for the n-th time; False where it ended before."""
     deadline = None
     while True:
@@ -167,7 +188,7 @@ def trial(
         delay = rng.choice((0, 0.01, 0.1, 0.3)) * seconds * rng.random()
         if not kill_in_phase(fork(scenario.action, folder, phases), phases, phase, occurrence, delay):
             break
-        killed.append(phase.split(".", 1)[1])
+        killed.append(str(phase))
         if scenario.looks_finished(folder):
             compare(scenario.outcome(folder), reference, "looks finished after a kill and is not")
     finish(scenario, folder, fresh=rng.random() < 0.4)
@@ -200,7 +221,7 @@ def digests(folder: Path, *patterns: str) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): digest(path) for path in files}
 
 
-def train(folder: Path) -> None:
+def train_tiny(folder: Path) -> None:
     run_irmas.main(["tiny.yaml"])
 
 
@@ -247,70 +268,86 @@ def prepared_digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def scenarios(shared: Path) -> list[Scenario]:
-    """Return what is killed; `shared` holds the music, the model and the record that they read."""
-    music, model = shared / "music", shared / "train/runs/tiny"
-    url = (shared / "url").read_text()
-
+def export_scenario(music: Path) -> Scenario:
     def export(folder: Path) -> None:
         run_irmas.main(["export", "--data_dir", str(music), "--output_dir", "exported"])
 
-    def export_outcome(folder: Path) -> dict[str, str]:
+    def outcome(folder: Path) -> dict[str, str]:
         return digests(folder / "exported", "**/*")
 
+    return Scenario("export", 2, EXPORT_PHASES, export, outcome, lambda folder: is_exported(folder / "exported"))
+
+
+def unpack_scenario(exported: Path) -> Scenario:
     def copy_and_unpack(folder: Path) -> None:
         if not (folder / "copied").exists():
-            shutil.copytree(shared / "export/exported", folder / "copying", dirs_exist_ok=True)
+            shutil.copytree(exported, folder / "copying", dirs_exist_ok=True)
             (folder / "copying").rename(folder / "copied")
         unpacker.unpack(folder / "copied")
 
-    def predict(kind: str) -> Callable[[Path], None]:
-        options = [
-            "--output",
-            f"table.{kind}",
-            "--resume",
-            "--timeline_table",
-            f"times.{kind}",
-            "--timeline",
-            "pictures",
-        ]
-        return lambda folder: run_irmas.main(["predict", str(model), str(music), *options])
+    def outcome(folder: Path) -> dict[str, str]:
+        return digests(folder / "copied", "**/*.wav", "**/*.csv", "**/*.txt")
 
-    def predict_outcome(folder: Path) -> dict[str, str]:
+    def looks_finished(folder: Path) -> bool:
+        return (folder / "copied" / UNPACKED_MARKER).exists()
+
+    return Scenario("unpack", 1, UNPACK_PHASES, copy_and_unpack, outcome, looks_finished)
+
+
+def predict_scenario(model: Path, music: Path, kind: str) -> Scenario:
+    tables = ["--output", f"table.{kind}", "--resume", "--timeline_table", f"times.{kind}", "--timeline", "pictures"]
+
+    def predict(folder: Path) -> None:
+        run_irmas.main(["predict", str(model), str(music), *tables])
+
+    def outcome(folder: Path) -> dict[str, str]:
         drawn = {path.name: "drawn" for path in folder.glob("pictures/**/*.png") if path.stat().st_size > 1000}
         return digests(folder, "table.*", "times.*") | drawn
 
+    return Scenario(f"predict {kind}", 1, PREDICT_PHASES, predict, outcome, lambda folder: False)
+
+
+def evaluate_scenario(model: Path, music: Path) -> Scenario:
     def evaluate(folder: Path) -> None:
         run_irmas.main(["evaluate", str(model), "--data_dir", str(music), "--output_dir", "measured"])
 
-    def evaluation_outcome(folder: Path) -> dict[str, str]:
+    def outcome(folder: Path) -> dict[str, str]:
         results = json.loads((folder / "measured/results.json").read_text())
         results["recipe"].pop("output_dir")  # a folder for the time of the command
         return digests(folder / "measured", "*.parquet") | {"results": json.dumps(results, sort_keys=True)}
 
-    predicting = ("irmas_recipe.models.pipeline.instrument_recognition.InstrumentRecognitionPipeline.postprocess",
-                  "irmas_recipe.commands.predict.table.ResultTable.append", "irmas_recipe.commands.predict.table.ResultTable.close")  # fmt: skip
-    unpacking = (
-        "irmas_dataset.export.unpack.unpack",
-        "irmas_dataset.export.unpack.unpack_shard",
-        "irmas_dataset.export.unpack.write_labels",
-    )
-    measuring = ("irmas_recipe.training.data.load_data", "irmas_recipe.training.data.prepare_splits", "irmas_recipe.training.evaluation.window_logits",
-                 "irmas_recipe.training.evaluation.write_predictions", "irmas_recipe.report.results.Results.write")  # fmt: skip
-    fetching = ("irmas_dataset.download.receive", "irmas_dataset.download.extract", "irmas_dataset.download.md5_of")
+    return Scenario("evaluate", 1, EVALUATE_PHASES, evaluate, outcome, lambda folder: False)
+
+
+def download_scenario(url: str) -> Scenario:
+    def outcome(folder: Path) -> dict[str, str]:
+        return digests(folder / "irmas", "IRMAS*/**/*", "*.zip*")
+
+    def looks_finished(folder: Path) -> bool:
+        is_whole = all(is_complete(folder / "irmas", part) for part in PARTS)
+        return is_whole and not list(folder.glob("irmas/*.part"))
+
+    return Scenario("download", 2, DOWNLOAD_PHASES, lambda folder: fetch(folder, url), outcome, looks_finished)
+
+
+def train_scenario() -> Scenario:
+    def looks_finished(folder: Path) -> bool:
+        return is_finished(folder / "runs/tiny")
+
+    return Scenario("train", 8, TRAINING_PHASES, train_tiny, training_outcome, looks_finished, command("tiny.yaml"))
+
+
+def scenarios(shared: Path) -> list[Scenario]:
+    """Return what is killed; `shared` holds the music, the model and the record that they read."""
+    music, model = shared / "music", shared / "train/runs/tiny"
     return [
-        Scenario("train", 8, TRAINING_PHASES, train, training_outcome, lambda folder: is_finished(folder / "runs/tiny"),
-                 command("tiny.yaml")),
-        Scenario("download", 2, fetching, lambda folder: fetch(folder, url), lambda folder: digests(folder / "irmas", "IRMAS*/**/*", "*.zip*"),
-                 lambda folder: all(is_complete(folder / "irmas", part) for part in PARTS)
-                 and not list(folder.glob("irmas/*.part"))),
-        Scenario("export", 2, EXPORT_PHASES, export, export_outcome, lambda folder: is_exported(folder / "exported")),
-        Scenario("unpack", 1, unpacking, copy_and_unpack, lambda folder: digests(folder / "copied", "**/*.wav", "**/*.csv", "**/*.txt"),
-                 lambda folder: (folder / "copied" / UNPACKED_MARKER).exists()),
-        *(Scenario(f"predict {kind}", 1, predicting, predict(kind), predict_outcome, lambda folder: False)
-          for kind in ("csv", "json", "parquet")),
-        Scenario("evaluate", 1, measuring, evaluate, evaluation_outcome, lambda folder: False),
-    ]  # fmt: skip
+        train_scenario(),
+        download_scenario((shared / "url").read_text()),
+        export_scenario(music),
+        unpack_scenario(shared / "export/exported"),
+        *(predict_scenario(model, music, kind) for kind in ("csv", "json", "parquet")),
+        evaluate_scenario(model, music),
+    ]
 
 
 def fetch(folder: Path, url: str) -> None:
