@@ -16,8 +16,8 @@ from transformers import pipeline
 
 import run_irmas
 from irmas_dataset.labels import readable_name
-from tests.models.tiny import build
 from tests.test_run import TINY
+from tests.tiny import build
 
 TOLERANCE = 1e-3
 

@@ -11,14 +11,6 @@ from safetensors.torch import load_file
 
 import run_irmas
 from irmas_dataset.errors import UserError
-from irmas_recipe.models.audioset import audioset_labels
-from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
-from irmas_recipe.models.mobilenet import (
-    MobileNetAudioConfig,
-    MobileNetAudioFeatureExtractor,
-    MobileNetAudioForAudioClassification,
-)
-from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import build_model, load_model
@@ -26,10 +18,10 @@ from irmas_recipe.training.recipe import parse_recipe
 from irmas_recipe.training.run_folder import begin
 from irmas_recipe.training.train import build_trainer, train
 from irmas_recipe.training.trainer import frozen_modules, parameter_groups
+from tests.tiny import released
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["cel", "flu", "voi"]
-NARROW = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 SHORT = [
     "--max_steps=2", "--per_device_train_batch_size=4", "--eval_strategy=no", "--save_strategy=no",
     "--load_best_model_at_end=False", "--dataloader_num_workers=0", "--use_cpu", "--bf16=False", "--disable_tqdm=True",
@@ -41,26 +33,9 @@ SHORT = [
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     """Folders like converted ones, narrow and random: 527 AudioSet labels."""
-    names = dict(enumerate(name for _, name in audioset_labels()))
-    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    torch.manual_seed(0)
-    built = {
-        "beats": (
-            BeatsForAudioClassification(BeatsConfig(**NARROW, **labels, position_groups=4, patch_embedding_size=8)),
-            BeatsFeatureExtractor(),
-        ),
-        "passt": (PasstForAudioClassification(PasstConfig(**NARROW, **labels)), PasstFeatureExtractor()),
-        "mobilenet": (
-            MobileNetAudioForAudioClassification(MobileNetAudioConfig(width_mult=0.1, **labels)),
-            MobileNetAudioFeatureExtractor(),
-        ),
-    }
     folder = tmp_path_factory.mktemp("checkpoints")
-    for name, (model, extractor) in built.items():
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        model.save_pretrained(folder / name)
-        extractor.save_pretrained(folder / name)
+    for name in ("beats", "passt", "mobilenet"):
+        released(name, folder / name, std=0.1)
     return folder
 
 

@@ -7,19 +7,11 @@ import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, SwinConfig, SwinModel
+from transformers import SwinConfig, SwinModel
 
 from irmas_recipe.baselines.classical.recipe import ClassicalArguments
 from irmas_recipe.baselines.wavegan.recipe import WaveganArguments
 from irmas_recipe.commands.ensemble.arguments import EnsembleRecipe
-from irmas_recipe.models.audioset import audioset_labels
-from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
-from irmas_recipe.models.mobilenet import (
-    MobileNetAudioConfig,
-    MobileNetAudioFeatureExtractor,
-    MobileNetAudioForAudioClassification,
-)
-from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.model import build_model
@@ -27,35 +19,13 @@ from irmas_recipe.training.recipe import parse_recipe, parse_system
 from irmas_recipe.training.recipe_file import run_name, system_of
 from irmas_recipe.training.train import build_trainer, train
 from tests.irmas_dataset.test_extra import write_tones
+from tests.tiny import released
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(
     path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml") if "accelerate" not in path.parts
 )
 NETWORKS = [name for name in RECIPES if "system" not in yaml.safe_load((ROOT / name).read_text())]
-
-
-def narrow_checkpoint(architecture: str, folder: Path) -> str:
-    """Save a narrow, random model of an AudioSet checkpoint's form: 527 labels, the released patch grid."""
-    names = dict(enumerate(name for _, name in audioset_labels()))
-    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    blocks = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    torch.manual_seed(0)
-    model, extractor = {
-        "ast": lambda: (ASTForAudioClassification(ASTConfig(**blocks, **labels)), ASTFeatureExtractor()),
-        "beats": lambda: (
-            BeatsForAudioClassification(BeatsConfig(**blocks, **labels, position_groups=4, patch_embedding_size=8)),
-            BeatsFeatureExtractor(),
-        ),
-        "passt": lambda: (PasstForAudioClassification(PasstConfig(**blocks, **labels)), PasstFeatureExtractor()),
-        "mobilenet": lambda: (
-            MobileNetAudioForAudioClassification(MobileNetAudioConfig(width_mult=0.1, **labels)),
-            MobileNetAudioFeatureExtractor(),
-        ),
-    }[architecture]()
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return str(folder)
 
 
 def test_there_are_as_many_recipes_as_the_readme_says():
@@ -122,7 +92,7 @@ def test_a_recipe_trains_two_steps(name, workplace):
         options["model_config"] = json.dumps(values["model_config"] | {"swin": small})
     if "model_name_or_path" in values:
         architecture = name.split("/")[1]
-        options["model_name_or_path"] = narrow_checkpoint(architecture, workplace / architecture)
+        options["model_name_or_path"] = released(architecture, workplace / architecture)
     recipe = parse_recipe([str(ROOT / name), *(f"--{key}={value}" for key, value in options.items())])
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)

@@ -20,7 +20,7 @@ from irmas_recipe.commands.demo.space import PACKAGES, PAGE, export_space, modul
 from irmas_recipe.home import PACKAGE
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
-from tests.models.tiny import build
+from tests.tiny import build
 
 try:
     import gradio

@@ -24,8 +24,8 @@ from irmas_recipe.commands.onnx.export import (
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training.head import output_layer
-from tests.models.tiny import SECONDS, TINY, build
 from tests.test_run import TINY as TINY_RECIPE
+from tests.tiny import SECONDS, TINY, build
 
 try:
     require_onnx()

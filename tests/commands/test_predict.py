@@ -29,7 +29,7 @@ from irmas_recipe.models.pipeline import windows
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.report.text import clock, shortened
 from irmas_recipe.training.processes import Processes
-from tests.models.tiny import build
+from tests.tiny import build
 
 LABELS = list(INSTRUMENT_NAMES.values())
 COLUMNS = ["path", "duration_seconds", "instruments", *LABELS]

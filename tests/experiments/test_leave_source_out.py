@@ -6,16 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from experiments.leave_source_out import MIN_TRAINING_CLIPS, SourceClip, list_clips, main, source_folds, summary
 from irmas_dataset.errors import UserError
-from irmas_recipe.models.audioset import audioset_labels
-from irmas_recipe.models.mobilenet import (
-    MobileNetAudioConfig,
-    MobileNetAudioFeatureExtractor,
-    MobileNetAudioForAudioClassification,
-)
+from tests.tiny import released
 
 SIZES = {
     ("flu", "here"): 20,
@@ -85,11 +79,7 @@ def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys
             for number in range(7):
                 tone = np.sin(2 * np.pi * frequency * time) + noise * generator.normal(size=time.size)
                 soundfile.write(folder / f"{source}__{number}.wav", 0.3 * tone, 16000)
-    names = dict(enumerate(name for _, name in audioset_labels()))
-    torch.manual_seed(0)
-    config = MobileNetAudioConfig(width_mult=0.1, id2label=names, label2id={name: i for i, name in names.items()})
-    MobileNetAudioForAudioClassification(config).save_pretrained(tmp_path / "narrow")
-    MobileNetAudioFeatureExtractor().save_pretrained(tmp_path / "narrow")
+    released("mobilenet", tmp_path / "narrow")
     main([
         str(tmp_path / "narrow"), str(tmp_path / "music"), "--output_dir", str(tmp_path / "out"), "--folds", "2",
         "--initial_weights", "0", "1", "--resamples", "50", "--max_steps=2", "--window_seconds=0.5", "--use_cpu",

@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 from irmas_recipe.models import ARCHITECTURES
-from tests.models.tiny import SECONDS, TINY, build
+from tests.tiny import SECONDS, TINY, build
 
 NAMES = sorted(TINY)
 OURS = [name for name in NAMES if name != "ast"]

@@ -11,18 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
 import run_irmas
 from irmas_dataset import WaveformColumn, decode, describe, load_irmas, prepare, resample
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
-from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.models.pipeline.audio_blocks import read_blocks, resample_blocks
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from tests.robustness.bad_audio import RATE, Kind, encoded, tone, write_bad_audio
 from tests.robustness.tiny_run import ROOT, write_recipe
+from tests.tiny import saved_run
 
 LABELS = ["cello", "piano"]
 
@@ -30,17 +29,7 @@ LABELS = ["cello", "piano"]
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
     """A tiny random AST of two labels that looks at 1 s every 0.5 s, saved as a run is."""
-    folder = tmp_path_factory.mktemp("bad-audio-model") / "model"
-    torch.manual_seed(0)
-    config = ASTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_mel_bins=32, max_length=98,
-        id2label=dict(enumerate(LABELS)), label2id={label: index for index, label in enumerate(LABELS)},
-        problem_type="multi_label_classification", window_seconds=1.0, hop_seconds=0.5, aggregation="mean", thresholds=[0.5, 0.5],
-    )  # fmt: skip
-    ASTForAudioClassification(config).save_pretrained(folder)
-    ASTFeatureExtractor(max_length=98, num_mel_bins=32).save_pretrained(folder)
-    attach_pipeline(folder)
-    return folder
+    return saved_run(tmp_path_factory.mktemp("bad-audio-model") / "model", LABELS, [0.5, 0.5])
 
 
 @pytest.fixture(scope="session")

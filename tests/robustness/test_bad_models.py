@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 import run_irmas
 from irmas_dataset.errors import UserError
@@ -18,10 +17,10 @@ from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
 from irmas_dataset.synthetic import synthesize
 from irmas_recipe.commands.evaluate import measurement as evaluate_command
 from irmas_recipe.models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
-from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import build_model, load_model
 from irmas_recipe.training.recogniser import load_recogniser
+from tests.tiny import saved_run
 
 NAMES = dict(enumerate(INSTRUMENT_NAMES.values()))
 WEIGHTS = "model.safetensors"
@@ -30,16 +29,7 @@ WEIGHTS = "model.safetensors"
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
     """A tiny random AST of the eleven instruments, saved as a run is, with its recipe."""
-    folder = tmp_path_factory.mktemp("models") / "sound"
-    config = ASTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_mel_bins=32, max_length=98,
-        id2label=NAMES, label2id={name: index for index, name in NAMES.items()}, problem_type="multi_label_classification",
-        window_seconds=1.0, hop_seconds=0.5, aggregation="mean", thresholds=[0.5] * 11,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    ASTForAudioClassification(config).save_pretrained(folder)
-    ASTFeatureExtractor(max_length=98, num_mel_bins=32).save_pretrained(folder)
-    attach_pipeline(folder)
+    folder = saved_run(tmp_path_factory.mktemp("models") / "sound", NAMES.values(), [0.5] * 11)
     recipe = {"data_dir": "synthetic", "window_seconds": 1.0, "architecture": "ast", "use_cpu": True, "bf16": False}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder

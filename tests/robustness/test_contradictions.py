@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.data import check_before_training, load_data
@@ -14,6 +12,7 @@ from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import load_model
 from irmas_recipe.training.recipe import parse_recipe
 from tests.robustness.tiny_run import write_recipe
+from tests.tiny import save, small_ast
 
 
 def make_folder(root: Path, seconds: float, labels=("cello", "piano")) -> Path:
@@ -49,15 +48,8 @@ def test_patchout_of_more_than_there_are_tokens(tmp_path):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A tiny AST of three labels with a threshold for each."""
-    folder, names = tmp_path_factory.mktemp("labels"), {0: "cello", 1: "clarinet", 2: "flute"}
-    config = ASTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_length=98, thresholds=[0.1, 0.2, 0.3],
-        id2label=names, label2id={name: index for index, name in names.items()},
-    )  # fmt: skip
-    torch.manual_seed(0)
-    ASTForAudioClassification(config).save_pretrained(folder)
-    ASTFeatureExtractor(max_length=98).save_pretrained(folder)
-    return str(folder)
+    model = small_ast(["cello", "clarinet", "flute"], thresholds=[0.1, 0.2, 0.3])
+    return str(save(*model, tmp_path_factory.mktemp("labels")))
 
 
 def test_thresholds_follow_their_labels_and_are_not_taken_for_others(checkpoint):

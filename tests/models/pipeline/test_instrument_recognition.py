@@ -29,7 +29,7 @@ from irmas_recipe.models.pipeline.windows import (
     window_starts,
 )
 from tests.models.pipeline.sound import LABELS, RATE, music, scores
-from tests.models.tiny import SECONDS, build
+from tests.tiny import SECONDS, build
 
 EVERY_MODEL = sorted(ARCHITECTURES)
 

@@ -1,6 +1,7 @@
-"""A tiny, untrained instance of every model with its feature extractor: what the common suite runs on."""
+"""Every small model of the tests: one untrained instance of each architecture, and folders of them as runs save them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 import irmas_recipe.models  # noqa: F401  registers our architectures with the Auto classes
 from irmas_dataset.labels import INSTRUMENT_NAMES
+from irmas_recipe.models.audioset import audioset_labels
 from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification
 from irmas_recipe.models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
 from irmas_recipe.models.crnn import CrnnConfig, CrnnFeatureExtractor, CrnnForAudioClassification
@@ -19,6 +21,7 @@ from irmas_recipe.models.mobilenet import (
     MobileNetAudioForAudioClassification,
 )
 from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from irmas_recipe.models.pipeline.attach import attach_pipeline
 
 SECONDS = 1.0
 """Length of the clips that the suite feeds; a model of a fixed input length is built for it."""
@@ -26,9 +29,13 @@ SECONDS = 1.0
 TinyModel = tuple[PreTrainedModel, FeatureExtractionMixin]
 
 
-def label_options() -> dict:
-    """Return the configuration options of a multi-label head over the eleven instruments."""
-    names = list(INSTRUMENT_NAMES.values())
+BLOCKS = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+"""Sizes of a narrow transformer."""
+
+
+def label_options(names: Iterable[str] = tuple(INSTRUMENT_NAMES.values())) -> dict:
+    """Return the configuration options of a multi-label head, by default over the eleven instruments."""
+    names = list(names)
     return {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
@@ -36,16 +43,54 @@ def label_options() -> dict:
     }
 
 
+def save(model: PreTrainedModel, extractor: FeatureExtractionMixin, folder: Path) -> Path:
+    """Save a model and its feature extractor into a folder; return the folder."""
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+def small_ast(labels: Iterable[str], seed: int = 0, mel_bins: int = 128, layers: int = 1, **config) -> TinyModel:
+    """Return a random AST of one second, which knows `labels`; `config` are further fields of its configuration."""
+    sizes = BLOCKS | {"num_hidden_layers": layers, "num_mel_bins": mel_bins, "max_length": 98}
+    torch.manual_seed(seed)
+    model = ASTForAudioClassification(ASTConfig(**sizes | label_options(labels) | config))
+    return model, ASTFeatureExtractor(max_length=98, num_mel_bins=mel_bins)
+
+
+def saved_run(folder: Path, labels: Iterable[str], thresholds: Sequence[float], seed: int = 0) -> Path:
+    """Save a random AST as a run saves its model: 1 s windows every 0.5 s, thresholds, the pipeline's code."""
+    protocol = {"window_seconds": 1.0, "hop_seconds": 0.5, "aggregation": "mean", "thresholds": list(thresholds)}
+    save(*small_ast(labels, seed, mel_bins=32, **protocol), folder)
+    attach_pipeline(folder)
+    return folder
+
+
+def released(architecture: str, folder: Path, std: float | None = None) -> Path:
+    """Save a narrow, random model in the form of a released AudioSet checkpoint: 527 labels, the released patch grid.
+
+    std: of all weights; None keeps the architecture's own initialisation.
+    """
+    labels = label_options(name for _, name in audioset_labels())
+    torch.manual_seed(0)
+    if architecture == "ast":
+        model, extractor = ASTForAudioClassification(ASTConfig(**BLOCKS, **labels)), ASTFeatureExtractor()
+    elif architecture == "beats":
+        config = BeatsConfig(**BLOCKS, **labels, position_groups=4, patch_embedding_size=8)
+        model, extractor = BeatsForAudioClassification(config), BeatsFeatureExtractor()
+    elif architecture == "passt":
+        model, extractor = PasstForAudioClassification(PasstConfig(**BLOCKS, **labels)), PasstFeatureExtractor()
+    else:
+        model = MobileNetAudioForAudioClassification(MobileNetAudioConfig(width_mult=0.1, **labels))
+        extractor = MobileNetAudioFeatureExtractor()
+    for parameter in model.parameters() if std else ():
+        nn.init.normal_(parameter, std=std)
+    return save(model, extractor, folder)
+
+
 def tiny_ast() -> TinyModel:
-    config = ASTConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_length=98,  # frames in one second
-        **label_options(),
-    )
-    return ASTForAudioClassification(config), ASTFeatureExtractor(max_length=98)
+    model = ASTForAudioClassification(ASTConfig(**BLOCKS, max_length=98, **label_options()))  # 98 frames in one second
+    return model, ASTFeatureExtractor(max_length=98)
 
 
 def tiny_beats() -> TinyModel:
