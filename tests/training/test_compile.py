@@ -102,7 +102,8 @@ class Noise(torch.utils.data.Dataset):
         return 19
 
     def __getitem__(self, index):
-        return {"waveforms": self.waveforms[index], "labels": self.labels[index]}
+        row = index[0] if isinstance(index, tuple) else index  # the training sampler gives (row, draw)
+        return {"waveforms": self.waveforms[row], "labels": self.labels[row]}
 
 
 if __name__ == "__main__":
