@@ -134,11 +134,12 @@ def mix(
         The same shapes.
     """
     batch = len(waveforms)
+    clips = torch.arange(batch, device=waveforms.device)
     level = root_mean_square(waveforms)
     partners = torch.randint(1, max_clips, (batch, 1), device=waveforms.device) * chosen(waveforms, probability)
     mixture, united = waveforms, labels
     for number in range(1, min(max_clips, batch)):
-        other = torch.roll(torch.arange(batch, device=waveforms.device), int(torch.randint(1, batch, ())))
+        other = (clips - torch.randint(1, batch, (), device=waveforms.device)) % batch
         disjoint = (united * labels[other]).sum(dim=1, keepdim=True) == 0
         joins = disjoint & (partners >= number) & (level[other] > 0)
         weight = level / level[other].clamp_min(1e-8) * amplitude(uniform(waveforms, -max_gain_db, max_gain_db))

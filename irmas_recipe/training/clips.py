@@ -10,6 +10,8 @@ from irmas_dataset import WaveformColumn
 from irmas_dataset.audio import to_int16
 from irmas_recipe.models.pipeline.windows import aggregate, window_starts
 
+UPLOADED_CLIPS = 256  # at a time, when all clips are brought to the device
+
 
 def multi_hot(dataset: Dataset) -> np.ndarray:
     """Return a dataset's instruments as float32 (clips, classes), 0 or 1; row by row it would take minutes for 10**6."""
@@ -22,7 +24,7 @@ def multi_hot(dataset: Dataset) -> np.ndarray:
 class TrainingClips(torch.utils.data.Dataset):
     """Clips of one fixed length, zero-padded or cut, and how many samples each had before that.
 
-    An item is {"waveforms": int16 (samples,), "lengths": int, "labels": (classes,), "rows": int}.
+    A batch is {"waveforms": int16 (batch, samples), "lengths": (batch,), "labels": (batch, classes), "rows": (batch,)}.
     """
 
     def __init__(
@@ -33,27 +35,51 @@ class TrainingClips(torch.utils.data.Dataset):
         transform: Callable | None = None,
         seed: int = 0,
     ) -> None:
-        """`transform` is an optional CPU augmentation, drawn anew for each epoch and clip; see `cpu_transform`."""
+        """`transform` is an optional CPU augmentation, made anew for every draw of a clip; see `cpu_transform`."""
         self.waveforms = WaveformColumn(prepared)
         self.labels = torch.from_numpy(multi_hot(prepared))
-        self.clip_samples, self.balanced, self.transform = clip_samples, balanced, transform
-        self.seed, self.epoch = seed, 0
+        self.clip_samples, self.balanced, self.transform, self.seed = clip_samples, balanced, transform, seed
+        self.on_device: dict[str, torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.waveforms)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose transforms come next."""
-        self.epoch = epoch
+    def __getitem__(self, row: int) -> dict:
+        """Return a clip as it is, without the transform."""
+        return filled(self.waveforms[row], self.clip_samples) | {"labels": self.labels[row], "rows": row}
 
-    def __getitem__(self, index: int) -> dict:
-        waveform = self.waveforms[index]
+    def __getitems__(self, draws: list[tuple[int, int]]) -> dict[str, torch.Tensor]:
+        """Return the batch of a list of (row, draw), as the sampler gives them."""
+        if self.on_device is None:
+            return collate([self.drawn(row, draw) for row, draw in draws])
+        rows = torch.tensor([row for row, _ in draws])
+        at = rows.to(self.on_device["labels"].device, non_blocking=True)
+        return {name: tensor[at] for name, tensor in self.on_device.items()} | {"rows": rows}
+
+    def drawn(self, row: int, draw: int) -> dict:
+        """Return a clip with its transform for this draw."""
+        item = self[row]
         if self.transform is not None:
-            changed = self.transform(
-                fit_length(waveform, self.clip_samples).astype(np.float32) / 2**15, [self.seed, self.epoch, index]
-            )
-            waveform = to_int16(changed)[: len(waveform)]
-        return filled(waveform, self.clip_samples) | {"labels": self.labels[index], "rows": index}
+            samples = item["waveforms"].astype(np.float32) / 2**15
+            changed = to_int16(self.transform(samples, [self.seed, draw]))[: item["lengths"]]
+            item["waveforms"] = fit_length(changed, self.clip_samples)
+        return item
+
+    def move_to(self, device: torch.device, most_bytes: float) -> bool:
+        """Bring all clips to the device as one int16 tensor, unless they need more than `most_bytes`; return whether.
+
+        A transform runs on the CPU, so with one they stay.
+        """
+        if self.transform is not None or 2 * len(self) * self.clip_samples > most_bytes:
+            return False
+        waveforms = torch.empty(len(self), self.clip_samples, dtype=torch.int16, device=device)
+        lengths = torch.empty(len(self), dtype=torch.int64, device=device)
+        for first in range(0, len(self), UPLOADED_CLIPS):
+            part = collate([self[row] for row in range(first, min(first + UPLOADED_CLIPS, len(self)))])
+            waveforms[first : first + UPLOADED_CLIPS] = part["waveforms"]
+            lengths[first : first + UPLOADED_CLIPS] = part["lengths"]
+        self.on_device = {"waveforms": waveforms, "lengths": lengths, "labels": self.labels.to(device)}
+        return True
 
     def paths(self, rows: list[int]) -> list[str]:
         """Return the files of these rows."""
@@ -129,8 +155,13 @@ def fit_length(waveform: np.ndarray, samples: int) -> np.ndarray:
     return np.pad(waveform, (0, samples - len(waveform)))
 
 
-def collate(items: list[dict]) -> dict[str, torch.Tensor]:
-    """Stack items: int16 waveforms (batch, samples), labels (batch, classes), and where known lengths and rows (batch,)."""
+def collate(items: list[dict] | dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Stack items: int16 waveforms (batch, samples), labels (batch, classes), and where known lengths and rows (batch,).
+
+    Training clips come as a batch already, which is returned as it is.
+    """
+    if isinstance(items, dict):
+        return items
     numbers = {name: torch.tensor([item[name] for item in items]) for name in ("lengths", "rows") if name in items[0]}
     return numbers | {
         "waveforms": torch.from_numpy(np.stack([item["waveforms"] for item in items])),

@@ -231,6 +231,7 @@ class TrainingFields:
         "Each layer's learning rate as a share of the rate of the layer above it (BEiT, Bao 2021).",
         Bounds(above=0, at_most=1),
     )
+    logging_nan_inf_filter: bool = option(False, "Keep False: True makes the CPU wait for the GPU at every step.")
     one_cycle: bool = option(False, "Use torch's OneCycleLR instead of lr_scheduler_type (Smith 2018).")
     weight_averaging: Literal["none", "ema"] = option(
         "none", "ema: evaluate and keep an exponential moving average of the weights."

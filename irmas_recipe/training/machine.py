@@ -14,6 +14,11 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def free_memory_bytes(device: torch.device) -> int:
+    """Return how much of a GPU's memory is free."""
+    return torch.cuda.mem_get_info(device)[0]
+
+
 def device_name(device: torch.device) -> str:
     """Return the device in words, with the number of CPU threads where it is the CPU."""
     if device.type == "cuda":

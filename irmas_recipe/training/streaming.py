@@ -38,7 +38,8 @@ class StreamedClips(torch.utils.data.IterableDataset):
     ) -> None:
         """`train` comes from `load_streamed`; `transform` is as in `TrainingClips`."""
         self.sampling_rate, self.clip_samples, self.transform = sampling_rate, clip_samples, transform
-        self.batch_size, self.seed, self.process_index, self.epoch = batch_size, seed, process_index, 0
+        self.batch_size, self.seed, self.process_index = batch_size, seed, process_index
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live across epochs see it too
         self.labels = torch.from_numpy(multi_hot(train))
         self.shards, self.groups, self.rows = (train[name][:] for name in ("shard", "row_group", "row"))
         stored = sorted(range(len(train)), key=lambda i: (self.shards[i], self.groups[i], self.rows[i]))
@@ -53,7 +54,7 @@ class StreamedClips(torch.utils.data.IterableDataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
-        self.epoch = epoch
+        self.epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[dict]:
         worker = torch.utils.data.get_worker_info()
@@ -66,7 +67,7 @@ class StreamedClips(torch.utils.data.IterableDataset):
         mine = np.split(self.share, ends[:-1])[index]
         mine = mine if len(mine) else self.share
         rounds = (
-            self.one_round(mine, [self.seed, self.epoch, self.process_index, index, i]) for i in itertools.count()
+            self.one_round(mine, [self.seed, int(self.epoch), self.process_index, index, i]) for i in itertools.count()
         )
         return itertools.islice(itertools.chain.from_iterable(rounds), batches_of_workers[index] * self.batch_size)
 
@@ -96,7 +97,7 @@ class StreamedClips(torch.utils.data.IterableDataset):
         for number, segment in enumerate(cut(waveform, self.clip_samples / self.sampling_rate, self.sampling_rate)):
             if self.transform is not None:
                 padded = fit_length(segment, self.clip_samples).astype(np.float32) / 2**15
-                segment = to_int16(self.transform(padded, [self.seed, self.epoch, clip, number]))[: len(segment)]
+                segment = to_int16(self.transform(padded, [self.seed, int(self.epoch), clip, number]))[: len(segment)]
             yield filled(segment, self.clip_samples) | {"labels": self.labels[clip]}
 
 

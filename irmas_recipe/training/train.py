@@ -15,10 +15,13 @@ from irmas_recipe.training.augmentation import Augmentation, cpu_transform
 from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
 from irmas_recipe.training.data import EXCERPT_SECONDS
 from irmas_recipe.training.head import balanced_weights, fit_output_layer, output_layer, window_embeddings
+from irmas_recipe.training.machine import free_memory_bytes
 from irmas_recipe.training.model import device_features
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.streaming import StreamedClips
 from irmas_recipe.training.trainer import InstrumentTrainer, interpolate
+
+CLIPS_MEMORY_SHARE = 0.25  # of a GPU's free memory, which all training clips may take (IRMAS's: 644 MB)
 
 
 def build_trainer(
@@ -41,6 +44,8 @@ def build_trainer(
         training_clips = TrainingClips(
             prepared["train"], clip_samples, recipe.augmentation.balanced_sampling, transform, arguments.seed
         )
+        if arguments.device.type == "cuda":
+            training_clips.move_to(arguments.device, CLIPS_MEMORY_SHARE * free_memory_bytes(arguments.device))
     validation = evaluation.windows_of_mixtures(prepared["validation"], data, rate, evaluation.eval_batch(recipe))
     return InstrumentTrainer(
         model=model,
@@ -82,7 +87,7 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
         "device": machine.device_name(arguments.device),
         "processes": arguments.world_size,
         "precision": "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "fp32",
-        "compiled": arguments.torch_compile,
+        "compiled": arguments.compile_model,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "epochs": trainer.state.epoch or 0,
         "resumed": checkpoint is not None,

@@ -9,17 +9,20 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from irmas_dataset.errors import UserError
+from irmas_recipe.training.attention import attend_without_mask, fastest_attention
 from irmas_recipe.training.augmentation import Augmentation
+from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
+from irmas_recipe.training.compilation import compile_blocks
 
 AVERAGE_FILE = "averaged.safetensors"
+MOST_UNCHECKED_LOSSES = 16  # whose batches are held in memory
 
 
 class InstrumentTrainer(Trainer):
@@ -39,10 +42,14 @@ class InstrumentTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.features = features
         self.augmentation = augmentation
-        self.average: AveragedModel | None = None
+        self.average: WeightAverage | None = None
         self.evaluation_seconds = 0.0
         self._step_and_batch = (-1, 0)
+        self._unchecked: list[tuple[int, torch.Tensor, dict]] = []
         self.frozen = frozen_modules(self.model)
+        attend_without_mask(self.model)
+        if self.args.compile_model:
+            compile_blocks(self.model, self.args.torch_compile_mode)
         if self.args.weight_averaging == "ema":
             self.add_callback(WeightAveraging(self))
         if hasattr(self.train_dataset, "set_epoch"):
@@ -57,34 +64,34 @@ class InstrumentTrainer(Trainer):
         labels = inputs["labels"]
         if not self.model.training or self.augmentation is None:
             return {"input_values": self.features(waveforms), "labels": labels}
-        with self._seeded():
-            waveforms, labels = self.augmentation.waveforms(waveforms, labels, inputs.get("lengths"))
-            features = self.augmentation.features(self.features(waveforms))
+        self._seed_augmentation()
+        waveforms, labels = self.augmentation.waveforms(waveforms, labels, inputs.get("lengths"))
+        features = self.augmentation.features(self.features(waveforms))
         return {"input_values": features, "labels": labels}
 
-    @contextlib.contextmanager
-    def _seeded(self) -> Iterator[None]:
-        """Seed torch by run, step, batch within the step and process, so that a resumed run augments as an unbroken one."""
+    def _seed_augmentation(self) -> None:
+        """Seed torch by run, step, batch within the step and process, so that a resumed run augments as an unbroken one.
+
+        The generators are set and not restored: their states would have to be copied from the device and back.
+        """
         step, batch = self._step_and_batch
         batch = batch + 1 if step == self.state.global_step else 0
         self._step_and_batch = (self.state.global_step, batch)
-        seed = hash((self.args.seed, self.state.global_step, batch, self.args.process_index)) % 2**63
-        devices = [self.args.device] if self.args.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
-            yield
+        torch.manual_seed(hash((self.args.seed, self.state.global_step, batch, self.args.process_index)) % 2**63)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return batches of clips; a stream is already divided among the processes, so accelerate must not divide it again."""
-        if not isinstance(self.train_dataset, IterableDataset):
+        """Return batches of clips: from the device's memory, from the loader's workers, or from a stream.
+
+        A stream is already divided among the processes, so accelerate must not divide it again.
+        """
+        clips, batch_size = self.train_dataset, self.args.train_batch_size
+        if isinstance(clips, IterableDataset):
+            workers, pinned = self.args.dataloader_num_workers, self.args.dataloader_pin_memory
+            return DataLoader(clips, batch_size, collate_fn=self.data_collator, num_workers=workers, pin_memory=pinned)
+        if getattr(clips, "on_device", None) is None:
             return super().get_train_dataloader()
-        return DataLoader(
-            self.train_dataset,
-            batch_size=self.args.train_batch_size,
-            collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
+        sampler = self._get_train_sampler()
+        return self.accelerator.prepare(DataLoader(clips, batch_size, sampler=sampler, collate_fn=self.data_collator))
 
     def num_examples(self, dataloader: DataLoader) -> int:
         """Return the clips of an epoch on all processes (a stream counts those of one), behind the clips per second."""
@@ -98,22 +105,41 @@ class InstrumentTrainer(Trainer):
         return EpochSampler(dataset.labels, self.args.seed, multiple_of=step, balanced=dataset.balanced)
 
     def training_step(self, model: torch.nn.Module, inputs: dict, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Take a step, and stop where the loss is not finite: every later step would be wasted.
+        """Take a step and remember its loss and batch, which are looked at when the loss is logged.
 
-        The Trainer checks every loss too, but only to keep it out of its log. Half precision (fp16) is left to the
+        Looking at once would make the CPU wait for the device in every step. Half precision (fp16) is left to the
         gradient scaler, which expects an occasional step that overflows.
+        """
+        with fastest_attention(self.args.device):
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        if not self.args.fp16:
+            self._unchecked.append((self.state.global_step + 1, loss, inputs))
+            if len(self._unchecked) == MOST_UNCHECKED_LOSSES:
+                self.check_losses()
+        return loss
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """Look at the losses before anything is logged or saved: every later step would be wasted."""
+        if self.control.should_log or self.control.should_save or self.control.should_evaluate:
+            self.check_losses()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def check_losses(self) -> None:
+        """Stop at the first step since the last look whose loss was not finite.
 
         Raises:
             UserError: naming the batch's clips and the file in which the batch is kept.
         """
-        loss = super().training_step(model, inputs, *args, **kwargs)
-        if not self.args.fp16 and not torch.isfinite(loss):
-            raise UserError(self.keep_batch(inputs))
-        return loss
+        unchecked, self._unchecked = self._unchecked, []
+        if not unchecked:
+            return
+        finite = torch.isfinite(torch.stack([loss.detach() for _, loss, _ in unchecked])).tolist()
+        for (step, _, inputs), is_finite in zip(unchecked, finite, strict=True):
+            if not is_finite:
+                raise UserError(self.keep_batch(step, inputs))
 
-    def keep_batch(self, inputs: dict) -> str:
+    def keep_batch(self, step: int, inputs: dict) -> str:
         """Write a batch whose loss is not finite into the run folder; return the sentence about it."""
-        step = self.state.global_step + 1
         path = Path(self.args.output_dir, f"non_finite_batch_{step}_{self.args.process_index}.safetensors")
         kept = {name: inputs[name].cpu().contiguous() for name in ("waveforms", "labels")}
         clips = self.train_dataset.paths(inputs["rows"].tolist()) if "rows" in inputs else ["of the stream"]
@@ -194,7 +220,7 @@ class InstrumentTrainer(Trainer):
             yield
             return
         trained = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average.module.state_dict())
+        self.model.load_state_dict(self.average.average)
         try:
             yield
         finally:
@@ -204,8 +230,8 @@ class InstrumentTrainer(Trainer):
         """Save a checkpoint, with the average beside the trained weights, since a resumed run needs both."""
         super()._save(output_dir, state_dict)
         if self.average is not None and self.args.should_save:
-            averaged = {name: tensor.contiguous() for name, tensor in self.average.module.state_dict().items()}
-            save_file(averaged | {"n_averaged": self.average.n_averaged}, Path(output_dir, AVERAGE_FILE))
+            averaged = {name: tensor.contiguous() for name, tensor in self.average.state_dict().items()}
+            save_file(averaged, Path(output_dir, AVERAGE_FILE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load the weights to resume from, strictly."""
@@ -260,19 +286,17 @@ class InstrumentTrainer(Trainer):
     def load_average(self, checkpoint: str | None) -> None:
         """Read the running average of a checkpoint back."""
         if self.average is not None and checkpoint and Path(checkpoint, AVERAGE_FILE).is_file():
-            averaged = load_file(Path(checkpoint, AVERAGE_FILE))
-            self.average.n_averaged.copy_(averaged.pop("n_averaged"))
-            self.average.module.load_state_dict(averaged)
+            self.average.load_state_dict(load_file(Path(checkpoint, AVERAGE_FILE)))
 
     def use_average(self) -> None:
         """Replace the trained weights by their average and stop averaging."""
         if self.average is not None:
-            self.model.load_state_dict(self.average.module.state_dict())
+            self.model.load_state_dict(self.average.average)
             self.average = None
 
 
 class WeightAveraging(TrainerCallback):
-    """An exponential moving average of the weights, by torch's AveragedModel, updated after each optimizer step."""
+    """Keeps the Trainer's average of the weights: updated after each optimizer step, in place of them at the end."""
 
     def __init__(self, trainer: InstrumentTrainer) -> None:
         self.trainer = trainer
@@ -280,13 +304,12 @@ class WeightAveraging(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        average = get_ema_multi_avg_fn(args.averaging_decay)
-        self.trainer.average = AveragedModel(self.trainer.model, multi_avg_fn=average, use_buffers=True)
+        self.trainer.average = WeightAverage(self.trainer.model, args.averaging_decay)
         if state.global_step:
             self.trainer.load_average(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.trainer.average.update_parameters(self.trainer.model)
+        self.trainer.average.update()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -306,11 +329,13 @@ class EpochOfClips(TrainerCallback):
         self.clips.set_epoch(int(state.epoch or 0))
 
 
-class EpochSampler(Sampler[int]):
+class EpochSampler(Sampler[tuple[int, int]]):
     """A shuffled order of the training clips, the same on every process, for a seed and an epoch.
 
     `balanced` draws clips with replacement so that every class is drawn equally often. The epoch is cut to a whole
-    number of global batches: a smaller last batch would compile a second graph and weigh its clips more.
+    number of global batches: a smaller last batch would compile a second graph and weigh its clips more. An item is
+    (row, draw): the clip, and a number that no other draw of the run has, which seeds what is random about it. So a clip
+    that is drawn twice differs, and so does every epoch, whichever process or worker loads it.
     """
 
     def __init__(self, labels: torch.Tensor, seed: int, multiple_of: int, balanced: bool = False) -> None:
@@ -326,13 +351,17 @@ class EpochSampler(Sampler[int]):
     def __len__(self) -> int:
         return self.length
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(self.seed * 100003 + self.epoch)
-        if not self.balanced:
-            return iter(torch.randperm(len(self.labels), generator=generator)[: self.length].tolist())
+        rows = self.balanced_rows(generator) if self.balanced else torch.randperm(len(self.labels), generator=generator)
+        first_draw = self.epoch * self.length
+        return zip(rows[: self.length].tolist(), range(first_draw, first_draw + self.length), strict=True)
+
+    def balanced_rows(self, generator: torch.Generator) -> torch.Tensor:
+        """Return rows (draws,), with replacement, in which every class is equally frequent."""
         class_weight = 1 / self.labels.sum(dim=0).clamp_min(1)
         clip_weight = (self.labels * class_weight).sum(dim=1) / self.labels.sum(dim=1).clamp_min(1)
-        return iter(torch.multinomial(clip_weight, self.length, replacement=True, generator=generator).tolist())
+        return torch.multinomial(clip_weight, self.length, replacement=True, generator=generator)
 
 
 def parameter_groups(

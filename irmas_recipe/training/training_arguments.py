@@ -18,8 +18,10 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
             self.bf16 = not self.fp16 and (torch.cuda.is_bf16_supported() if cuda else cpu_multiplies_bf16())
         if self.bf16 and not torch.cuda.is_available():
             self.use_cpu = True  # transformers refuses bf16 on a CPU that it was not told to use
-        if self.torch_compile is None:
-            self.torch_compile = cuda
+        # The blocks are compiled before the Trainer sees the model; it would compile the whole.
+        self.compile_model = cuda if self.torch_compile is None else self.torch_compile
+        self.torch_compile = False
+        self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         self.dataloader_pin_memory = self.dataloader_pin_memory and cuda
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False

@@ -40,8 +40,28 @@ def test_training_clips_have_one_length(prepared):
 
 
 def test_a_cpu_augmentation_sees_floats_and_gives_int16(prepared):
-    clips = TrainingClips(prepared, 100, transform=lambda samples, seed: samples * 2)
-    assert clips[0]["waveforms"].tolist() == [2 * i for i in range(100)]
+    clips = TrainingClips(prepared, 100, transform=lambda samples, seed: samples * seed[1], seed=7)
+    batch = clips.__getitems__([(0, 2), (0, 3)])
+    assert batch["waveforms"].dtype == torch.int16
+    assert batch["waveforms"].tolist() == [[2 * i for i in range(100)], [3 * i for i in range(100)]], (
+        "each draw its own"
+    )
+
+
+def test_clips_on_the_device_give_the_batches_that_the_loader_gives(prepared):
+    clips, moved = TrainingClips(prepared, 100), TrainingClips(prepared, 100)
+    assert not moved.move_to(torch.device("cpu"), most_bytes=len(moved) * 200 - 1), "they do not fit"
+    assert moved.on_device is None and moved.move_to(torch.device("cpu"), most_bytes=len(moved) * 200)
+    draws = [(row, 10 + row) for row in (*range(len(clips)), 0)]
+    one, other = clips.__getitems__(draws), moved.__getitems__(draws)
+    assert one.keys() == other.keys() == {"waveforms", "lengths", "labels", "rows"}
+    for name in one:
+        assert one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]), name
+
+
+def test_clips_with_a_cpu_augmentation_stay_on_the_cpu(prepared):
+    clips = TrainingClips(prepared, 100, transform=lambda samples, seed: samples)
+    assert not clips.move_to(torch.device("cpu"), most_bytes=1e9) and clips.on_device is None
 
 
 def test_windows_cover_each_clip_to_its_end(prepared):

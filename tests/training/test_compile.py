@@ -41,7 +41,7 @@ def main(output_dir: str) -> None:
 
     from irmas_recipe.models.ast.adaptation import add_patchout, compute_only_what_is_pooled
     from irmas_recipe.training.augmentation import Augmentation
-    from irmas_recipe.training.clips import WindowedClips, collate
+    from irmas_recipe.training.clips import collate
     from irmas_recipe.training.fields import AugmentationArguments
     from irmas_recipe.training.model import device_features
     from irmas_recipe.training.trainer import InstrumentTrainer
@@ -71,10 +71,7 @@ def main(output_dir: str) -> None:
         per_device_eval_batch_size=8, num_train_epochs=3, eval_strategy="epoch", save_strategy="no", disable_tqdm=True,
         load_best_model_at_end=False, metric_for_best_model=None, weight_averaging="ema", logging_steps=1,
     )  # fmt: skip
-    generator = np.random.default_rng(0)
-    long_clips = [(3000 * generator.standard_normal(20_800)).astype(np.int16) for _ in range(5)]
-    windows = WindowedClips(long_clips, np.eye(5, 3, dtype=np.float32), 8000, 8000, batch_size=8)
-    assert sum(windows.windows_per_clip) == 15
+    windows = windows_of_long_clips()
     augmentation = AugmentationArguments(mix_probability=0.5, time_masks=1, max_time_mask_frames=8)
     trainer = InstrumentTrainer(
         model=model, args=arguments, train_dataset=Noise(), eval_dataset=windows, data_collator=collate,
@@ -90,6 +87,17 @@ def main(output_dir: str) -> None:
     print(json.dumps(counted))
 
 
+def windows_of_long_clips():
+    """Fifteen windows of five clips: no whole batches of 8."""
+    from irmas_recipe.training.clips import WindowedClips
+
+    generator = np.random.default_rng(0)
+    long_clips = [(3000 * generator.standard_normal(20_800)).astype(np.int16) for _ in range(5)]
+    windows = WindowedClips(long_clips, np.eye(5, 3, dtype=np.float32), 8000, 8000, batch_size=8)
+    assert sum(windows.windows_per_clip) == 15
+    return windows
+
+
 class Noise(torch.utils.data.Dataset):
     """Nineteen random clips of half a second with one of three labels."""
 
@@ -102,7 +110,8 @@ class Noise(torch.utils.data.Dataset):
         return 19
 
     def __getitem__(self, index):
-        return {"waveforms": self.waveforms[index], "labels": self.labels[index]}
+        row = index[0] if isinstance(index, tuple) else index  # the training sampler gives (row, draw)
+        return {"waveforms": self.waveforms[row], "labels": self.labels[row]}
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def test_the_resolved_recipe_can_be_run_again(recipe, tmp_path):
 
 def test_by_default_nothing_is_sent_anywhere_and_the_cpu_neither_compiles(recipe):
     training = parse_recipe([recipe()]).training
-    assert training.report_to == [] and not training.push_to_hub and not training.torch_compile
+    assert training.report_to == [] and not training.push_to_hub and not training.compile_model
 
 
 def test_a_recipe_can_be_named_by_its_place():

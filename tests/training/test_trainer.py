@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, Features, List, Value
+from datasets import Dataset as ArrowDataset
 from safetensors.torch import load_file, save_file
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, set_seed
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, TrainerCallback, set_seed
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
-from irmas_recipe.training.clips import collate
+from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.model import device_features
 from irmas_recipe.training.processes import end
@@ -37,7 +40,8 @@ class Noise(torch.utils.data.Dataset):
         return 16
 
     def __getitem__(self, index):
-        return {"waveforms": self.waveforms[index], "labels": self.labels[index]}
+        row = index[0] if isinstance(index, tuple) else index  # the training sampler gives (row, draw)
+        return {"waveforms": self.waveforms[row], "labels": self.labels[row]}
 
 
 def build(output_dir, augmented=False, dropout=0.0, **values) -> InstrumentTrainer:
@@ -60,6 +64,16 @@ def build(output_dir, augmented=False, dropout=0.0, **values) -> InstrumentTrain
         processing_class=extractor, features=device_features(extractor),
         augmentation=Augmentation(augmentation if augmented else AugmentationArguments(), 16000, 8000),
     )  # fmt: skip
+
+
+@pytest.fixture
+def prepared_clips():
+    """Ten prepared clips of unlike lengths and levels."""
+    generator = np.random.default_rng(0)
+    features = {"instruments": List(ClassLabel(names=["cel", "cla", "voi"])), "waveform": List(Value("int16"))}
+    waveforms = [(2000 * generator.standard_normal(7000 + 200 * i)).astype(np.int16) for i in range(10)]
+    rows = {"instruments": [[i % 3] for i in range(10)], "waveform": waveforms}
+    return ArrowDataset.from_dict(rows, features=Features(features))
 
 
 def first_logs(trainer) -> list[dict]:
@@ -187,13 +201,16 @@ def test_the_average_follows_its_definition(tmp_path):
         tmp_path, per_device_train_batch_size=8, max_steps=3, weight_averaging="ema", averaging_decay=0.5,
         save_strategy="steps", save_steps=1, save_total_limit=None,
     )  # fmt: skip
+    initial = trainer.model.classifier.dense.weight.detach().clone()
     trainer.train()
     steps = [
         ASTForAudioClassification.from_pretrained(tmp_path / f"checkpoint-{i}").classifier.dense.weight
         for i in (1, 2, 3)
     ]
-    expected = 0.5 * (0.5 * steps[0] + 0.5 * steps[1]) + 0.5 * steps[2]
-    assert torch.allclose(trainer.model.classifier.dense.weight, expected, atol=1e-6)
+    average = initial
+    for decay, weights in zip((1 / 10, 2 / 11, 3 / 12), steps, strict=True):  # warmed up, below averaging_decay
+        average = decay * average + (1 - decay) * weights
+    assert torch.allclose(trainer.model.classifier.dense.weight, average, atol=1e-6)
 
 
 def test_evaluation_leaves_the_trained_weights_in_place(tmp_path):
@@ -249,7 +266,12 @@ def test_an_epoch_is_a_permutation_cut_to_whole_batches():
     sampler = EpochSampler(torch.eye(3).repeat(7, 1), seed=1, multiple_of=4)
     first = list(sampler)
     sampler.set_epoch(1)
-    assert len(first) == len(sampler) == 20 and len(set(first)) == 20 and list(sampler) != first
+    second = list(sampler)
+    rows, draws = (list(column) for column in zip(*first, strict=True))
+    assert len(first) == len(sampler) == 20 and len(set(rows)) == 20 and [row for row, _ in second] != rows
+    assert draws == list(range(20)) and [draw for _, draw in second] == list(range(20, 40)), (
+        "each draw has its own number"
+    )
     sampler.set_epoch(0)
     assert list(sampler) == first
     assert len(EpochSampler(torch.eye(3), 1, multiple_of=8)) == 3, "a set smaller than a batch is used whole"
@@ -257,7 +279,8 @@ def test_an_epoch_is_a_permutation_cut_to_whole_batches():
 
 def test_balanced_sampling_draws_every_class_equally():
     labels = torch.eye(2)[torch.tensor([0] * 900 + [1] * 100)]
-    drawn = labels[list(EpochSampler(labels, seed=0, multiple_of=10, balanced=True))].mean(dim=0)
+    rows = [row for row, _ in EpochSampler(labels, seed=0, multiple_of=10, balanced=True)]
+    drawn = labels[rows].mean(dim=0)
     assert drawn[1] == pytest.approx(0.5, abs=0.06)
 
 
@@ -283,3 +306,45 @@ def test_evaluation_is_in_full_precision_whatever_training_used(tmp_path):
     with torch.no_grad():
         rounded = mixed.model(**batch).logits
         assert not torch.equal(rounded, full.model(**batch).logits), "training's own forward pass stays in bf16"
+
+
+class Synchronisations(TorchDispatchMode):
+    """Counts reads of a tensor's value by the CPU, for each of which it would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_cpu_reads_no_value_in_a_step_that_is_not_logged(tmp_path):
+    trainer = build(
+        tmp_path, augmented=True, per_device_train_batch_size=2, max_steps=8, logging_steps=8, weight_averaging="ema"
+    )
+    counts = []
+
+    class AtStepEnd(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            counts.append(mode.count)
+
+    trainer.add_callback(AtStepEnd())
+    with Synchronisations() as mode:
+        trainer.train()
+    assert len(counts) == 8 and len(set(counts)) == 1, counts
+    assert mode.count > counts[-1], "the last step is logged, which reads the loss"
+
+
+def test_clips_on_the_device_make_the_same_run(tmp_path, prepared_clips):
+    weights = []
+    for name in ("loader", "device"):
+        trainer = build(tmp_path / name, augmented=True, per_device_train_batch_size=2, num_train_epochs=2)
+        trainer.train_dataset = TrainingClips(prepared_clips, 8000, balanced=True)
+        if name == "device":
+            assert trainer.train_dataset.move_to(torch.device("cpu"), most_bytes=1e9)
+        trainer.train()
+        weights.append(trainer.model.state_dict())
+    for key, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][key]), key

@@ -54,7 +54,7 @@ def take_all(recipe: Recipe, arguments: argparse.Namespace, scratch: Path, notes
         "parameters": sum(parameter.numel() for parameter in bench.model.parameters()),
         "batch": bench.batch,
         "precision": bench.precision,
-        "compiled": recipe.training.torch_compile,
+        "compiled": recipe.training.compile_model,
         "flops": flops,
         **step_figures,
         "opening": measure_opening(bench),
