@@ -71,12 +71,11 @@ def main(output_dir: str) -> None:
         per_device_eval_batch_size=8, num_train_epochs=3, eval_strategy="epoch", save_strategy="no", disable_tqdm=True,
         load_best_model_at_end=False, metric_for_best_model=None, weight_averaging="ema", logging_steps=1,
     )  # fmt: skip
-    windows = windows_of_long_clips()
+    windows, extractor = windows_of_long_clips(), ASTFeatureExtractor(max_length=48)
     augmentation = AugmentationArguments(mix_probability=0.5, time_masks=1, max_time_mask_frames=8)
     trainer = InstrumentTrainer(
         model=model, args=arguments, train_dataset=Noise(), eval_dataset=windows, data_collator=collate,
-        processing_class=ASTFeatureExtractor(max_length=48),
-        features=device_features(ASTFeatureExtractor(max_length=48)),
+        processing_class=extractor, features=device_features(extractor),
         augmentation=Augmentation(augmentation, 16000, 8000), callbacks=[Count()],
     )  # fmt: skip
     trainer.train()
