@@ -178,29 +178,6 @@ def test_no_folder_is_named_after_a_library_that_we_import():
     }
 
 
-def test_the_readmes_tree_is_the_repository():
-    tree = re.search(r"```\n(run_irmas\.py.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
-    told = {line.split()[0] for line in tree.splitlines() if line and not line.startswith(" ")}
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
-        "\n"
-    )
-    there = {name.split("/")[0] + ("/" if "/" in name else "") for name in tracked if name and not name.startswith(".")}
-    small = {"LICENSE", "README.md", "pyproject.toml", "requirements-test.txt", "CITATION.cff"}
-    assert told - small == there - small
-
-
-def test_the_readmes_commands_name_what_there_is():
-    readme = (ROOT / "README.md").read_text()
-    verbs = set(run_irmas.VERBS)
-    for recipe in re.findall(r"(?<![\w/])recipes/[\w/]+\.yaml", readme):
-        assert (ROOT / recipe).is_file(), recipe
-    used = set(re.findall(r"run_irmas\.py ([a-z_]+)(?= )", readme))
-    assert used <= verbs, used - verbs
-    assert verbs <= used, f"README.md does not show {verbs - used}"
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"\bmake ([a-z-]+)", readme)) <= targets
-
-
 def test_the_citation_and_licence_are_there():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["license"] == "Apache-2.0" and citation["title"] and citation["authors"]
