@@ -15,7 +15,7 @@ from irmas_recipe.commands.demo.arguments import GRADIO
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-OURS = {"irmas_dataset", "irmas_metric", "irmas_recipe", "run_irmas", "experiments", "tests"}
+OURS = {"irmas_dataset", "irmas_metric", "irmas_recipe", "run_irmas", "experiments", "docs", "tests"}
 PACKAGES = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
 """Name in an import -> name of the package, where they differ."""
 OPTIONAL = {"trackio", "wandb", "torchcodec", "gradio-client"}

@@ -13,6 +13,21 @@ LIGHT_BLUE = "#B3D4E8"
 INK, QUIET, FAINT, PALE = "#222222", "#6B6B6B", "#DDDDDD", "#EEEEEE"
 DOTS_PER_INCH = 150
 
+LABEL_COLOURS = (
+    "#4269d0",
+    "#d9860b",
+    "#e0423f",
+    "#2f9e9e",
+    "#3ca951",
+    "#c2568f",
+    "#8a5fd0",
+    "#5d7fa8",
+    "#946444",
+    "#7a7f35",
+    "#565b63",
+)
+"""One per label, by its place among the model's labels, so that pictures of several files can be compared."""
+
 
 def tidy(axes: Axes, grid: str | None = None) -> None:
     """Remove frame and ticks, and draw pale lines along `grid`: "x", "y", "both" or None."""

@@ -10,23 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from irmas_recipe.models.pipeline.audio_blocks import read_blocks
-from irmas_recipe.report.style import INK, PALE, QUIET
+from irmas_recipe.report.style import INK, LABEL_COLOURS, PALE, QUIET, save
 from irmas_recipe.report.text import clock, shortened
-
-COLOURS = (
-    "#4269d0",
-    "#d9860b",
-    "#e0423f",
-    "#2f9e9e",
-    "#3ca951",
-    "#c2568f",
-    "#8a5fd0",
-    "#5d7fa8",
-    "#946444",
-    "#7a7f35",
-    "#565b63",
-)
-"""One a label, by its place among the model's labels, so that pictures of several files can be compared."""
 
 ROWS = 12
 COLUMNS = 1_600  # of the waveform: about the pixels of its width
@@ -41,7 +26,7 @@ def draw_timeline(file: str | Path, result: dict, thresholds: list[float]) -> Fi
     Raises ValueError where the audio cannot be read.
     """
     scores = result["activity"]["scores"]
-    labels = shown_labels(result, scores)
+    labels = shown_labels(result, dict(zip(scores, thresholds, strict=True)))
     figure = Figure(figsize=(12, 1.75 + 0.36 * len(labels)), dpi=110, layout="constrained")
     rows, waveform = figure.subplots(2, 1, sharex=True, height_ratios=[0.36 * len(labels), 0.8])
     name = shortened(Path(file).name.encode("utf-8", "replace").decode("utf-8"), 76)
@@ -54,28 +39,29 @@ def draw_timeline(file: str | Path, result: dict, thresholds: list[float]) -> Fi
 
 def save_picture(figure: Figure, picture: Path) -> None:
     """Write the figure as a PNG, in a folder that is made where it is missing."""
-    picture.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # of a name in a script that the font lacks
-        figure.savefig(picture)
+        save(figure, picture)
 
 
-def shown_labels(result: dict, scores: dict[str, list[float]]) -> list[str]:
-    """Return the labels heard at some moment, those heard longest first, else the three that came nearest."""
+def shown_labels(result: dict, thresholds: dict[str, float]) -> list[str]:
+    """Return the labels heard at some moment, those heard longest first, or the three that came nearest to a threshold."""
+    scores = result["activity"]["scores"]
     heard_seconds = dict.fromkeys(scores, 0.0)
     for segment in result["timeline"]:
         heard_seconds[segment["label"]] += segment["end_seconds"] - segment["start_seconds"]
-    order = sorted(scores, key=lambda label: (-heard_seconds[label], -max(scores[label])))
+    nearness = {label: max(scores[label]) / max(thresholds[label], 1e-9) for label in scores}
+    order = sorted(scores, key=lambda label: (-heard_seconds[label], -nearness[label]))
     return [label for label in order if heard_seconds[label]][:ROWS] or order[:3]
 
 
 def draw_rows(axes: Axes, labels: list[str], result: dict, thresholds: dict[str, float]) -> None:
-    """Draw a row a label: its score over time as a pale area, and a bar where it reaches the label's threshold."""
+    """Draw a row per label: its score over time as a pale area, and a bar where it reaches the label's threshold."""
     edges, scores = result["activity"]["edges_seconds"], result["activity"]["scores"]
     clip_scores = {entry["label"]: entry["score"] for entry in result["instruments"]}
     places, name_colours = list(scores), []
     for row, label in enumerate(labels):
-        colour = COLOURS[places.index(label) % len(COLOURS)]
+        colour = LABEL_COLOURS[places.index(label) % len(LABEL_COLOURS)]
         bottom = len(labels) - 1 - row
         axes.axhspan(bottom + 0.08, bottom + 0.92, color=PALE, lw=0, zorder=0)
         axes.stairs(

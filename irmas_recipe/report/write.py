@@ -1,5 +1,6 @@
 """The last steps of a run: its results, figures, card and closing words."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,15 +62,12 @@ def finish(run_dir: Path, results: Results, **card: Any) -> None:
 
 def next_steps(recipe: Recipe, run_dir: Path) -> str:
     """Return two lines to paste: tag a test clip with the model, and train on the real IRMAS."""
-    python = Path(sys.executable)
-    python = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    irmas = Path(sys.executable).with_name("irmas")
+    irmas = irmas.relative_to(Path.cwd()) if irmas.is_relative_to(Path.cwd()) else irmas
+    command = irmas if irmas.exists() else f"{sys.executable} {Path(sys.argv[0]).resolve()}"
     clip = next(iter(sorted(data_folder(recipe.data).glob("IRMAS-TestingData-Part1/Part1/*.wav"))), "music.wav")
-    code = (
-        f"import soundfile; from transformers import pipeline; audio, rate = soundfile.read('{clip}', always_2d=True); "
-        f"print(pipeline('audio-classification', model='{run_dir}')({{'raw': audio.mean(1), 'sampling_rate': rate}}))"
-    )
-    lines = ["\nTag a clip with it:", f'  {python} -c "{code}"']
+    lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(clip))}"]
     if recipe.data.data_dir == "synthetic":
         lines += ["Train AST on the real IRMAS (downloads about 10 GB into data/irmas, and the checkpoint):",
-                  f"  {python} -m accelerate.commands.launch run_irmas.py recipes/ast/finetune.yaml"]  # fmt: skip
+                  f"  {command} recipes/ast/finetune.yaml"]  # fmt: skip
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import copy
 from pathlib import Path
 
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
 from irmas_dataset import describe, load_irmas, prepare
 from irmas_dataset.download import ensure_irmas
@@ -75,7 +75,7 @@ def check_before_training(recipe: Recipe, splits: DatasetDict) -> None:
         test_halves(splits["test"], data.split_seed)
 
 
-def test_halves(test, seed: int) -> tuple[list[int], list[int]]:
+def test_halves(test: Dataset, seed: int) -> tuple[list[int], list[int]]:
     """Return the rows of a test set's two halves, to tune thresholds on and to report; no song or file is in both.
 
     Raises:

@@ -27,6 +27,7 @@ from irmas_recipe.commands.predict.screen import nearest_label
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline import windows
 from irmas_recipe.models.pipeline.attach import attach_pipeline
+from irmas_recipe.report.style import DOTS_PER_INCH
 from irmas_recipe.report.text import clock, shortened
 from irmas_recipe.training.processes import Processes
 from tests.tiny import build
@@ -409,7 +410,7 @@ def test_a_picture_is_drawn_for_each_file_under_a_name_of_its_own(run, music, tm
     pictures = sorted(str(path.relative_to(tmp_path / "pictures")) for path in (tmp_path / "pictures").rglob("*.png"))
     assert pictures == ["a/Zwei – música.flac.png", "a/one.wav.png", "b/one.wav.png", 'b/three, "four".ogg.png']
     picture = np.asarray(Image.open(tmp_path / "pictures" / "a" / "one.wav.png").convert("RGB"))
-    assert picture.shape[1] == 1320
+    assert picture.shape[1] == 12 * DOTS_PER_INCH
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50  # not an empty page
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -76,14 +77,14 @@ class L1Selection(SelectorMixin, BaseEstimator):
     def __init__(self, C: float = 0.1) -> None:
         self.C = C
 
-    def fit(self, features, target):
+    def fit(self, features: np.ndarray, target: np.ndarray) -> Self:
         svm = LinearSVC(penalty="l1", dual=False, C=self.C, class_weight="balanced", random_state=0, max_iter=5000)
         chosen = np.abs(svm.fit(features, target).coef_[0]) > 1e-5
         self.chosen_ = chosen if chosen.any() else np.ones_like(chosen)
         self.n_features_in_ = features.shape[1]
         return self
 
-    def _get_support_mask(self):
+    def _get_support_mask(self) -> np.ndarray:
         return self.chosen_
 
 
@@ -167,7 +168,9 @@ def search_and_fit(
     return CalibratedClassifiers(fitted, slopes, offsets, short(settings[best]), search)
 
 
-def held_out_scores(system: Pipeline, setting: dict, features, labels, fold: np.ndarray, held_out: int) -> np.ndarray:
+def held_out_scores(
+    system: Pipeline, setting: dict, features: np.ndarray, labels: np.ndarray, fold: np.ndarray, held_out: int
+) -> np.ndarray:
     """Return the raw scores of one fold's rows by classifiers that never saw its recordings."""
     fitted = fit(system, setting, features[fold != held_out], labels[fold != held_out])
     return raw_scores(fitted, features[fold == held_out])

@@ -10,7 +10,6 @@ import numpy as np
 import soundfile
 import torch
 import yaml
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -19,6 +18,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import whole_file
 from irmas_recipe.baselines.wavegan.networks import LATENT_SIZE, Discriminator, Generator, discriminator_loss
 from irmas_recipe.baselines.wavegan.recipe import WaveganRecipe
+from irmas_recipe.report.style import save
 from irmas_recipe.training.clips import fit_length
 from irmas_recipe.training.data import load_data, separation
 
@@ -200,5 +200,4 @@ def show(trainer: WaveganTrainer, folder: Path) -> None:
     figure.suptitle(
         f"Step {trainer.step:,}: {NUM_SHOWN} generated clips of {seconds:.1f} s, mel spectrograms", fontsize=13
     )
-    FigureCanvasAgg(figure)
-    figure.savefig(folder / f"{name}.png", dpi=100, facecolor="white")
+    save(figure, folder / f"{name}.png")

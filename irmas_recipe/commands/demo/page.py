@@ -7,7 +7,8 @@ from typing import Any
 import gradio
 from matplotlib.figure import Figure
 
-from irmas_recipe.report.timeline import COLOURS, draw_timeline
+from irmas_recipe.report.style import LABEL_COLOURS
+from irmas_recipe.report.timeline import draw_timeline
 
 TITLE = "Which instruments are playing, and when?"
 SHOWN = 11  # labels, at most
@@ -59,7 +60,7 @@ def scores_as_html(result: dict, labels: list[str], thresholds: list[float]) -> 
         place = labels.index(entry["label"])
         score, threshold = entry["score"], thresholds[place]
         pale = "" if score >= threshold else " unheard"
-        bar = f'<div class="bar" style="width: {100 * score:.1f}%; background: {COLOURS[place % len(COLOURS)]}"></div>'
+        bar = f'<div class="bar" style="width: {100 * score:.1f}%; background: {LABEL_COLOURS[place % len(LABEL_COLOURS)]}"></div>'
         line = f'<div class="threshold" style="left: {100 * min(threshold, 1):.1f}%"></div>'
         rows.append(
             f'<div class="{pale}">{html.escape(entry["label"])}</div><div class="track{pale}">{bar}{line}</div>'

@@ -31,7 +31,9 @@ class Fusion:
     weights: np.ndarray | None = None
 
 
-def fuse(method: str, test: np.ndarray, validation: np.ndarray | None, labels, thresholds: np.ndarray) -> Fusion:
+def fuse(
+    method: str, test: np.ndarray, validation: np.ndarray | None, labels: np.ndarray | None, thresholds: np.ndarray
+) -> Fusion:
     """Fuse the runs' scores.
 
     Args:
