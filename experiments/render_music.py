@@ -215,24 +215,13 @@ def render(midi: bytes, soundfont: Path, peak: float) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         score, audio = Path(folder, "score.mid"), Path(folder, "audio.wav")
         score.write_bytes(midi)
-        command = [
-            "fluidsynth",
-            "-ni",
-            "-q",
-            "-r",
-            str(SAMPLE_RATE),
-            "-g",
-            "0.6",
-            "-F",
-            str(audio),
-            str(soundfont),
-            str(score),
-        ]
+        options = ["-n", "-i", "-q", "-r", str(SAMPLE_RATE), "-g", "0.6", "-o", "synth.default-soundfont="]
+        command = ["fluidsynth", *options, "-F", str(audio), str(soundfont), str(score)]
         done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode or not audio.is_file():
-            raise UserError(
-                f"FluidSynth cannot play with {soundfont}: {done.stderr.strip().splitlines()[-1:] or 'no reason given'}."
-            )
+        errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        if done.returncode or errors or not audio.is_file():  # it exits with 0 where it could not read the sound font
+            reason = errors[0].removeprefix("fluidsynth: error: ") if errors else "no reason given"
+            raise UserError(f"FluidSynth cannot play with {soundfont}: {reason.rstrip('.')}.")
         samples, _ = soundfile.read(audio, dtype="float32", always_2d=True)
     return samples / max(float(np.abs(samples).max()), 1e-9) * peak
 
@@ -270,7 +259,7 @@ def render_folder(out: Path, recordings_per_class: int, songs: int, seed: int, s
     """Write the whole folder; the same arguments and sound font give the same files.
 
     Raises:
-        UserError: FluidSynth or the sound font is missing, or the folder is not empty.
+        UserError: FluidSynth or the sound font is missing, the font cannot be played, or the folder is not empty.
     """
     if shutil.which("fluidsynth") is None:
         raise UserError(
@@ -282,6 +271,7 @@ def render_folder(out: Path, recordings_per_class: int, songs: int, seed: int, s
         )
     if out.exists() and os.listdir(out):
         raise UserError(f"{out} is not empty: name a new folder.")
+    render(midi_file(*compose([INSTRUMENT_CODES[0]], 1, "cla", False, np.random.default_rng(0))), soundfont, peak=1.0)
     for folder in [*(f"IRMAS-TrainingData/{code}" for code in INSTRUMENT_CODES), *TEST_FOLDERS]:
         (out / folder).mkdir(parents=True)
     jobs: list[tuple[Callable[..., None], tuple]] = [

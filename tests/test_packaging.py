@@ -143,3 +143,12 @@ evaluate.load(irmas_metric.__path__[0])
     done = run(installed, tmp_path, f"exec({code!r})")
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith(str(installed))
+
+
+def test_an_editable_installation_copies_no_code(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel:editable", "--directory", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as editable:
+        assert not [name for name in editable.namelist() if name.endswith(".py")]
+        assert editable.read("_irmas_recipe.pth").decode().strip() == str(ROOT)

@@ -40,7 +40,8 @@ class Processes:
                 f"{started.local_world_size} processes and {gpus} GPU(s): start as many as there are GPUs, or add --device cpu."
             )
         state = PartialState(cpu=on_cpu, timeout=PATIENCE)
-        self.count, self.index, self.device = state.num_processes, state.process_index, str(state.device)
+        self.count, self.index = state.num_processes, state.process_index
+        self.device = "cpu" if on_cpu else str(state.device)  # accelerate counts CPUs too: cpu:0
 
     @property
     def is_first(self) -> bool:

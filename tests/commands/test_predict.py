@@ -330,6 +330,22 @@ def test_two_processes_share_a_folder_and_write_one_table(run, music, tmp_path, 
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"t.parquet", "when.csv", "one.csv", "1.csv"}
 
 
+def test_several_processes_on_the_cpu_pass_by_the_groups_destructor_which_can_abort(tmp_path):
+    script = tmp_path / "process.py"
+    script.write_text(
+        "import atexit\n"
+        "from irmas_recipe.training.processes import Processes\n"
+        "atexit.register(print, 'an ordinary exit')\n"
+        "processes = Processes()\n"
+        "print(processes.count, processes.device)\n"
+        "processes.leave()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.splitlines() == ["2 cpu", "2 cpu"], done.stdout + done.stderr
+
+
 def test_two_processes_show_what_one_shows(run, music, two_processes, capfd):
     (music / "b" / "empty.wav").touch()
     together = two_processes(run, music, check=False)

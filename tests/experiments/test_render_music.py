@@ -80,3 +80,13 @@ def test_what_is_missing_is_said_with_the_way_out(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="apt-get install fluidsynth"):
         main([str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+@needs_fluidsynth
+@pytest.mark.parametrize("content", [b"no sound font", SOUNDFONT.open("rb").read(100_000) if SOUNDFONT.is_file() else b""])
+def test_a_font_that_cannot_be_played_is_refused_and_no_other_is_played(tmp_path, content):
+    font = tmp_path / "broken.sf2"
+    font.write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot play with .*broken\.sf2: (fluid_is_soundfont|SoundFont file size)"):
+        main([str(tmp_path / "out"), "--soundfont", str(font)])
+    assert not (tmp_path / "out").exists()

@@ -26,7 +26,7 @@ import numpy as np, torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
 root, names = sys.argv[1], sys.argv[2].split(",")
-assert sys.argv[3] not in sys.path
+sys.path = [entry for entry in sys.path if entry != sys.argv[3]]  # an editable installation puts the clone there
 for name in names:
     folder = f"{root}/{name}"
     model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=True)
@@ -41,6 +41,8 @@ for name in names:
     origin = sys.modules[type(model).__module__].__file__
     with open(f"{folder}/stranger_origin.txt", "w") as file:
         file.write(origin)
+ours = [module for module in sys.modules if module.startswith(("irmas_recipe", "irmas_dataset", "irmas_metric"))]
+assert not ours, ours
 """
 
 

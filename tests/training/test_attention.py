@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.models.tiny import SECONDS, build
+from tests.tiny import SECONDS, build
 from transformers import ASTForAudioClassification
 
 from irmas_recipe.training.attention import NAME, attend_without_mask

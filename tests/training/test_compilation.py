@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.models.tiny import build
+from tests.tiny import build
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import ASTConfig, ASTForAudioClassification
