@@ -83,7 +83,9 @@ def test_what_is_missing_is_said_with_the_way_out(tmp_path, monkeypatch):
 
 
 @needs_fluidsynth
-@pytest.mark.parametrize("content", [b"no sound font", SOUNDFONT.open("rb").read(100_000) if SOUNDFONT.is_file() else b""])
+@pytest.mark.parametrize(
+    "content", [b"no sound font", SOUNDFONT.open("rb").read(100_000) if SOUNDFONT.is_file() else b""]
+)
 def test_a_font_that_cannot_be_played_is_refused_and_no_other_is_played(tmp_path, content):
     font = tmp_path / "broken.sf2"
     font.write_bytes(content)

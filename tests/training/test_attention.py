@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tests.tiny import SECONDS, build
 from transformers import ASTForAudioClassification
 
 from irmas_recipe.training.attention import NAME, attend_without_mask
 from irmas_recipe.training.model import device_features
+from tests.tiny import SECONDS, build
 
 TRANSFORMERS = ("ast", "beats", "passt")
 NEED_A_MASK = ("beats",)  # its relative position bias

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tests.tiny import build
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from transformers import ASTConfig, ASTForAudioClassification
 
 from irmas_recipe.models.ast.adaptation import compute_only_what_is_pooled
 from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
+from tests.tiny import build
 
 
 def deep_ast(layers: int) -> ASTForAudioClassification:
