@@ -6,12 +6,12 @@ the same for a seed, resumed or not. Nothing here is saved with a model: the fea
 
 import random
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
 import torchaudio
 
+from irmas_dataset.audit.levels import SILENT_PEAK_DB
 from irmas_recipe.training.fields import AugmentationArguments
 
 
@@ -50,15 +50,14 @@ class Augmentation:
         return waveforms, labels
 
     def features(self, features: torch.Tensor) -> torch.Tensor:
-        """Return features with SpecAugment's masks (Park 2019), filled with 0, the features' mean after normalisation."""
+        """Return features with SpecAugment's masks (Park 2019), filled with the mean of each frequency bin in the batch."""
         a = self.arguments
         frequency_axis = -3 - self.time_axis
-        mask = partial(mask_along, axis=self.time_axis, longest=a.max_time_mask_frames)
+        filling = features.mean(dim=(0, self.time_axis), keepdim=True) if a.time_masks or a.frequency_masks else None
         for _ in range(a.time_masks):
-            features = mask(features)
-        mask = partial(mask_along, axis=frequency_axis, longest=a.max_frequency_mask_bins)
+            features = mask_along(features, self.time_axis, a.max_time_mask_frames, filling)
         for _ in range(a.frequency_masks):
-            features = mask(features)
+            features = mask_along(features, frequency_axis, a.max_frequency_mask_bins, filling)
         return features
 
 
@@ -80,6 +79,11 @@ def amplitude(decibels: torch.Tensor) -> torch.Tensor:
 def root_mean_square(waveforms: torch.Tensor) -> torch.Tensor:
     """Return each waveform's level (batch, 1)."""
     return waveforms.square().mean(dim=-1, keepdim=True).sqrt()
+
+
+def sounds(waveforms: torch.Tensor) -> torch.Tensor:
+    """Return whether each waveform is anything but silence, as the audit defines it: (batch, 1)."""
+    return waveforms.abs().amax(dim=-1, keepdim=True) >= 10 ** (SILENT_PEAK_DB / 20)
 
 
 def gain(waveforms: torch.Tensor, min_gain_db: float, max_gain_db: float) -> torch.Tensor:
@@ -113,9 +117,9 @@ def random_window(waveforms: torch.Tensor, window_samples: int, lengths: torch.T
     Where `lengths` (batch,) are given the window lies within so many samples, or begins with a shorter waveform.
     """
     batch, samples = waveforms.shape
-    start = torch.randint(0, samples - window_samples + 1, (batch, 1), device=waveforms.device)
-    if lengths is not None:
-        start = start % ((lengths[:, None] - window_samples).clamp_min(0) + 1)
+    last_start = samples - window_samples if lengths is None else (lengths[:, None] - window_samples).clamp_min(0)
+    # The remainder of so large a number is as good as uniform, and the bound differs from clip to clip.
+    start = torch.randint(2**62, (batch, 1), device=waveforms.device) % (last_start + 1)
     return waveforms.gather(1, start + torch.arange(window_samples, device=waveforms.device))
 
 
@@ -125,23 +129,24 @@ def mix(
     """Sum some clips with 1 to `max_clips` - 1 others of the batch that share no class with them, and unite the labels.
 
     IRMAS is trained on clips of one label and tested on clips of several; a mixture with the union of the labels shows
-    the model what the test set holds. A partner is brought to the clip's level, then made louder or softer by up to
-    `max_gain_db`; the sum is brought back to the clip's level.
+    the model what the test set holds. A clip is mixed with the given probability wherever the batch holds one that it
+    can be mixed with; silence is mixed with nothing. A partner is brought to the clip's level, then made louder or softer
+    by up to `max_gain_db`; the sum is brought back to the clip's level.
 
     Args:
         waveforms: (batch, samples). labels: (batch, classes), 0 or 1.
     Returns:
         The same shapes.
     """
-    batch = len(waveforms)
-    clips = torch.arange(batch, device=waveforms.device)
-    level = root_mean_square(waveforms)
-    partners = torch.randint(1, max_clips, (batch, 1), device=waveforms.device) * chosen(waveforms, probability)
+    batch, device = len(waveforms), waveforms.device
+    level, audible = root_mean_square(waveforms), sounds(waveforms)
+    partners = torch.randint(1, max_clips, (batch, 1), device=device) * chosen(waveforms, probability)
+    possible = audible & audible.T & ~torch.eye(batch, dtype=torch.bool, device=device)
     mixture, united = waveforms, labels
-    for number in range(1, min(max_clips, batch)):
-        other = (clips - torch.randint(1, batch, (), device=waveforms.device)) % batch
-        disjoint = (united * labels[other]).sum(dim=1, keepdim=True) == 0
-        joins = disjoint & (partners >= number) & (level[other] > 0)
+    for number in range(1, max_clips):
+        mixable = possible & (united @ labels.T == 0)
+        other = torch.rand(batch, batch, device=device).masked_fill(~mixable, -1).argmax(dim=1)  # one of the mixable
+        joins = (partners >= number) & mixable.any(dim=1, keepdim=True)
         weight = level / level[other].clamp_min(1e-8) * amplitude(uniform(waveforms, -max_gain_db, max_gain_db))
         mixture = torch.where(joins, mixture + weight * waveforms[other], mixture)
         united = torch.where(joins, torch.maximum(united, labels[other]), united)
@@ -150,11 +155,13 @@ def mix(
     return torch.where(mixed, rescaled, waveforms), united
 
 
-def mask_along(features: torch.Tensor, axis: int, longest: int) -> torch.Tensor:
-    """Zero one random stretch of each example along `axis`, 0 to `longest` steps long (torchaudio's SpecAugment mask)."""
-    as_images = features if features.dim() == 4 else features.unsqueeze(1)
-    masked = torchaudio.functional.mask_along_axis_iid(as_images, longest, 0.0, as_images.dim() + axis)
-    return masked if features.dim() == 4 else masked.squeeze(1)
+def mask_along(features: torch.Tensor, axis: int, longest: int, filling: torch.Tensor) -> torch.Tensor:
+    """Fill one random stretch of each example along `axis`, 0 to `longest` steps long (torchaudio's SpecAugment mask)."""
+    shape = [len(features), 1, 1, 1]
+    shape[axis] = features.shape[axis]
+    kept = torchaudio.functional.mask_along_axis_iid(features.new_ones(shape), longest, 0.0, 4 + axis)
+    kept = kept if features.dim() == 4 else kept.squeeze(1)
+    return torch.where(kept == 1, features, filling)
 
 
 def cpu_transform(transforms: list | None, sampling_rate: int) -> Callable[[np.ndarray, list[int]], np.ndarray] | None:

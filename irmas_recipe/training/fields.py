@@ -184,7 +184,9 @@ class AugmentationArguments:
 
     balanced_sampling: bool = option(False, "Draw every class equally often.")
     mix_probability: float = option(
-        0.0, "Share of clips that are mixed with clips of other classes; the mixture has all their labels.", PROBABILITY
+        0.0,
+        "Share of clips that are mixed with clips of other classes in their batch; the mixture has all their labels.",
+        PROBABILITY,
     )
     mix_max_clips: int = option(2, "A mixture holds 2 to this many clips (5 at most).", Bounds(at_least=2, at_most=5))
     mix_max_gain_db: float = option(

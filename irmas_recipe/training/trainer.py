@@ -150,8 +150,13 @@ class InstrumentTrainer(Trainer):
             "lower --learning_rate, set --max_grad_norm, or check these clips."
         )
 
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Return the weights of layers: no norms and biases, position embeddings, class tokens or tables of embeddings."""
+        tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
+        return [name for name in super().get_decay_parameter_names(model) if "weight" in name and name not in tables]
+
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """Return the optimizer: no decay on norms and biases, and a lower rate for lower layers.
+        """Return the optimizer: decay on the weights of layers only, and a lower rate for lower layers.
 
         Raises:
             UserError: a `layer_decay` for a model without `layers`, where it would change nothing.
@@ -410,7 +415,7 @@ def full_precision(model: torch.nn.Module) -> Iterator[None]:
 
 
 def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the largest submodules whose parameters are all frozen.
+    """Return the largest submodules that are marked as frozen or whose parameters all are.
 
     They stay in evaluation mode, so that a linear probe sees the checkpoint's own features, without dropout, and the
     batch statistics of a frozen backbone do not drift.
@@ -418,10 +423,10 @@ def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
     frozen = []
     for child in model.children():
         trainable = [parameter.requires_grad for parameter in child.parameters()]
-        if any(trainable):
-            frozen += frozen_modules(child)
-        elif trainable:
+        if getattr(child, "is_frozen", False) or (trainable and not any(trainable)):
             frozen.append(child)
+        else:
+            frozen += frozen_modules(child)
     return frozen
 
 
