@@ -33,9 +33,11 @@ def network(arguments: list[str]) -> None:
     from irmas_recipe.training.evaluation import evaluate
     from irmas_recipe.training.model import build_model
     from irmas_recipe.training.processes import end
+    from irmas_recipe.training.rehearsal import rehearse
     from irmas_recipe.training.run_folder import begin
     from irmas_recipe.training.train import build_trainer, train
 
+    rehearse(recipe)
     checkpoint = begin(recipe)
     splits = load_data(recipe.data)
     check_before_training(recipe, splits)

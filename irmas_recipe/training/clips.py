@@ -47,7 +47,7 @@ class TrainingClips(torch.utils.data.Dataset):
         transform: Callable | None = None,
         seed: int = 0,
     ) -> None:
-        """`transform` is an optional CPU augmentation, made anew for every draw of a clip; see `cpu_transform`."""
+        """`transform` is an optional CPU augmentation, made anew for every draw of a clip; see `CpuTransform`."""
         self.waveforms = WaveformColumn(prepared)
         self.labels = torch.from_numpy(multi_hot(prepared))
         self.clip_samples, self.balanced, self.transform, self.seed = clip_samples, balanced, transform, seed

@@ -23,6 +23,8 @@ from irmas_recipe.training.recipe_file import asks_for_help, find_recipe, show_h
 if TYPE_CHECKING:
     from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
+SCHEDULES_WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
+
 # Fields that say how to start, not what the run is.
 START_FIELDS = {"resume_from_checkpoint", "overwrite_output_dir", "hub_token", "local_rank"}
 
@@ -150,6 +152,9 @@ def check_augmentation(augmentation: AugmentationArguments, window_seconds: floa
             f"--max_time_shift_seconds {augmentation.max_time_shift_seconds} is longer than the window "
             f"({window_seconds} s): make it shorter."
         )
+    for masks, longest in (("time_masks", "max_time_mask_frames"), ("frequency_masks", "max_frequency_mask_bins")):
+        if getattr(augmentation, masks) and not getattr(augmentation, longest):
+            raise UserError(f"--{masks} without --{longest} masks nothing: set both.")
     for low, high in (("min_gain_db", "max_gain_db"), ("min_snr_db", "max_snr_db")):
         if getattr(augmentation, low) > getattr(augmentation, high):
             raise UserError(f"--{low} is greater than --{high}: swap them.")
@@ -188,15 +193,22 @@ def check_model(model: ModelArguments) -> None:
 
 def check_training(training: "IrmasTrainingArguments") -> None:
     """Refuse contradictions in the fields of the training."""
-    if training.weight_averaging != "none" and training.fsdp:
-        raise UserError("--weight_averaging ema keeps a whole copy of the weights and cannot run under FSDP: use none.")
-    if training.remove_unused_columns:
-        raise UserError("--remove_unused_columns true would drop the waveforms: remove it.")
+    if training.max_steps == 0 or (training.max_steps > 0 and training.num_train_epochs == 0):
+        raise UserError("--max_steps is a number of steps to train: to train nothing, set --num_train_epochs 0 alone.")
     best = (training.metric_for_best_model or "").removeprefix("eval_")
     if training.load_best_model_at_end and best not in VALIDATION_FIGURES:
         raise UserError(
             f"--metric_for_best_model {training.metric_for_best_model} is not measured: choose one of "
             f"{', '.join(VALIDATION_FIGURES)}."
+        )
+    if training.load_best_model_at_end and training.greater_is_better != (best != "loss"):
+        raise UserError(f"--greater_is_better would keep the worst {best}, not the best: remove it.")
+    if training.fp16 and training.device.type == "cpu":
+        raise UserError("--fp16 needs a GPU: remove it, or set --bf16 true.")
+    if training.warmup_steps and training.lr_scheduler_type in SCHEDULES_WITHOUT_WARMUP and not training.one_cycle:
+        raise UserError(
+            f"--lr_scheduler_type {training.lr_scheduler_type.value} does not warm up: set --warmup_steps 0, or choose "
+            "constant_with_warmup, linear or cosine."
         )
 
 

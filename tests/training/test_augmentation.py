@@ -181,16 +181,33 @@ def test_masks_cover_whole_frames_and_bands_with_the_mean_of_each_band(shape, ti
 
 
 def test_audiomentations_by_name():
-    transform = augmentation.cpu_transform([{"Gain": {"min_gain_db": 6.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
+    transform = augmentation.CpuTransform([{"Gain": {"min_gain_db": 6.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
     assert transform(torch.full((100,), 0.1).numpy(), [0]).mean() == pytest.approx(0.1995, abs=1e-3)
-    assert augmentation.cpu_transform(None, RATE) is None
-    for wrong in (["Gain"], [{"NoSuchTransform": {}}], [{"Gain": {"no_such_parameter": 1}}]):
-        with pytest.raises(ValueError, match="audiomentations"):
-            augmentation.cpu_transform(wrong, RATE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("Gain", "must read"),
+        ({"NoSuchTransform": {}}, "no transform `NoSuchTransform`"),
+        ({"Gain": {"no_such_parameter": 1}}, "Gain cannot work with .*no_such_parameter"),
+        ({"Gain": {"min_gain_db": 6, "max_gain_db": 0, "p": 0.01}}, "Gain cannot work with "),
+        ({"AddBackgroundNoise": {"sounds_path": "/nowhere", "p": 0.01}}, "AddBackgroundNoise cannot work with "),
+        (
+            {"ApplyImpulseResponse": {"ir_path": "/nowhere.wav", "p": 0.01}},
+            "ApplyImpulseResponse cannot work with .*nowhere",
+        ),
+        ({"LowPassFilter": {"min_cutoff_freq": "low", "p": 0.01}}, "LowPassFilter cannot work with "),
+        ({"OneOf": {"transforms": [{"Gain": {}}]}}, "OneOf cannot work with "),
+    ],
+)
+def test_an_audiomentation_that_cannot_work_is_refused_when_it_is_made(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        augmentation.CpuTransform([wrong], RATE)
 
 
 def test_audiomentations_depend_on_the_seed_alone_and_leave_other_generators_as_they_are():
-    transform = augmentation.cpu_transform([{"Gain": {"min_gain_db": -20.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
+    transform = augmentation.CpuTransform([{"Gain": {"min_gain_db": -20.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
     samples = torch.full((100,), 0.1).numpy()
     before = random.getstate(), np.random.get_state()[1].tolist()
     gains = [float(transform(samples, [7, epoch, clip]).mean()) for epoch in range(3) for clip in range(3)]
