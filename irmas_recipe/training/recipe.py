@@ -1,6 +1,7 @@
 """Every parameter of a run, and how a recipe (one YAML) and the command line set them."""
 
 import dataclasses
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from irmas_recipe.training.recipe_file import asks_for_help, find_recipe, show_h
 if TYPE_CHECKING:
     from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
+DIVIDING_THE_MODEL = (
+    "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM", "ACCELERATE_USE_PARALLELISM_CONFIG",
+)  # fmt: skip
 SCHEDULES_WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 
 # Fields that say how to start, not what the run is.
@@ -79,6 +83,7 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     if "--help_trainer" in given:
         RecipeParser((IrmasTrainingArguments,), prog=f"irmas {name}").print_help()
         sys.exit(0)
+    check_launcher()
     parts = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
     (model, data, augmentation, training), chosen = fill(find_recipe(name), given, parts)
     of_trainer = {item.name for item in dataclasses.fields(training) if item.init} - START_FIELDS
@@ -128,6 +133,15 @@ def check(recipe: Recipe) -> None:
     check_augmentation(augmentation, data.window_seconds)
     check_model(model)
     check_training(training)
+
+
+def check_launcher() -> None:
+    """Raise UserError where accelerate was told to divide the model: every process trains with a whole one."""
+    if dividing := [name for name in DIVIDING_THE_MODEL if os.environ.get(name, "").lower() in ("true", "1")]:
+        raise UserError(
+            f"accelerate was told to divide the model among processes ({dividing[0]}), which would help only models larger "
+            "than any here: start it with --config_file recipes/accelerate/several_gpus.yaml."
+        )
 
 
 def check_data(data: DataArguments) -> None:

@@ -242,16 +242,10 @@ class InstrumentTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load the weights to resume from, strictly."""
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            self.load_weights(resume_from_checkpoint)
+        self.load_weights(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         """Load the best checkpoint, strictly: its average where there is one, because that is what was evaluated."""
-        if self.is_fsdp_enabled:
-            super()._load_best_model()
-            return
         self.load_weights(self.state.best_model_checkpoint)
         self.load_average(self.state.best_model_checkpoint)
         self.use_average()

@@ -177,6 +177,19 @@ def test_every_field_of_the_trainer_is_tested():
     assert not WORKS.keys() & UNUSABLE.keys()
 
 
+@pytest.mark.parametrize("way", ["FSDP", "DEEPSPEED"])
+def test_a_launcher_that_would_divide_the_model_is_refused_before_any_work(run, tmp_path, monkeypatch, way):
+    monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
+    with pytest.raises(UserError, match=f"ACCELERATE_USE_{way}.*several_gpus.yaml"):
+        run({})
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_recipe_and_not_the_launcher_decides_the_precision(run, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert run({"max_steps": 1}).accelerator.mixed_precision == "no"
+
+
 def test_a_plateau_is_where_the_best_figure_stops_improving(run):
     options = {"lr_scheduler_type": "reduce_lr_on_plateau", "max_steps": 1}
     assert run(options).lr_scheduler.mode == "max", "of map, more is better"
