@@ -1,5 +1,6 @@
 """Every parameter of a run, and how a recipe (one YAML) and the command line set them."""
 
+import argparse
 import dataclasses
 import os
 import re
@@ -13,6 +14,7 @@ import yaml
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import whole_file
 from irmas_recipe.training.fields import (
+    UNUSABLE,
     VALIDATION_FIGURES,
     AugmentationArguments,
     DataArguments,
@@ -81,7 +83,10 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
     if "--help_trainer" in given:
-        RecipeParser((IrmasTrainingArguments,), prog=f"irmas {name}").print_help()
+        parser = RecipeParser((IrmasTrainingArguments,), prog=f"irmas {name}")
+        for action in parser._actions:
+            action.help = argparse.SUPPRESS if action.dest in UNUSABLE else action.help
+        parser.print_help()
         sys.exit(0)
     check_launcher()
     parts = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)

@@ -177,6 +177,13 @@ def test_every_field_of_the_trainer_is_tested():
     assert not WORKS.keys() & UNUSABLE.keys()
 
 
+def test_the_help_on_the_trainer_lists_the_fields_that_can_be_set(capsys):
+    with pytest.raises(SystemExit):
+        parse_recipe(["quickstart", "--help_trainer"])
+    printed = capsys.readouterr().out
+    assert "--warmup_steps" in printed and not any(f"--{name} " in printed for name in UNUSABLE)
+
+
 @pytest.mark.parametrize("way", ["FSDP", "DEEPSPEED"])
 def test_a_launcher_that_would_divide_the_model_is_refused_before_any_work(run, tmp_path, monkeypatch, way):
     monkeypatch.setenv(f"ACCELERATE_USE_{way}", "true")
