@@ -164,7 +164,7 @@ def how_made(recipe: ClassicalRecipe, system: CalibratedClassifiers) -> str:
     mixed = f", {classical.mix_probability:.0%} of them mixtures" if classical.mix_probability else ""
     return (
         f"It is no network: {len(column_names(classical.features))} hand-made features of {recipe.data.window_seconds:g} s "
-        f"of music (set `{classical.features}`, librosa) and {CLASSIFIERS_IN_WORDS[classical.classifier]}, one a class against "
+        f"of music (set `{classical.features}`, librosa) and {CLASSIFIERS_IN_WORDS[classical.classifier]}, one per class against "
         f"the rest{selection}, trained on excerpts{mixed}. Chosen among {len(system.search)} settings in "
         f"{classical.search_folds} folds of whole training recordings: {chosen or 'the only one'}. Scores are calibrated on "
         "the same held-out folds (Platt 1999)."
