@@ -110,7 +110,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_made_again(finished, f
     before = json.loads((run / "results.json").read_text())
     (run / "README.md").unlink()  # the card is the last that a run writes
     again = start([sys.executable, str(ROOT / "run_irmas.py"), "tiny.yaml"], folder)
-    assert again.returncode == 0 and "Going on from" in again.stderr
+    assert again.returncode == 0 and "Resuming from" in again.stderr
     after = json.loads((run / "results.json").read_text())
     assert after["test"] == before["test"] and after["train"]["resumed"]
     assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}, (

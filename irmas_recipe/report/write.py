@@ -17,6 +17,7 @@ from irmas_recipe.training.clips import multi_hot
 from irmas_recipe.training.data import data_folder, describe_data
 from irmas_recipe.training.evaluation import Evaluation
 from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.run_folder import RunFolder
 from irmas_recipe.training.trainer import InstrumentTrainer
 
 
@@ -36,28 +37,43 @@ def collect(recipe: Recipe, splits: DatasetDict, evaluation: Evaluation, cost: d
     )
 
 
-def report(recipe: Recipe, trainer: InstrumentTrainer, results: Results) -> None:
+def report(recipe: Recipe, trainer: InstrumentTrainer, results: Results, folder: RunFolder) -> None:
     """Write results.json, the figures and the card, and say what came out and what to do next."""
     if not trainer.is_world_process_zero():
         return
-    run_dir = Path(recipe.training.output_dir)
-    write_example(run_dir, results.classes)
-    finish(run_dir, results, repo_id=recipe.training.hub_model_id)
-    log_results(trainer, run_dir, results)
-    print(
-        f"\n{results_table(results)}\n\nThe run folder is {run_dir}: the card is README.md, the pictures are in figures/."
-    )
-    print(next_steps(recipe, run_dir))
+    write_example(folder.work, results.classes)
+    finish(folder, results, repo_id=recipe.training.hub_model_id)
+    recipe.training.output_dir = str(folder.path)
+    log_results(trainer, folder.path, results)
+    show(recipe, folder)
 
 
-def finish(run_dir: Path, results: Results, **card: Any) -> None:
-    """Write results.json, the figures and the card, in this order: the card says that the run is finished.
+def finish(folder: RunFolder, results: Results, **card: Any) -> None:
+    """Write results.json and the figures, move a replacement into its place, and write the card: the run is finished.
 
     card: options of `write_card`.
     """
-    results.write(run_dir)
-    draw_figures(run_dir)
-    write_card(run_dir, **card)
+    results.write(folder.work)
+    draw_figures(folder.work)
+    folder.settle()
+    write_card(folder.path, **card)
+
+
+def show(recipe: Recipe, folder: RunFolder) -> None:
+    """Print a finished run's results and what to do next."""
+    if recipe.training.process_index > 0:
+        return
+    print(results_in_words(folder))
+    print(next_steps(recipe, folder.path))
+
+
+def results_in_words(folder: RunFolder) -> str:
+    """Return the table of a finished run's results, and where it is."""
+    was = ", finished before (--overwrite_output_dir true makes it again)" if folder.is_finished else ""
+    return (
+        f"\n{results_table(Results.read(folder.path))}\n\n"
+        f"The run folder is {folder.path}{was}: the card is README.md, the pictures are in figures/."
+    )
 
 
 def next_steps(recipe: Recipe, run_dir: Path) -> str:
