@@ -1,10 +1,12 @@
 """The error for mistakes that a user can fix, and how a command ends with it."""
 
+import difflib
 import errno
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 OWN_PACKAGES = ("irmas_dataset", "irmas_metric", "irmas_recipe", "run_irmas", "experiments")
 EXTRAS = {"gradio": "demo", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}
@@ -38,6 +40,15 @@ def storage_problem(error: BaseException) -> str | None:
             return "Cannot write a checkpoint: the disk is full. Free some space or choose another folder, then run the command again."
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def did_you_mean(path: Path) -> str:
+    """Return `; did you mean X?` with the existing folder whose name is nearest to a missing one's, or an empty text."""
+    parent = next(folder for folder in (path.parent, *path.parents) if folder.is_dir() or folder == folder.parent)
+    missing = path.relative_to(parent).parts[0] if path.is_relative_to(parent) else path.name
+    there = [folder.name for folder in sorted(parent.iterdir()) if folder.is_dir()] if parent.is_dir() else []
+    nearest = difflib.get_close_matches(missing, there, n=1)
+    return f"; did you mean {parent / nearest[0]}?" if nearest else ""
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:

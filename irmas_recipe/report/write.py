@@ -84,6 +84,6 @@ def next_steps(recipe: Recipe, run_dir: Path) -> str:
     clip = next(iter(sorted(data_folder(recipe.data).glob("IRMAS-TestingData-Part1/Part1/*.wav"))), "music.wav")
     lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(clip))}"]
     if recipe.data.data_dir == "synthetic":
-        lines += ["Train AST on the real IRMAS (downloads about 10 GB into data/irmas, and the checkpoint):",
+        lines += ["Train AST on the real IRMAS (downloads it, about 12 GB, into data/irmas, and the checkpoint):",
                   f"  {command} recipes/ast/finetune.yaml"]  # fmt: skip
     return "\n".join(lines)
