@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,9 +65,17 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     )
 
 
+def message_alone(message: Warning | str, *_: object) -> str:
+    """Return a warning for users: its sentence, without the line of code."""
+    return f"{message}\n"
+
+
 def start(main: Callable[[list[str]], None]) -> None:
     """Run a command with the arguments of the shell; a user's mistake or a full disk ends in one sentence and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    warnings.simplefilter("ignore")  # what libraries tell programmers
+    warnings.filterwarnings("default", module="irmas_")
+    warnings.formatwarning = message_alone
     try:
         main(sys.argv[1:])
     except UserError as error:

@@ -1,10 +1,11 @@
 """`irmas convert ARCHITECTURE CHECKPOINT OUTPUT_DIR`: turn the authors' weights into a model folder that the Auto classes load."""
 
 import argparse
+import json
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.whole_file import whole_folder
+from irmas_dataset.whole_file import whole_folder, write_json
 from irmas_recipe.commands.arguments import add_overwrite, check_output_folder
 
 ARCHITECTURES = ("beats", "mobilenet", "passt")
@@ -37,4 +38,6 @@ def main(argv: list[str]) -> None:
     with whole_folder(folder) as unfinished:
         converters[arguments.architecture].convert(arguments.checkpoint, unfinished)
         attach_pipeline(unfinished)
+        config = json.loads((unfinished / "config.json").read_text(encoding="utf-8"))
+        write_json(unfinished / "config.json", config | {"released_as": arguments.checkpoint.name})  # for model cards
     print(f"Converted {arguments.checkpoint} to {folder}")

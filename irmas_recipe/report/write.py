@@ -8,9 +8,10 @@ from typing import Any
 from datasets import DatasetDict
 
 from irmas_recipe.report.card import write_card
-from irmas_recipe.report.example import write_example
+from irmas_recipe.report.example import EXAMPLE, write_example
 from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.results import Results
+from irmas_recipe.report.runs import TEST_FILE, read_scored_clips
 from irmas_recipe.report.table import results_table
 from irmas_recipe.report.tracking import log_results
 from irmas_recipe.training.clips import multi_hot
@@ -81,9 +82,16 @@ def next_steps(recipe: Recipe, run_dir: Path) -> str:
     irmas = Path(sys.executable).with_name("irmas")
     irmas = irmas.relative_to(Path.cwd()) if irmas.is_relative_to(Path.cwd()) else irmas
     command = irmas if irmas.exists() else f"{sys.executable} {Path(sys.argv[0]).resolve()}"
-    clip = next(iter(sorted(data_folder(recipe.data).glob("IRMAS-TestingData-Part1/Part1/*.wav"))), "music.wav")
-    lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(clip))}"]
+    lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(test_clip(recipe, run_dir)))}"]
     if recipe.data.data_dir == "synthetic":
         lines += ["Train AST on the real IRMAS (downloads it, about 12 GB, into data/irmas, and the checkpoint):",
                   f"  {command} recipes/ast/finetune.yaml"]  # fmt: skip
     return "\n".join(lines)
+
+
+def test_clip(recipe: Recipe, run_dir: Path) -> Path:
+    """Return an audio file that exists, if any does: the first test clip, or the card's example."""
+    first = read_scored_clips(run_dir / TEST_FILE, Results.read(run_dir).classes).clips[0]
+    return next(
+        (path for path in (data_folder(recipe.data) / first, run_dir / EXAMPLE) if path.is_file()), Path("music.wav")
+    )
