@@ -27,7 +27,7 @@ def network(arguments: list[str]) -> None:
     recipe = parse_recipe(arguments)  # `--help` ends here, before the imports that take seconds
 
     from irmas_recipe.report.share import push
-    from irmas_recipe.report.write import collect, report
+    from irmas_recipe.report.write import collect, report, show
     from irmas_recipe.training.checkpoint import save
     from irmas_recipe.training.data import check_before_training, load_data, prepare_splits
     from irmas_recipe.training.evaluation import evaluate
@@ -36,18 +36,23 @@ def network(arguments: list[str]) -> None:
     from irmas_recipe.training.run_folder import begin
     from irmas_recipe.training.train import build_trainer, train
 
-    checkpoint = begin(recipe)
+    folder = begin(recipe)
+    if folder.is_finished:
+        show(recipe, folder)
+        push(recipe)
+        return
     splits = load_data(recipe.data)
     check_before_training(recipe, splits)
     model, feature_extractor = build_model(recipe, splits)
     prepared = prepare_splits(splits, recipe.data, feature_extractor.sampling_rate)
     trainer = build_trainer(recipe, prepared, model, feature_extractor)
-    cost = train(recipe, trainer, checkpoint)
+    folder.claim(recipe)
+    cost = train(recipe, trainer, folder.checkpoint)
     evaluation = evaluate(recipe, prepared, trainer)
     save(recipe, trainer)
     results = collect(recipe, splits, evaluation, cost)
-    report(recipe, trainer, results)
-    push(recipe, trainer)
+    report(recipe, trainer, results, folder)
+    push(recipe)
     end(trainer)
 
 

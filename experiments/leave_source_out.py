@@ -161,7 +161,7 @@ def run_fold(
     recipe: Recipe, initial_weights: list[float], clips: list[SourceClip], left_out: set[tuple[str, str]]
 ) -> list[dict]:
     """Return one row a test clip: {"clip", "label", "source", "unseen", "answers": {method: class}}."""
-    begin(recipe)
+    begin(recipe).claim(recipe)
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)
     prepared = prepare_splits(data, recipe.data, extractor.sampling_rate)

@@ -7,10 +7,11 @@ import tempfile
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="irmas-test-cache-"))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Two processes that compile librosa's functions at once can leave a cache that crashes whoever loads it.
-os.environ["NUMBA_CACHE_DIR"] = os.path.join(
-    os.environ["HF_DATASETS_CACHE"], "numba", os.environ.get("PYTEST_XDIST_WORKER", "alone")
-)
+# Two processes that compile the same functions at once, or one that is killed, can leave a cache that crashes its readers.
+for variable in ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
+    os.environ[variable] = os.path.join(
+        os.environ["HF_DATASETS_CACHE"], variable.lower(), os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    )
 
 
 def pytest_unconfigure(config):

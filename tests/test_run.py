@@ -2,14 +2,19 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
+import run_irmas
+from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 
 ROOT = Path(__file__).parents[1]
@@ -105,12 +110,68 @@ def test_the_last_lines_can_be_pasted(finished, folder):
     assert any(name in done.stdout for name in INSTRUMENT_NAMES.values()), done.stdout
 
 
-def test_an_interrupted_run_goes_on_and_a_finished_one_is_made_again(finished, folder):
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--data_dir", "irmsa"], ["--model_name_or_path", "nowhere"], ["--window_seconds", "30"], ["--seed", "-1"]],
+    ids=" ".join,
+)
+def test_a_start_that_fails_leaves_a_finished_run_as_it_is_and_no_new_folder(finished, folder, monkeypatch, wrong):
+    monkeypatch.chdir(folder)
+    before = content(folder)
+    for more in (["--overwrite_output_dir", "true"], ["--output_dir", "runs/new"]):
+        with pytest.raises(UserError):
+            run_irmas.main(["tiny.yaml", *wrong, *more])
+    assert content(folder) == before and not (folder / "runs/new").exists()
+
+
+def test_the_same_finished_recipe_prints_its_results_and_does_nothing(finished, folder, monkeypatch, capsys):
+    _, printed = finished
+    monkeypatch.chdir(folder)
+    before = content(folder)
+    run_irmas.main(["tiny.yaml"])
+    again = capsys.readouterr().out
+    table = again[: again.index("The run folder is")]
+    assert "micro-F1" in table and table in printed and "finished before" in again
+    assert content(folder) == before
+
+
+def test_a_replacement_that_is_stopped_costs_nothing_and_is_resumed(finished, folder):
+    run = folder / "runs/kept"
+    shutil.copytree(finished[0], run)
+    command = [sys.executable, str(ROOT / "run_irmas.py"), "tiny.yaml", "--output_dir", "runs/kept", "--max_steps", "4"]
+    refused = start(command, folder)
+    assert refused.returncode == 2 and "add --overwrite_output_dir true" in refused.stderr
+    before = content(run)
+    command += ["--overwrite_output_dir", "true"]
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "HF_DATASETS_CACHE": str(folder / "cache"),
+    }
+    stopped = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    while not list(run.glob(".replacement/checkpoint-*/trainer_state.json")):
+        assert stopped.poll() is None, stopped.stderr.read()
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGINT)
+    assert stopped.wait(timeout=60) != 0
+    stopped.stderr.close()
+    assert before.items() <= content(run).items()
+    again = start(command, folder)
+    assert again.returncode == 0 and "Resuming from" in again.stderr, again.stderr
+    assert json.loads((run / "trainer_state.json").read_text())["global_step"] == 4
+    assert not (run / ".replacement").exists() and "runs/kept" in (run / "README.md").read_text()
+
+
+def test_an_interrupted_run_resumes(finished, folder):
     run, _ = finished
     before = json.loads((run / "results.json").read_text())
     (run / "README.md").unlink()  # the card is the last that a run writes
     again = start([sys.executable, str(ROOT / "run_irmas.py"), "tiny.yaml"], folder)
-    assert again.returncode == 0 and "Going on from" in again.stderr
+    assert again.returncode == 0 and "Resuming from" in again.stderr
     after = json.loads((run / "results.json").read_text())
     assert after["test"] == before["test"] and after["train"]["resumed"]
     assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}, (
@@ -159,7 +220,7 @@ def test_accelerate_launch_runs_it(folder, finished):
     [
         (["absent.yaml"], ["absent.yaml"]),
         (["tiny.yaml", "--data_dir", "nowhere", "--max_stps", "1"], ["max_stps", "max_steps"]),
-        (["tiny.yaml", "--architecture", "wavenet"], ["wavenet"]),
+        (["tiny.yaml", "--architecture", "wavenet", "--output_dir", "runs/new"], ["wavenet"]),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(folder, arguments, words):

@@ -1,6 +1,7 @@
 """Folders of one's own, by class and by a table, through training, thresholds, card, prediction, evaluation and audit."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ def results_of(run: str) -> dict:
 def test_a_folder_by_class_with_recordings_by_a_pattern(folder, capsys):
     write_recipe("by class", recording_pattern="take[0-9]+")
     run_irmas.main(["own.yaml", "--output_dir", "runs/by_class"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if " predict " in line)
+    assert Path(shlex.split(line)[-1]).is_file()
     results = results_of("runs/by_class")
     assert results["dataset"]["classes"] == sorted(PITCHES) and results["dataset"]["test_is_held_out"]
     assert results["dataset"]["name"] == "own folder by class"

@@ -48,6 +48,10 @@ POSITIVE = Bounds(above=0)
 NOT_NEGATIVE = Bounds(at_least=0)
 PROBABILITY = Bounds(at_least=0, at_most=1)
 SEED = Bounds(at_least=0, at_most=2**32 - 1)  # that numpy takes
+OVERWRITE = (
+    "Replace the run in the output folder: a finished one when the new one is finished, an unfinished one of another "
+    "recipe at once."
+)
 
 
 def option(default: Any, help: str, bounds: Bounds | None = None) -> Any:
@@ -237,7 +241,7 @@ class TrainingFields:
         "none", "ema: evaluate and keep an exponential moving average of the weights."
     )
     averaging_decay: float = option(0.999, "Decay of that average per step.", PROBABILITY)
-    overwrite_output_dir: bool = option(False, "Discard an unfinished run of another recipe in the output folder.")
+    overwrite_output_dir: bool = option(False, OVERWRITE)
 
 
 VALIDATION_FIGURES = ("map", "lrap", "loss")

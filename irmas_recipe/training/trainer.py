@@ -370,7 +370,7 @@ def parameter_groups(
     """Return one optimizer group for each depth, split into parameters with and without weight decay.
 
     Depth 0 is what comes before the first of the model's `layers`, then one for each layer, then the rest (the head).
-    A group's rate is `learning_rate * layer_decay ** (deepest - depth)` (BEiT, Bao 2021).
+    A group's rate is `learning_rate * layer_decay ** (deepest - depth)` (BEiT, Bao 2021); the highest comes first.
     """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     numbers = [re.search(r"\blayers\.(\d+)\.", name) for name in names]
@@ -387,7 +387,7 @@ def parameter_groups(
             "weight_decay": weight_decay if decays else 0.0,
         }
         groups.setdefault((depth, decays), group)["params"].append(parameters[name])
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: -group["lr"])  # the Trainer logs the rate of the first
 
 
 @contextlib.contextmanager

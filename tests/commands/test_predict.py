@@ -318,6 +318,15 @@ def two_processes():
     return start
 
 
+def test_thresholds_that_were_tuned_for_another_aggregation_are_named(run, music, caplog):
+    predict.main([run, str(music / "a"), "--aggregation", "max"])
+    assert "thresholds were tuned for --aggregation mean; with max, give your own --threshold" in caplog.text
+    caplog.clear()
+    predict.main([run, str(music / "a"), "--aggregation", "max", "--threshold", "0.3"])
+    predict.main([run, str(music / "a"), "--aggregation", "mean"])
+    assert "thresholds" not in caplog.text
+
+
 def test_two_processes_share_a_folder_and_write_one_table(run, music, tmp_path, two_processes):
     tables = ["--output", tmp_path / "t.parquet", "--timeline_table", tmp_path / "when.csv"]
     two_processes(run, music, *tables, "--timeline", tmp_path / "pictures")

@@ -10,7 +10,7 @@ import soundfile
 from irmas_dataset import describe, load_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.own_folder import list_own_folder
-from tests.irmas_dataset.folders import write_wav
+from tests.irmas_dataset.folders import write_audio
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def music(tmp_path):
     """A folder with two classes of ten files each, in nested folders and several formats."""
     root = tmp_path / "my music"
     for number in range(10):
-        write_wav(root / f"train/tuba/take {number}.wav", number)
+        write_audio(root / f"train/tuba/take {number}.wav", number)
         folder = root / f"train/bass drum/session {number % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         extension = ("flac", "ogg", "mp3", "WAV")[number % 4]
@@ -85,13 +85,13 @@ def test_a_broken_pattern_is_refused(music, load):
 
 def test_excerpts_named_as_in_irmas_keep_their_recording(tmp_path):
     for number in (1, 2):
-        write_wav(tmp_path / f"train/cel/[cel][cla]0001__{number}.wav")
+        write_audio(tmp_path / f"train/cel/[cel][cla]0001__{number}.wav")
     assert {clip.recording for clip in list_own_folder(tmp_path).clips} == {"cel/[cel][cla]0001"}
 
 
 def test_test_clips_come_from_class_folders_and_from_annotated_files(music, load):
-    write_wav(music / "test/tuba/deep/a.wav", 500)
-    write_wav(music / "test/b.wav", 501)
+    write_audio(music / "test/tuba/deep/a.wav", 500)
+    write_audio(music / "test/b.wav", 501)
     (music / "test/b.txt").write_text("tuba\nbass drum\n")
     dataset = load(music)
     assert sorted(labels_of(dataset["test"])) == [("bass drum", "tuba"), ("tuba",)]
@@ -112,26 +112,26 @@ def test_a_copy_of_a_test_clip_leaves_training(music, load, caplog):
 
 
 def test_a_test_class_without_training_clips_is_named(music, load):
-    write_wav(music / "test/trombone/a.wav")
+    write_audio(music / "test/trombone/a.wav")
     with pytest.raises(UserError, match="unknown class 'trombone'; the classes are bass drum, tuba"):
         load(music)
 
 
 def test_a_file_outside_the_class_folders_is_named(music, load):
-    write_wav(music / "train/lost.wav")
+    write_audio(music / "train/lost.wav")
     with pytest.raises(UserError, match=r"lost\.wav is not in a class folder"):
         load(music)
 
 
 def test_a_test_folder_alone_can_be_loaded(tmp_path, load):
-    write_wav(tmp_path / "x/test/tuba/a.wav")
+    write_audio(tmp_path / "x/test/tuba/a.wav")
     assert [len(split) for split in load(tmp_path / "x").values()] == [0, 0, 1]
 
 
 def write_table(root: Path, text: str) -> Path:
     for number in range(4):
-        write_wav(root / f"clips/{number}.wav", number)
-    write_wav(root / "test/4.wav", 4)
+        write_audio(root / f"clips/{number}.wav", number)
+    write_audio(root / "test/4.wav", 4)
     (root / "labels.csv").write_text(text, encoding="utf-8")
     return root
 

@@ -351,9 +351,9 @@ def scenarios(shared: Path) -> list[Scenario]:
 
 
 def fetch(folder: Path, url: str) -> None:
-    """Download as a training does first, and then as the verb does."""
-    ensure_irmas(folder / "irmas", parts=PARTS, base_url=url)
+    """Download as the verb does, which a training then leaves alone."""
     download(folder / "irmas", parts=PARTS, base_url=url)
+    ensure_irmas(folder / "irmas", parts=PARTS, base_url=url)
 
 
 def serve_record(address: Path) -> int:

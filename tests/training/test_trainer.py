@@ -253,6 +253,13 @@ def test_parameters_that_are_frozen_are_in_no_group():
     assert sum(len(group["params"]) for group in groups) == 2 and all(group["lr"] == 1.0 for group in groups)
 
 
+def test_the_logged_rate_is_that_of_the_recipe_and_not_the_lowest_layers(tmp_path):
+    trainer = build(tmp_path, max_steps=1, layer_decay=0.5, logging_steps=1, lr_scheduler_type="constant")
+    trainer.train()
+    groups = [group["lr"] for group in trainer.optimizer.param_groups]
+    assert min(groups) < 1e-3 and trainer.state.log_history[0]["learning_rate"] == 1e-3 == max(groups)
+
+
 def test_one_cycle_rises_and_falls(tmp_path):
     trainer = build(tmp_path, per_device_train_batch_size=2, num_train_epochs=2, one_cycle=True, warmup_steps=0.25)
     trainer.train()

@@ -2,6 +2,7 @@
 
 import tempfile
 
+from irmas_dataset.whole_file import whole_folder
 from irmas_recipe.commands.evaluate.arguments import parse_arguments
 
 
@@ -19,9 +20,8 @@ def main(argv: list[str]) -> None:
         recipe, tuned_songs = evaluation_recipe(arguments, scratch)
         results, test, scores = measure(recipe, tuned_songs)
     if arguments.output_dir:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        folder = data_folder(recipe.data)
-        write_predictions(arguments.output_dir / "predictions.parquet", test, scores, folder)
-        results.write(arguments.output_dir)
-        draw_figures(arguments.output_dir)
+        with whole_folder(arguments.output_dir) as folder:
+            write_predictions(folder / "predictions.parquet", test, scores, data_folder(recipe.data))
+            results.write(folder)
+            draw_figures(folder)
     print(results_table(results))
