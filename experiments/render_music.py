@@ -25,7 +25,7 @@ from tqdm import tqdm
 from irmas_dataset.audio import usable_cores
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.labels import INSTRUMENT_CODES
-from irmas_dataset.whole_file import write_audio
+from irmas_dataset.write_audio import write_audio
 
 SAMPLE_RATE = 44_100
 EXCERPT_SAMPLES = 132_299  # of IRMAS's training files

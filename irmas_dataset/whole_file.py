@@ -1,14 +1,10 @@
 """Writing a file or a folder so that readers find it complete or as it was, even if the writer is killed."""
 
-import io
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import numpy as np
-import soundfile
 
 UNFINISHED = ".unfinished"
 """Inside a folder that is being written: what is to take its place."""
@@ -56,17 +52,6 @@ def move_into(source: Path, target: Path, last: str | None = None) -> None:
             old.unlink(missing_ok=True)
         new.replace(old)
     source.rmdir()
-
-
-def write_audio(path: Path, samples: np.ndarray, sampling_rate: int, subtype: str = "PCM_16") -> None:
-    """Write audio (samples,) or (samples, channels), in the format of the suffix, that a reader finds whole or not at all.
-
-    Raises OSError where the disk is full, which libsndfile would call a "System error".
-    """
-    content = io.BytesIO()
-    soundfile.write(content, samples, sampling_rate, subtype, format=path.suffix[1:])
-    with whole_file(path) as unfinished:
-        unfinished.write_bytes(content.getbuffer())
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from irmas_dataset.audio import resample
 from irmas_dataset.labels import INSTRUMENT_CODES
 from irmas_dataset.synthetic_music import SAMPLE_RATE, draw_style, play
-from irmas_dataset.whole_file import write_audio
+from irmas_dataset.write_audio import write_audio
 
 EXAMPLE = "example.flac"
 EXAMPLE_INSTRUMENTS = ("pia", "vio")

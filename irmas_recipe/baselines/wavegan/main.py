@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from irmas_dataset import WaveformColumn, prepare
 from irmas_dataset.errors import UserError
-from irmas_dataset.whole_file import whole_file, write_audio
+from irmas_dataset.whole_file import whole_file
+from irmas_dataset.write_audio import write_audio
 from irmas_recipe.baselines.wavegan.networks import LATENT_SIZE, Discriminator, Generator, discriminator_loss
 from irmas_recipe.baselines.wavegan.recipe import WaveganRecipe
 from irmas_recipe.report.style import save

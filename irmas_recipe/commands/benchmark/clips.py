@@ -10,7 +10,7 @@ from datasets import DatasetDict
 from irmas_dataset import load_irmas
 from irmas_dataset.files import TRAINING_FOLDER
 from irmas_dataset.synthetic import synthesize
-from irmas_dataset.whole_file import write_audio
+from irmas_dataset.write_audio import write_audio
 
 LONG_SECONDS = 20.0  # IRMAS's longest test clips
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from irmas_dataset.labels import readable_name
 from irmas_dataset.synthetic_music import SAMPLE_RATE, draw_style, play
-from irmas_dataset.whole_file import write_audio
+from irmas_dataset.write_audio import write_audio
 
 EXAMPLES = ((("pia",), ("pia", "vio")), (("sax",), ("org",)), (("gac",), ("gac", "voi")))
 """Instruments of each example's first and second half."""
