@@ -1,5 +1,6 @@
 """The main job as a user starts it: real subprocesses, two training steps, and a stranger who loads the result."""
 
+import functools
 import json
 import os
 import shutil
@@ -7,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from transformers import ASTForAudioClassification
 
 import run_irmas
 from irmas_dataset.errors import UserError
@@ -227,3 +230,26 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(folder, arguments, words):
     done = start([sys.executable, str(ROOT / "run_irmas.py"), *arguments], folder)
     assert done.returncode == 2
     assert all(word in done.stderr for word in words) and "Traceback" not in done.stderr
+
+
+def test_at_most_three_files_of_ours_lie_between_the_program_and_a_models_forward(finished, folder, monkeypatch):
+    forward, ways = ASTForAudioClassification.forward, []
+
+    @functools.wraps(forward)  # the Trainer reads its arguments
+    def watched(model, *args, **kwargs):
+        files = [Path(frame.filename) for frame in traceback.extract_stack()]
+        files = [
+            str(file.relative_to(ROOT)) for file in files if file.is_relative_to(ROOT) and ".venv" not in file.parts
+        ]
+        ways.append(list(dict.fromkeys(file for file in files if not file.startswith("tests"))))
+        return forward(model, *args, **kwargs)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(ASTForAudioClassification, "forward", watched)
+    run_irmas.main(["tiny.yaml", "--output_dir", "runs/watched"])
+    training = ["run_irmas.py", "irmas_recipe/training/train.py", "irmas_recipe/training/trainer.py"]
+    assert training in ways and max(map(len, ways)) <= 3
+    ways.clear()
+    run_irmas.main(["predict", "runs/tiny", str(next(Path("data").rglob("*.wav")))])
+    pipeline = "irmas_recipe/models/pipeline/instrument_recognition.py"
+    assert ways and all(way == ["run_irmas.py", "irmas_recipe/commands/predict/main.py", pipeline] for way in ways)

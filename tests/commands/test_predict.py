@@ -20,9 +20,9 @@ from PIL import Image
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.commands.predict import main as predict
-from irmas_recipe.commands.predict.answers import ERRORS_SHOWN, errors_in_words
 from irmas_recipe.commands.predict.arguments import AGGREGATIONS
 from irmas_recipe.commands.predict.files import find_audio
+from irmas_recipe.commands.predict.rows import ERRORS_SHOWN, errors_in_words
 from irmas_recipe.commands.predict.screen import nearest_label
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline import windows

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
-from irmas_recipe.commands.predict.answers import TIMELINE_COLUMNS, result_columns, result_row, timeline_row
 from irmas_recipe.commands.predict.arguments import format_of
 from irmas_recipe.commands.predict.files import picture_of
 from irmas_recipe.commands.predict.resume import check_is_of_this_model
+from irmas_recipe.commands.predict.rows import TIMELINE_COLUMNS, result_columns, result_row, timeline_row
 from irmas_recipe.commands.predict.screen import open_screen
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
