@@ -18,7 +18,6 @@ from filelock import FileLock
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import from_text, to_text
 
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
 PREPARED_VERSION = 1
 """Increased whenever `prepare` writes different waveforms than before, so that older caches are not read."""
 

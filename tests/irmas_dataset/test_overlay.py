@@ -82,8 +82,8 @@ def test_corrections_act_before_the_split(load):
         ),
         (f"path,instruments\n{CELLO},cel;tuba\n", "line 2: unknown class 'tuba'"),
         (f"path,drop\n{CELLO},maybe\n", "line 2: drop is 'maybe'"),
-        ("path,label\n", "needs the column path, and instruments or drop"),
-        ("instruments\n", "needs the column path, and instruments or drop"),
+        ("path,label\n", "needs the columns path and instruments or drop"),
+        ("instruments\n", "needs the columns path and instruments or drop"),
         (Path("nowhere.csv"), "--corrections nowhere.csv cannot be read"),
     ],
 )

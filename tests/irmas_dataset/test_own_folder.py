@@ -10,6 +10,7 @@ import soundfile
 from irmas_dataset import describe, load_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.own_folder import list_own_folder
+from irmas_recipe.commands.predict.files import audio_in
 from tests.irmas_dataset.folders import write_audio
 
 
@@ -181,3 +182,82 @@ def test_a_table_in_another_encoding_is_refused(tmp_path, load):
     (root / "labels.csv").write_bytes("path,instruments\nclips/0.wav,flûte\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"labels\.csv is not encoded in UTF-8"):
         load(root)
+
+
+def labelled(root: Path, lines: list[str], columns: str = "path,instruments") -> Path:
+    (root / "labels.csv").write_text("\n".join([columns, *lines]), encoding="utf-8")
+    return root
+
+
+def clips_of(root: Path, names: list[str]) -> Path:
+    for seed, name in enumerate(names):
+        write_audio(root / name, seed)
+    return root
+
+
+def read(root: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {clip.name: (clip.split, clip.instruments) for clip in list_own_folder(root).clips}
+
+
+@pytest.mark.parametrize("form", ["{name}", "{root}/{name}", "clips/../{name}", "./{name}"])
+def test_a_path_of_the_table_means_the_same_file_however_it_is_written(tmp_path, form):
+    root = clips_of(tmp_path, ["clips/a.wav", "test/b.wav"])
+    lines = [f"{form.format(name=name, root=root)},kora" for name in ("clips/a.wav", "test/b.wav")]
+    assert read(labelled(root, lines)) == {"clips/a.wav": ("train", ("kora",)), "test/b.wav": ("test", ("kora",))}
+
+
+def test_a_path_that_leads_out_of_the_folder_is_refused_with_its_line(tmp_path):
+    write_audio(tmp_path / "elsewhere.wav", 0)
+    root = clips_of(tmp_path / "music", ["a.wav"])
+    with pytest.raises(UserError, match=r"labels.csv line 3: \.\./elsewhere\.wav is not inside"):
+        list_own_folder(labelled(root, ["a.wav,kora", "../elsewhere.wav,kora"]))
+
+
+def test_labels_without_quotes_are_never_swallowed(tmp_path):
+    root = clips_of(tmp_path, ["a.wav", "b.wav"])
+    with pytest.raises(UserError, match="line 2 has 3 fields for the 2 columns"):
+        list_own_folder(labelled(root, ["a.wav,kora,oud", "b.wav,oud"]))
+    with pytest.raises(UserError, match="line 2: the recording is named as the class oud"):
+        list_own_folder(labelled(root, ["a.wav,kora,oud", "b.wav,oud,r2"], "path,instruments,recording"))
+
+
+def test_one_spelling_of_a_class_and_of_a_recording(tmp_path):
+    root = clips_of(tmp_path, ["a.wav", "b.wav", "c.wav"])
+    lines = ["a.wav,Gera\u0308usch ,Take 1", "b.wav,Geräusch,take  1", "c.wav,kora,other"]
+    listing = list_own_folder(labelled(root, lines, "path,instruments,recording"))
+    assert listing.classes == ("Geräusch", "kora")
+    assert [clip.recording for clip in listing.clips] == ["Take 1", "Take 1", "other"]
+    shutil.rmtree(root / "train", ignore_errors=True)
+    (root / "labels.csv").unlink()
+    clips_of(root, ["train/Kora/a.wav", "train/kora/b.wav"])
+    with pytest.raises(UserError, match=r"`Kora` .* and `kora` .* differ in capitals alone"):
+        list_own_folder(root)
+
+
+def test_links_to_folders_are_followed_once_and_never_to_a_parent(tmp_path):
+    root = clips_of(tmp_path / "music", ["train/kora/a.wav", "train/oud/b.wav"])
+    clips_of(tmp_path / "disk", ["c.wav"])
+    (root / "train/kora/disk").symlink_to(tmp_path / "disk")
+    (root / "train/kora/loop").symlink_to(root / "train")
+    (root / "train/oud/self").symlink_to(root / "train/oud")
+    assert {name: labels for name, (_, labels) in read(root).items()} == {
+        "train/kora/a.wav": ("kora",), "train/kora/disk/c.wav": ("kora",), "train/oud/b.wav": ("oud",),
+    }  # fmt: skip
+    assert len(audio_in(root)) == 3, "predict follows the links that a training follows"
+
+
+def test_folders_are_read_as_meant_or_named(tmp_path):
+    root = clips_of(tmp_path, ["Train/kora/a.aiff", "Train/oud/b.caf", "TEST/oud/c.wav", "validation/oud/d.wav"])
+    write_audio(root / "Train/oud/e.wav", 5)
+    (root / "Train/oud/e.wav").rename(root / "Train/oud/e.m4a")
+    listing = list_own_folder(root)
+    assert {clip.name: clip.split for clip in listing.clips} == {
+        "Train/kora/a.aiff": "train", "Train/oud/b.caf": "train", "TEST/oud/c.wav": "test",
+    }  # fmt: skip
+    assert any("validation has audio but is not read" in warning for warning in listing.warnings)
+    assert any("e.m4a is in a format that training does not read" in warning for warning in listing.warnings)
+
+
+def test_class_folders_beside_train_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"has audio in kora/, oud/ but no train/: move the class folders"):
+        list_own_folder(clips_of(tmp_path, ["kora/a.wav", "oud/b.wav"]))

@@ -4,10 +4,7 @@ import os
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.files import to_text
-
-READ_BY_SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
-READ_BY_FFMPEG = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".ac3", ".ape", ".wv")
+from irmas_dataset.files import READ_BY_FFMPEG, READ_BY_SOUNDFILE, to_text, walk_files
 
 
 def find_audio(paths: list[Path]) -> list[Path]:
@@ -21,18 +18,12 @@ def find_audio(paths: list[Path]) -> list[Path]:
 
 
 def audio_in(folder: Path) -> list[Path]:
-    """Return the files in a folder and below whose names end as audio does.
+    """Return the files in a folder and below whose names end as audio does; a broken link is one, to be reported.
 
     Raises:
         UserError: there are none.
     """
-    inside = [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in READ_BY_SOUNDFILE + READ_BY_FFMPEG
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and (file.is_file() or (file.is_symlink() and not file.exists()))  # a broken link is reported, not skipped
-    ]
+    inside = [Path(file) for file in walk_files(folder) if file.lower().endswith(READ_BY_SOUNDFILE + READ_BY_FFMPEG)]
     if not inside:
         raise UserError(f"{to_text(folder)} has no audio files (wav, flac, mp3, ogg, ...); name another folder.")
     return inside
