@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,13 +73,13 @@ def labels_of_fields(fields: dict[str, str]) -> dict[str, list[str]]:
     return labels
 
 
-def check_spelling(spelled: Iterable[tuple[str, str]]) -> None:
-    """Raise UserError where two of (label, place) differ in nothing but capitals."""
-    first: dict[str, tuple[str, str]] = {}
-    for label, where in spelled:
-        before, place = first.setdefault(label.casefold(), (label, where))
-        if before != label:
-            raise UserError(f"`{before}` ({place}) and `{label}` ({where}) differ in capitals alone: use one spelling.")
+def one_spelling(labels: Iterable[str]) -> dict[str, str]:
+    """Return the spelling to use for each label: of those that differ in capitals alone, the most frequent one."""
+    counts = Counter(labels)
+    chosen: dict[str, str] = {}
+    for label, _ in counts.most_common():
+        chosen.setdefault(label.casefold(), label)
+    return {label: chosen[label.casefold()] for label in counts}
 
 
 def read_text(path: str | Path) -> str:

@@ -21,7 +21,7 @@ from irmas_dataset.files import (
     walk_files,
     warn_of,
 )
-from irmas_dataset.label_text import check_spelling, labels_of_fields, normalised, read_rows
+from irmas_dataset.label_text import labels_of_fields, normalised, one_spelling, read_rows
 
 
 def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) -> Listing | None:
@@ -39,7 +39,14 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
         rows = _rows_of_folders(root, folders)
     else:
         return None
-    check_spelling((label, row["where"]) for row in rows for label in row["labels"])
+    spelling = one_spelling(label for row in rows for label in row["labels"])
+    for label, chosen in spelling.items():
+        if label != chosen:
+            warnings.append(
+                f"{to_text(root)}: the class `{label}` is read as `{chosen}`, from which only capitals differ."
+            )
+    for row in rows:
+        row["labels"] = [spelling[label] for label in row["labels"]]
     train_labels = {label for row in rows if row["split"] == "train" for label in row["labels"]}
     classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
     spelled: dict[str, str] = {}

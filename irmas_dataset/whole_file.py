@@ -1,6 +1,7 @@
 """Writing a file or a folder so that readers find it complete or as it was, even if the writer is killed."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -52,6 +53,14 @@ def move_into(source: Path, target: Path, last: str | None = None) -> None:
             old.unlink(missing_ok=True)
         new.replace(old)
     source.rmdir()
+
+
+def open_to_readers(folder: Path) -> None:
+    """Give weights the mode that new files have; safetensors makes files that only their owner can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o666 & ~mask)
 
 
 def write_json(path: Path, content: dict) -> None:

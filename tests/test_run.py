@@ -70,6 +70,10 @@ def test_the_run_folder_holds_what_the_design_promises(finished):
         "audio_blocks.py", "separation.py", "windows.py",
     }  # fmt: skip
     assert "training_args.bin" not in names, "no pickle in what goes to the Hub"
+    mask = os.umask(0)
+    os.umask(mask)
+    closed = [path for path in run.rglob("*.safetensors") if path.stat().st_mode & 0o777 != 0o666 & ~mask]
+    assert not closed, "others may read the weights"
     assert len(list((run / "figures").glob("*.png"))) >= 4
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.whole_file import whole_folder, write_json
+from irmas_dataset.whole_file import open_to_readers, whole_folder, write_json
 from irmas_recipe.commands.arguments import add_overwrite, check_output_folder
 
 ARCHITECTURES = ("beats", "mobilenet", "passt")
@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
     with whole_folder(folder) as unfinished:
         converters[arguments.architecture].convert(arguments.checkpoint, unfinished)
         attach_pipeline(unfinished)
+        open_to_readers(unfinished)
         config = json.loads((unfinished / "config.json").read_text(encoding="utf-8"))
         write_json(unfinished / "config.json", config | {"released_as": arguments.checkpoint.name})  # for model cards
     print(f"Converted {arguments.checkpoint} to {folder}")

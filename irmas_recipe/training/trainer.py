@@ -15,6 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import open_to_readers
 from irmas_recipe.training.attention import attend_without_mask, fastest_attention
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.averaging import WeightAverage
@@ -232,6 +233,7 @@ class InstrumentTrainer(Trainer):
         if self.average is not None and self.args.should_save:
             averaged = {name: tensor.contiguous() for name, tensor in self.average.state_dict().items()}
             save_file(averaged, Path(output_dir, AVERAGE_FILE))
+        open_to_readers(Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load the weights to resume from, strictly."""

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.label_text import (
-    check_spelling,
     join_labels,
     labels_of_fields,
     normalised,
+    one_spelling,
     read_rows,
     read_text,
     split_labels,
@@ -49,10 +49,9 @@ def test_a_comma_separates_labels_that_are_known_apart_and_is_refused_otherwise(
         labels_of_fields({"line 2": "Violin, fiddle", "line 3": "oud"})
 
 
-def test_spellings_that_differ_in_capitals_alone_are_refused_with_their_places():
-    check_spelling([("kora", "a"), ("oud", "b"), ("kora", "c")])
-    with pytest.raises(UserError, match=r"`Kora` \(a\) and `kora` \(b\) differ in capitals alone"):
-        check_spelling([("Kora", "a"), ("oud", "c"), ("kora", "b")])
+def test_of_spellings_that_differ_in_capitals_alone_the_most_frequent_is_used():
+    assert one_spelling(["Kora", "kora", "kora", "oud"]) == {"Kora": "kora", "kora": "kora", "oud": "oud"}
+    assert one_spelling(["Oud", "oud"]) == {"Oud": "Oud", "oud": "Oud"}
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

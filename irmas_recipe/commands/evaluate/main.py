@@ -15,9 +15,12 @@ def main(argv: list[str]) -> None:
     from irmas_recipe.report.table import results_table
     from irmas_recipe.training.data import data_folder
     from irmas_recipe.training.evaluation import write_predictions
+    from irmas_recipe.training.processes import leave
 
     with tempfile.TemporaryDirectory() as scratch:
         recipe, tuned_songs = evaluation_recipe(arguments, scratch)
+        if recipe.training.process_index > 0:  # a launcher started several; one measures
+            leave(0, several_on_cpu=True)
         results, test, scores = measure(recipe, tuned_songs)
     if arguments.output_dir:
         with whole_folder(arguments.output_dir) as folder:
@@ -25,3 +28,4 @@ def main(argv: list[str]) -> None:
             results.write(folder)
             draw_figures(folder)
     print(results_table(results))
+    leave(0, several_on_cpu=recipe.training.world_size > 1 and recipe.training.device.type == "cpu")

@@ -78,7 +78,7 @@ def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np
         UserError: the model has other classes than the data, or no thresholds; or it has seen every test song.
     """
     quiet_libraries(recipe.training.process_index)
-    splits = load_data(recipe.data)
+    splits = load_data(recipe.data, needed=("test",))
     model, extractor = build_model(recipe, splits)
     use_stored_protocol(recipe, model)
     reported = unseen_rows(splits["test"], tuned_songs)
@@ -97,7 +97,7 @@ def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np
         scores=scores,
         songs=test["song"],
         thresholds=np.array(model.config.thresholds),
-        training_counts=multi_hot(splits["train"]).sum(axis=0),
+        training_counts=multi_hot(splits["train"]).sum(axis=0) if len(splits["train"]) else None,
     )
     return results, test, scores
 
