@@ -22,6 +22,9 @@ class UserError(Exception):
     The program prints the sentence without a traceback and exits with code 2.
     """
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(" ".join(sentence.splitlines()))  # what a user gave may have line breaks in it
+
 
 def storage_problem(error: BaseException) -> str | None:
     """Return one sentence if an error or its cause is a disk that is full, over quota or read-only; otherwise None.

@@ -76,7 +76,7 @@ class Phase(NamedTuple):
 
 
 EXPORT_PHASES = (
-    Phase(write, "make_empty"), Phase(write, "write_shards"), Phase(write, "data_card"),
+    Phase(write, "files_of_earlier_export"), Phase(write, "write_shards"), Phase(write, "data_card"),
     Phase(Irmas, "_generate_examples"),
 )  # fmt: skip
 TRAINING_PHASES = (
