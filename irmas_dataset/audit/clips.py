@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.fingerprint import Hasher
 
-from irmas_dataset.audio import reason, resample, usable_cores
+from irmas_dataset import decoding
+from irmas_dataset.audio import resample, usable_cores
 from irmas_dataset.audit.fingerprint import RATE, fingerprint
 from irmas_dataset.audit.levels import SILENT_PEAK_DB, measure_levels
 from irmas_dataset.audit.timbre import timbre
@@ -140,6 +140,7 @@ def _measure_row(row: dict) -> dict:
 def read_frames(path: str) -> tuple[np.ndarray, int]:
     """Return a file's audio, float32 (samples, channels), and its sampling rate; raises UserError if it is unreadable."""
     try:
-        return soundfile.read(os.fsencode(from_text(path)), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path} {reason(error)}: replace or remove it, and run the audit again.") from None
+        rate, blocks = decoding.read_frames(from_text(path))
+        return np.concatenate(list(blocks)), rate
+    except ValueError as error:
+        raise UserError(f"{path} {error}: replace or remove it, and run the audit again.") from None

@@ -1,5 +1,6 @@
 """Which files `predict` listens to, and where their pictures go."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from irmas_dataset.files import to_text
 
 READ_BY_SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
 READ_BY_FFMPEG = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".ac3", ".ape", ".wv")
+
+LONGEST_NAME = 255  # bytes, on every common file system
 
 
 def find_audio(paths: list[Path]) -> list[Path]:
@@ -47,4 +50,13 @@ def picture_of(file: Path, files: list[Path], folder: Path) -> Path:
     """Return where a file's picture goes: in the same subfolders as the file, suffix included, so that no two collide."""
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
     inside = Path(os.path.abspath(file)).relative_to(common)
-    return folder / inside.with_name(inside.name + ".png")
+    return folder / inside.with_name(name_with_suffix(inside.name, ".png"))
+
+
+def name_with_suffix(name: str, suffix: str) -> str:
+    """Return a file's name with a suffix added; one too long for a file system is cut and told apart by a digest."""
+    encoded = os.fsencode(name)
+    if len(encoded) + len(suffix) <= LONGEST_NAME:
+        return name + suffix
+    suffix = f"-{hashlib.sha256(encoded).hexdigest()[:12]}{suffix}"
+    return encoded[: LONGEST_NAME - len(suffix)].decode("utf-8", "ignore") + suffix

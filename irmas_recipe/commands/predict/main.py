@@ -25,22 +25,26 @@ def main(argv: list[str]) -> None:
             window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
         )  # fmt: skip
         outputs = Outputs(args, processes, files, recognise)
-    todo, errors = outputs.begin(), []
+    todo, errors, warnings = outputs.begin(), [], []
     try:
         for file, result in answers(recognise, processes.share(todo, sizes_of(todo)), quiet=not processes.is_first):
             if "error" in result:
                 errors.append((to_text(file), result["error"]))
             else:
                 outputs.add(file, result)
+                if "warning" in result:
+                    warnings.append((to_text(file), result["warning"]))
     except KeyboardInterrupt:
         if processes.is_first:
             print("Stopped." + f" {args.output} can be resumed with --resume." * bool(args.output), file=sys.stderr)
         processes.leave(130)
     outputs.close()
-    errors = sorted(processes.gather(errors))
+    errors, warnings = sorted(processes.gather(errors)), sorted(processes.gather(warnings))
     if processes.is_first:
         if written := outputs.written():
             print(f"Wrote {len(files) - len(errors)} files' results to {', '.join(written)}.", file=sys.stderr)
+        if warnings:
+            print(errors_in_words(warnings, len(todo), "are not heard as they sound"), file=sys.stderr)
         if errors:
             print(errors_in_words(errors, len(todo)), file=sys.stderr)
     processes.leave(1 if errors else 0)
