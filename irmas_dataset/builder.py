@@ -14,7 +14,7 @@ import datasets
 from datasets import ClassLabel, Features, List, Value
 
 from irmas_dataset.audio import usable_cores
-from irmas_dataset.decoding import open_file, read_frames
+from irmas_dataset.decoding import Mono, open_file, read_frames
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.own_folder import list_own_folder
@@ -99,6 +99,7 @@ class Irmas(datasets.GeneratorBasedBuilder):
                 "duration": Value("float32"),
                 "md5": Value("string"),
                 "problem": Value("string"),
+                "cancelled": Value("bool"),
             }
         )
         info = datasets.DatasetInfo(description=self.config.listing.title, features=features)
@@ -121,14 +122,19 @@ class Irmas(datasets.GeneratorBasedBuilder):
 
 
 def read_facts(clip: Clip) -> dict:
-    """Read a clip's bytes once; return its md5, its duration in seconds, and its problem (None if it is intact)."""
-    facts = {"md5": None, "duration": 0.0, "problem": None}
+    """Read a clip's bytes once; return its md5, its duration in seconds, and what is wrong with it.
+
+    problem: why it cannot be read, None if it can; cancelled: whether its channels cancel each other out.
+    """
+    facts = {"md5": None, "duration": 0.0, "problem": None, "cancelled": False}
     try:
         with open_file(clip.path) as file:
             content = file.read()
         facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
         rate, blocks = read_frames(content)
-        facts["duration"] = sum(map(len, blocks)) / rate  # all are read: files may be cut short, and floats NaN
+        mono = Mono(blocks)
+        facts["duration"] = sum(map(len, mono)) / rate  # all are read: files may be cut short, and floats NaN
+        facts["cancelled"] = mono.is_cancelled
     except OSError as error:
         facts["problem"] = f"cannot be read as audio ({error.strerror})"
     except ValueError as error:

@@ -182,36 +182,40 @@ def open_streams(source: str | os.PathLike | bytes, file: BinaryIO) -> list[soun
     `file` is the same as `source`, open to look into.
     Raises soundfile.SoundFileError, or ValueError where one stream cannot follow another.
     """
-    if isinstance(source, (bytes, bytearray)):
-        whole = soundfile.SoundFile(io.BytesIO(source))
-    else:  # as bytes: a name that is not valid UTF-8 cannot be encoded again
-        whole = soundfile.SoundFile(os.fsencode(source) if os.name == "posix" else os.fspath(source))
-    parts = mp3_streams(file) if whole.subtype == "MPEG_LAYER_III" else joined_files(file, whole.format)
+    parts = joined_files(file)
     if not parts:
-        return [whole]
-    whole.close()
-    streams = [soundfile.SoundFile(io.BytesIO(part)) for part in parts]
+        if isinstance(source, (bytes, bytearray)):
+            whole = soundfile.SoundFile(io.BytesIO(source))
+        else:  # as bytes: a name that is not valid UTF-8 cannot be encoded again
+            whole = soundfile.SoundFile(os.fsencode(source) if os.name == "posix" else os.fspath(source))
+        parts = mp3_streams(file) if whole.subtype == "MPEG_LAYER_III" else []
+        if not parts:
+            return [whole]
+        whole.close()
+    try:
+        streams = [soundfile.SoundFile(io.BytesIO(part)) for part in parts]
+    except soundfile.SoundFileError as error:  # not for ffmpeg, which would hear the first stream alone
+        raise ValueError(f"joins streams of which one cannot be read ({words_of(error)})") from error
     if len({(stream.samplerate, stream.channels) for stream in streams}) > 1:
         raise ValueError("joins streams of different sampling rates or numbers of channels")
     return streams
 
 
-def joined_files(file: BinaryIO, format: str) -> list[bytes]:
+def joined_files(file: BinaryIO) -> list[bytes]:
     """Return the files of which a wav, aiff, flac or ogg file was joined; [] for one that was not."""
-    starts = []
-    if format == "FLAC":
+    kind, starts = read_at(file, 0, 4), []
+    if kind in (b"RIFF", b"RIFX", b"FORM"):
+        starts = chunk_positions(file)
+    elif kind == b"fLaC" or kind[:3] == b"ID3":  # tags may come first, although they should not
         starts = positions(file, rb"fLaC[\x00\x80]\x00\x00\x22")
-    elif format == "OGG":
+    elif kind == b"OggS":
         end = -1
         for start in positions(
             file, rb"OggS\x00[\x02\x06]"
-        ):  # pages that begin a stream, several of them if it has pictures
+        ):  # pages that begin a stream, in a row if it also has pictures
             starts += [start] if start != end else []
-            file.seek(start + 26)
-            segments = sum(file.read(1))
-            end = start + 27 + segments + sum(file.read(segments))
-    elif format in ("WAV", "WAVEX", "AIFF"):
-        starts = chunk_positions(file)
+            segments = sum(read_at(file, start + 26, 1))
+            end = start + 27 + segments + sum(read_at(file, start + 27, segments))
     if len(starts) < 2:
         return []
     file.seek(0)
@@ -230,16 +234,13 @@ def positions(file: BinaryIO, pattern: bytes) -> list[int]:
 
 
 def chunk_positions(file: BinaryIO) -> list[int]:
-    """Return where a file's outermost chunks begin: one in a wav or aiff file, unless files were joined."""
-    starts, position, first = [], 0, None
-    while True:
-        file.seek(position)
-        head = file.read(12)
-        if head[:4] not in (b"RIFF", b"RIFX", b"FORM") or (first and first != head[:4] + head[8:]):
-            return starts
-        starts, first = [*starts, position], head[:4] + head[8:]
-        size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+    """Return where the outermost chunks of a wav or aiff file begin: one, unless files were joined."""
+    starts, position, kind = [], 0, read_at(file, 0, 4)
+    while (head := read_at(file, position, 8))[:4] == kind and len(head) == 8:
+        starts.append(position)
+        size = int.from_bytes(head[4:], "little" if kind == b"RIFF" else "big")
         position += 8 + size + size % 2
+    return starts
 
 
 class Mp3Frame(NamedTuple):

@@ -50,8 +50,8 @@ def timeline_row(file: Path, segment: dict) -> dict:
     }
 
 
-def errors_in_words(errors: list[tuple[str, str]], files: int, verdict: str = "could not be read") -> str:
-    """Return what to print about files with a common verdict: (path, error) of each, out of `files`.
+def errors_in_words(errors: list[tuple[str, str]], files: int) -> str:
+    """Return what to print about files that could not be read: (path, error) of each, out of `files`.
 
     Errors that differ in nothing but the file share a line, and there are ERRORS_SHOWN lines at most.
     """
@@ -63,4 +63,12 @@ def errors_in_words(errors: list[tuple[str, str]], files: int, verdict: str = "c
     if len(lines) > ERRORS_SHOWN:
         hidden = sum(len(same) for same in list(by_reason.values())[ERRORS_SHOWN - 1 :])
         lines = [*lines[: ERRORS_SHOWN - 1], f"and {hidden} more"]
-    return "\n  ".join([f"{len(errors)} of {files} files {verdict}:", *lines])
+    return "\n  ".join([f"{len(errors)} of {files} files could not be read:", *lines])
+
+
+def warnings_in_words(warnings: list[str], files: int) -> str:
+    """Return what to print about files, out of `files`, that the model does not hear as they sound; ERRORS_SHOWN at most."""
+    more = [f"and {len(warnings) - ERRORS_SHOWN} more"] * (len(warnings) > ERRORS_SHOWN)
+    return "\n  ".join(
+        [f"{len(warnings)} of {files} files are not heard as they sound:", *warnings[:ERRORS_SHOWN], *more]
+    )

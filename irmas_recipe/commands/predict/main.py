@@ -10,7 +10,7 @@ def main(argv: list[str]) -> None:
     args = parse_arguments(argv)
 
     from irmas_dataset.files import to_text  # the imports below need torch, which takes seconds
-    from irmas_recipe.commands.predict.answers import answers, errors_in_words
+    from irmas_recipe.commands.predict.answers import answers, errors_in_words, warnings_in_words
     from irmas_recipe.commands.predict.files import find_audio, sizes_of
     from irmas_recipe.commands.predict.outputs import Outputs
     from irmas_recipe.training.processes import Processes
@@ -33,7 +33,7 @@ def main(argv: list[str]) -> None:
             else:
                 outputs.add(file, result)
                 if "warning" in result:
-                    warnings.append((to_text(file), result["warning"]))
+                    warnings.append(result["warning"])
     except KeyboardInterrupt:
         if processes.is_first:
             print("Stopped." + f" {args.output} can be resumed with --resume." * bool(args.output), file=sys.stderr)
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
         if written := outputs.written():
             print(f"Wrote {len(files) - len(errors)} files' results to {', '.join(written)}.", file=sys.stderr)
         if warnings:
-            print(errors_in_words(warnings, len(todo), "are not heard as they sound"), file=sys.stderr)
+            print(warnings_in_words(warnings, len(todo)), file=sys.stderr)
         if errors:
             print(errors_in_words(errors, len(todo)), file=sys.stderr)
     processes.leave(1 if errors else 0)
