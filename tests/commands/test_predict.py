@@ -303,6 +303,28 @@ def test_killed_processes_leave_a_table_to_go_on_with(run, music, tmp_path, proc
     assert len(table) == len(set(table.path)) == 304
 
 
+def test_pictures_of_the_longest_names_are_drawn_and_told_apart(run, tmp_path, capsys):
+    """A file system takes 255 bytes, and `.png` is added to the name."""
+    names = ["a", "n" * 250 + "1", "n" * 250 + "2", "音" * 83]
+    for number, name in enumerate(names):
+        (tmp_path / "music").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "music" / f"{name}.wav", 0.1 * np.sin(np.arange(16_000) * (number + 1) / 20), 16_000)
+    predict.main([run, str(tmp_path / "music"), "--timeline", str(tmp_path / "pictures"), "--format", "csv"])
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(names)
+    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert len(pictures) == 4 and pictures[0] == "a.wav.png"
+    assert all(name.endswith(".png") and len(name.encode()) <= 255 for name in pictures)
+
+
+def test_files_whose_channels_cancel_are_told_by_name_at_the_end(run, music, tmp_path, capsys):
+    tone = np.sin(np.arange(30_000) / 20)
+    soundfile.write(music / "opposite.wav", np.stack([tone, -tone], axis=1), 16_000)
+    assert len(predict_csv(run, tmp_path / "t.csv", music)) == 5
+    said = capsys.readouterr().err
+    assert "1 of 5 files could not be heard as they were recorded:" in said
+    assert f"{music / 'opposite.wav'}: the channels cancel each other out" in said
+
+
 @pytest.fixture(scope="module")
 def two_processes():
     """Run `predict` in two real processes that torchrun starts over gloo, which accelerate finds itself among."""

@@ -67,8 +67,8 @@ def errors_in_words(errors: list[tuple[str, str]], files: int) -> str:
 
 
 def warnings_in_words(warnings: list[str], files: int) -> str:
-    """Return what to print about files, out of `files`, that the model does not hear as they sound; ERRORS_SHOWN at most."""
+    """Return what to print about files, out of `files`, that the model hears differently; ERRORS_SHOWN at most."""
     more = [f"and {len(warnings) - ERRORS_SHOWN} more"] * (len(warnings) > ERRORS_SHOWN)
     return "\n  ".join(
-        [f"{len(warnings)} of {files} files are not heard as they sound:", *warnings[:ERRORS_SHOWN], *more]
+        [f"{len(warnings)} of {files} files could not be heard as they were recorded:", *warnings[:ERRORS_SHOWN], *more]
     )
