@@ -141,6 +141,9 @@ def cut_files(folder: Path) -> list[Kind]:
     found += written(folder, {"streamed.wav": streamed}, samples=whole)
     flac = encoded(tone(seconds=6.0), format="FLAC")
     middle = len(flac) // 2
+    for name, samples in {"of_unknown_length": bytes(5), "that_promises_a_month": b"\x0f" + b"\xff" * 4}.items():
+        told = bytes([flac[21] & 0xF0 | samples[0]]) + samples[1:]  # the 36 bits that count the samples
+        found += written(folder, {f"{name}.flac": flac[:21] + told + flac[26:]}, samples=tone(seconds=6.0))
     return found + written(
         folder,
         {
@@ -257,6 +260,13 @@ def joined(folder: Path) -> list[Kind]:
     }
     for name, (content, samples) in mp3.items():
         found += written(folder, {name: content}, samples=samples, tolerance=UNALIGNED)
+    found += written(
+        folder,
+        {
+            "joined_m4a.wav": 2 * (b"\0\0\0\x1cftypM4A " + bytes(16)),
+            "joined_caf.wav": 2 * (b"caff\0\1\0\0desc" + bytes(99)),
+        },
+    )
     other_rate = encoded(tone(8000), 8000, format="FLAC")
     return found + written(folder, {"joined_rates.flac": encoded(first, format="FLAC") + other_rate})
 

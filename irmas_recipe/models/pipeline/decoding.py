@@ -87,6 +87,14 @@ def checked(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         raise ValueError("has no audio samples")
 
 
+class Forwards(soundfile.SoundFile):
+    """A file that is read once from its beginning: soundfile else seeks after every block, which fails in a flac of unknown length."""
+
+    def seekable(self) -> bool:
+        """Return False, so that soundfile does not seek."""
+        return False
+
+
 class Mono:
     """The mean of the channels of blocks (samples, channels), block by block as (samples,), in one pass."""
 
@@ -126,7 +134,7 @@ def words_of(error: Exception) -> str:
     return (getattr(error, "error_string", None) or str(error)).rstrip(".")
 
 
-def soundfile_blocks(streams: list[soundfile.SoundFile]) -> Iterator[np.ndarray]:
+def soundfile_blocks(streams: list[Forwards]) -> Iterator[np.ndarray]:
     """Yield what soundfile reads from open streams, one after another, and close them."""
     try:
         for stream in streams:
@@ -176,7 +184,7 @@ def ffmpeg_blocks(source: str | os.PathLike | bytes) -> Iterator:
             raise ValueError(f"cannot be read as audio (ffmpeg says: {said})")
 
 
-def open_streams(source: str | os.PathLike | bytes, file: BinaryIO) -> list[soundfile.SoundFile]:
+def open_streams(source: str | os.PathLike | bytes, file: BinaryIO) -> list[Forwards]:
     """Open a file, or each of its streams where it has several or where libsndfile would not hear it to its end.
 
     `file` is the same as `source`, open to look into.
@@ -185,15 +193,15 @@ def open_streams(source: str | os.PathLike | bytes, file: BinaryIO) -> list[soun
     parts = joined_files(file)
     if not parts:
         if isinstance(source, (bytes, bytearray)):
-            whole = soundfile.SoundFile(io.BytesIO(source))
+            whole = Forwards(io.BytesIO(source))
         else:  # as bytes: a name that is not valid UTF-8 cannot be encoded again
-            whole = soundfile.SoundFile(os.fsencode(source) if os.name == "posix" else os.fspath(source))
+            whole = Forwards(os.fsencode(source) if os.name == "posix" else os.fspath(source))
         parts = mp3_streams(file) if whole.subtype == "MPEG_LAYER_III" else []
         if not parts:
             return [whole]
         whole.close()
     try:
-        streams = [soundfile.SoundFile(io.BytesIO(part)) for part in parts]
+        streams = [Forwards(io.BytesIO(part)) for part in parts]
     except soundfile.SoundFileError as error:  # not for ffmpeg, which would hear the first stream alone
         raise ValueError(f"joins streams of which one cannot be read ({words_of(error)})") from error
     if len({(stream.samplerate, stream.channels) for stream in streams}) > 1:
@@ -202,13 +210,17 @@ def open_streams(source: str | os.PathLike | bytes, file: BinaryIO) -> list[soun
 
 
 def joined_files(file: BinaryIO) -> list[bytes]:
-    """Return the files of which a wav, aiff, flac or ogg file was joined; [] for one that was not."""
-    kind, starts = read_at(file, 0, 4), []
-    if kind in (b"RIFF", b"RIFX", b"FORM"):
+    """Return the files of which a wav, aiff, caf, flac, ogg or mp4 file was joined; [] for one that was not."""
+    kind, starts = read_at(file, 0, 8), []
+    if kind[:4] in (b"RIFF", b"RIFX", b"FORM"):
         starts = chunk_positions(file)
-    elif kind == b"fLaC" or kind[:3] == b"ID3":  # tags may come first, although they should not
+    elif kind[:4] == b"fLaC" or kind[:3] == b"ID3":  # tags may come first, although they should not
         starts = positions(file, rb"fLaC[\x00\x80]\x00\x00\x22")
-    elif kind == b"OggS":
+    elif (
+        kind[:4] == b"caff" or kind[4:] == b"ftyp"
+    ):  # caf, and mp4 or m4a, which ffmpeg hears up to the first one's end
+        starts = positions(file, rb"caff\x00\x01\x00\x00|\x00\x00\x00.ftyp")
+    elif kind[:4] == b"OggS":
         end = -1
         for start in positions(
             file, rb"OggS\x00[\x02\x06]"
