@@ -15,11 +15,13 @@ import psutil
 import pytest
 import soundfile
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.commands.predict import main as predict
+from irmas_recipe.commands.predict import outputs
 from irmas_recipe.commands.predict.answers import ERRORS_SHOWN, errors_in_words
 from irmas_recipe.commands.predict.arguments import AGGREGATIONS
 from irmas_recipe.commands.predict.files import find_audio
@@ -29,6 +31,7 @@ from irmas_recipe.models.pipeline import windows
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.report.style import DOTS_PER_INCH
 from irmas_recipe.report.text import clock, shortened
+from irmas_recipe.report.timeline import draw_timeline
 from irmas_recipe.training.processes import Processes
 from tests.tiny import build
 
@@ -314,6 +317,20 @@ def test_pictures_of_the_longest_names_are_drawn_and_told_apart(run, tmp_path, c
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert len(pictures) == 4 and pictures[0] == "a.wav.png"
     assert all(name.endswith(".png") and len(name.encode()) <= 255 for name in pictures)
+
+
+def test_a_file_that_vanishes_before_its_picture_is_drawn_costs_only_itself(run, music, tmp_path, capsys, monkeypatch):
+    def draw_late(file: Path, *arguments: object) -> Figure:
+        if file.name == "one.wav" and file.parent.name == "a":
+            file.unlink()
+        return draw_timeline(file, *arguments)
+
+    monkeypatch.setattr(outputs, "draw_timeline", draw_late)
+    with pytest.raises(SystemExit) as stopped:
+        predict_csv(run, tmp_path / "t.csv", music, "--timeline", tmp_path / "pictures")
+    assert stopped.value.code == 1
+    assert len(pd.read_csv(tmp_path / "t.csv")) == 3
+    assert f"There is no file {music / 'a/one.wav'}" in capsys.readouterr().err
 
 
 def test_files_whose_channels_cancel_are_told_by_name_at_the_end(run, music, tmp_path, capsys):

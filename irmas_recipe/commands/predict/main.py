@@ -28,12 +28,15 @@ def main(argv: list[str]) -> None:
     todo, errors, warnings = outputs.begin(), [], []
     try:
         for file, result in answers(recognise, processes.share(todo, sizes_of(todo)), quiet=not processes.is_first):
+            if "error" not in result:
+                try:
+                    outputs.add(file, result)
+                except (FileNotFoundError, ValueError) as error:  # its picture reads the file again
+                    result = {"error": str(error)}
             if "error" in result:
                 errors.append((to_text(file), result["error"]))
-            else:
-                outputs.add(file, result)
-                if "warning" in result:
-                    warnings.append(result["warning"])
+            elif "warning" in result:
+                warnings.append(result["warning"])
     except KeyboardInterrupt:
         if processes.is_first:
             print("Stopped." + f" {args.output} can be resumed with --resume." * bool(args.output), file=sys.stderr)

@@ -85,8 +85,9 @@ def array_frames(array: np.ndarray | torch.Tensor, sampling_rate: int | None) ->
     if array.dtype.kind not in "iuf":
         raise ValueError(f"must be an array of integers or floating-point numbers, not {array.dtype}")
     frames = array[:, None] if array.ndim == 1 else array.T if array.shape[0] < array.shape[1] else array
+    frames = frames if frames.size else frames[:0]
     silence, full_scale = scale_of(frames)
-    starts = range(0, len(frames) if frames.size else 0, BLOCK_FRAMES)
+    starts = range(0, len(frames), BLOCK_FRAMES)
     blocks = (((frames[start : start + BLOCK_FRAMES] - silence) / full_scale).astype(np.float32) for start in starts)
     return checked_rate(int(sampling_rate)), checked(blocks)
 
@@ -100,11 +101,11 @@ def scale_of(array: np.ndarray) -> tuple[float, float]:
     Raises ValueError for integers that could have several scales.
     """
     kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
-    if kind == "f":
+    if kind == "f" or not array.size:
         return 0.0, 1.0
     if bits <= 16:  # unsigned ones are as in 8-bit wav files, where 128 is silence
         return 2.0 ** (bits - 1) * (kind == "u"), 2.0 ** (bits - 1)
-    if kind == "i" and array.size and array.min() >= -(2**15) and array.max() < 2**15:
+    if kind == "i" and array.min() >= -(2**15) and array.max() < 2**15:
         is_24_bit = bits == 32 and not np.bitwise_or.reduce(array, axis=None) & 0xFF
         return 0.0, 2.0**31 if is_24_bit else 2.0**15
     if kind == "i" and bits == 32:
