@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from datasets import Dataset, concatenate_datasets
 
-from irmas_dataset.audio import WaveformColumn, cut, decode, prepare, resample, to_int16
+from irmas_dataset.audio import WaveformColumn, cut, decode, prepare, resample
+from irmas_dataset.decoding import to_int16
 from irmas_dataset.errors import UserError
 from tests.irmas_dataset.folders import write_audio
 
@@ -71,7 +72,7 @@ def test_decoding_equals_soundfile_on_full_scale_samples(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"", "cannot be read as audio"),
+        (b"", "is an empty file"),
         (b"this is no sound", "cannot be read as audio"),
         (None, "There is no file"),
     ],

@@ -137,7 +137,7 @@ def test_damaged_files_are_left_out_and_named(irmas, load, caplog):
         dataset = load(irmas)
         (warning,) = [record.message for record in caplog.records if "are damaged and will" in record.message]
         assert warning.startswith("4 files are damaged and will be skipped: ")
-        assert "0001__1.wav (cannot be read as audio" in warning
+        assert "0001__1.wav (is an empty file)" in warning
         assert "0003__1.wav (has no audio samples)" in warning
         assert f"{damaged_test}.wav (cannot be read as audio" in caplog.text
         assert len(dataset["train"]) + len(dataset["validation"]) == len(TRAINING_FILES)

@@ -62,12 +62,15 @@ class Outputs:
             print(f"{finished_here} of {len(self.files)} files are in {self.args.output} already.", file=sys.stderr)
         return todo
 
-    def add(self, file: Path, result: dict) -> None:
-        """Draw, write or show the result of one file."""
+    def add(self, file: Path, result: dict) -> str | None:
+        """Draw, write or show the result of one file; return the error where its picture cannot read the file again."""
         row = result_row(file, result, self.thresholds)
         if self.args.timeline:
-            picture = picture_of(file, self.files, self.args.timeline)
-            save_picture(draw_timeline(file, result, list(self.thresholds.values())), picture)
+            try:
+                picture = draw_timeline(file, result, list(self.thresholds.values()))
+            except (FileNotFoundError, ValueError) as error:
+                return str(error)
+            save_picture(picture, picture_of(file, self.files, self.args.timeline))
         if self.timelines:
             self.timelines.append([timeline_row(file, segment) for segment in result["timeline"]])
         if self.results:
@@ -76,6 +79,7 @@ class Outputs:
             self.screen.add(row, result["timeline"])
         else:
             self.unshown.append((self.files.index(file), row, result["timeline"]))
+        return None
 
     def close(self) -> None:
         """Finish the tables and the screen; all processes call it together."""

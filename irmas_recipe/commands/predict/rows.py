@@ -52,3 +52,11 @@ def errors_in_words(errors: list[tuple[str, str]], files: int) -> str:
         hidden = sum(len(same) for same in list(by_reason.values())[ERRORS_SHOWN - 1 :])
         lines = [*lines[: ERRORS_SHOWN - 1], f"and {hidden} more"]
     return "\n  ".join([f"{len(errors)} of {files} files could not be read:", *lines])
+
+
+def warnings_in_words(warnings: list[str], files: int) -> str:
+    """Return what to print about files, out of `files`, that the model hears differently; ERRORS_SHOWN at most."""
+    more = [f"and {len(warnings) - ERRORS_SHOWN} more"] * (len(warnings) > ERRORS_SHOWN)
+    return "\n  ".join(
+        [f"{len(warnings)} of {files} files could not be heard as they were recorded:", *warnings[:ERRORS_SHOWN], *more]
+    )
