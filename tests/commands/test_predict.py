@@ -376,7 +376,7 @@ def test_several_processes_on_the_cpu_pass_by_the_groups_destructor_which_can_ab
         "from irmas_recipe.training.processes import Processes\n"
         "atexit.register(print, 'an ordinary exit')\n"
         "processes = Processes()\n"
-        "print(processes.count, processes.device)\n"
+        "print(f'{processes.count} {processes.device}\\n', end='')\n"  # in one piece: both write into one pipe
         "processes.leave()\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
