@@ -197,6 +197,26 @@ def test_another_recipe_does_not_touch_an_unfinished_run(finished, folder):
     assert checkpoints and sorted(run.glob("checkpoint-*/*")) == checkpoints
 
 
+def test_two_processes_score_with_one_set_of_batch_statistics(folder, monkeypatch):
+    """What was scored in two processes is scored the same by the saved model in one."""
+    small = {
+        "architecture": "cnn",
+        "model_config": {"filters": [4, 4, 8, 8], "hidden_size": 16},
+        "load_best_model_at_end": False,
+    }
+    (folder / "norms.yaml").write_text(yaml.safe_dump(TINY | small))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "run_irmas.py")]
+    done = start([sys.executable, *command, "norms.yaml", "--max_steps", "4", "--learning_rate", "0.01"], folder)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(folder)
+    run_irmas.main(["evaluate", "runs/norms", "--output_dir", "norms_again"])
+    two, one = (
+        pd.read_parquet(f"{name}/predictions.parquet").set_index("clip") for name in ("runs/norms", "norms_again")
+    )
+    labels = list(two.columns[2:])
+    assert (two[labels] - one.loc[two.index, labels]).abs().to_numpy().max() < 1e-4
+
+
 def test_two_processes_make_one_run(folder, finished):
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "run_irmas.py")]
     done = start([sys.executable, *command, "tiny.yaml", "--output_dir", "runs/two"], folder)

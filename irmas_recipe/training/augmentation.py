@@ -50,16 +50,19 @@ class Augmentation:
         return waveforms, labels
 
     def features(self, features: torch.Tensor) -> torch.Tensor:
-        """Return features with SpecAugment's masks (Park 2019), filled with 0, the features' mean after normalisation."""
+        """Return features with SpecAugment's masks (Park 2019), filled with the batch's mean of each frequency band."""
         a = self.arguments
+        if not (a.time_masks or a.frequency_masks):
+            return features
         frequency_axis = -3 - self.time_axis
+        kept = torch.ones_like(features)
         mask = partial(mask_along, axis=self.time_axis, longest=a.max_time_mask_frames)
         for _ in range(a.time_masks):
-            features = mask(features)
+            kept = mask(kept)
         mask = partial(mask_along, axis=frequency_axis, longest=a.max_frequency_mask_bins)
         for _ in range(a.frequency_masks):
-            features = mask(features)
-        return features
+            kept = mask(kept)
+        return torch.where(kept > 0, features, features.mean(dim=(0, self.time_axis), keepdim=True))
 
 
 def chosen(waveforms: torch.Tensor, probability: float) -> torch.Tensor:
@@ -113,9 +116,9 @@ def random_window(waveforms: torch.Tensor, window_samples: int, lengths: torch.T
     Where `lengths` (batch,) are given the window lies within so many samples, or begins with a shorter waveform.
     """
     batch, samples = waveforms.shape
-    start = torch.randint(0, samples - window_samples + 1, (batch, 1), device=waveforms.device)
-    if lengths is not None:
-        start = start % ((lengths[:, None] - window_samples).clamp_min(0) + 1)
+    whole = torch.full((batch,), samples, device=waveforms.device)
+    starts = ((whole if lengths is None else lengths) - window_samples).clamp_min(0)[:, None] + 1
+    start = (torch.rand(batch, 1, device=waveforms.device, dtype=torch.float64) * starts).long()
     return waveforms.gather(1, start + torch.arange(window_samples, device=waveforms.device))
 
 
@@ -123,6 +126,9 @@ def mix(
     waveforms: torch.Tensor, labels: torch.Tensor, probability: float, max_clips: int, max_gain_db: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum some clips with 1 to `max_clips` - 1 others of the batch that share no class with them, and unite the labels.
+
+    Each partner is drawn among the clips that can be mixed with what is there, so `probability` is the share of mixtures
+    wherever the batch has two classes. Silence is neither a partner nor mixed: it carries no label that can be heard.
 
     IRMAS is trained on clips of one label and tested on clips of several; a mixture with the union of the labels shows
     the model what the test set holds. A partner is brought to the clip's level, then made louder or softer by up to
@@ -134,14 +140,13 @@ def mix(
         The same shapes.
     """
     batch = len(waveforms)
-    clips = torch.arange(batch, device=waveforms.device)
     level = root_mean_square(waveforms)
     partners = torch.randint(1, max_clips, (batch, 1), device=waveforms.device) * chosen(waveforms, probability)
-    mixture, united = waveforms, labels
+    mixture, united, is_heard = waveforms, labels, level > 0
     for number in range(1, min(max_clips, batch)):
-        other = (clips - torch.randint(1, batch, (), device=waveforms.device)) % batch
-        disjoint = (united * labels[other]).sum(dim=1, keepdim=True) == 0
-        joins = disjoint & (partners >= number) & (level[other] > 0)
+        possible = (united @ labels.T == 0) & is_heard & is_heard.T
+        other = torch.rand(batch, batch, device=waveforms.device).where(possible, -1.0).argmax(dim=1)
+        joins = possible.any(dim=1, keepdim=True) & (partners >= number)
         weight = level / level[other].clamp_min(1e-8) * amplitude(uniform(waveforms, -max_gain_db, max_gain_db))
         mixture = torch.where(joins, mixture + weight * waveforms[other], mixture)
         united = torch.where(joins, torch.maximum(united, labels[other]), united)

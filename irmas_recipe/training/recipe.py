@@ -1,6 +1,7 @@
 """Every parameter of a run, and how a recipe (one YAML) and the command line set them."""
 
 import dataclasses
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -188,8 +189,11 @@ def check_model(model: ModelArguments) -> None:
 
 def check_training(training: "IrmasTrainingArguments") -> None:
     """Refuse contradictions in the fields of the training."""
-    if training.weight_averaging != "none" and training.fsdp:
-        raise UserError("--weight_averaging ema keeps a whole copy of the weights and cannot run under FSDP: use none.")
+    if training.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        raise UserError(
+            "FSDP divides models that one GPU cannot hold; every model here fits into one: start with "
+            "recipes/accelerate/several_gpus.yaml, which divides the batch."
+        )
     if training.remove_unused_columns:
         raise UserError("--remove_unused_columns true would drop the waveforms: remove it.")
     best = (training.metric_for_best_model or "").removeprefix("eval_")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -151,7 +153,7 @@ class InstrumentTrainer(Trainer):
         )
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """Return the optimizer: no decay on norms and biases, and a lower rate for lower layers.
+        """Return the optimizer: decay on the weights of layers alone, and a lower rate for lower layers.
 
         Raises:
             UserError: a `layer_decay` for a model without `layers`, where it would change nothing.
@@ -210,9 +212,16 @@ class InstrumentTrainer(Trainer):
         """Evaluate the averaged weights where there are any, and keep the time apart from training's."""
         start = time.perf_counter()
         with self.averaged_weights():
+            self.share_buffers()
             output = super().evaluation_loop(*args, **kwargs)
         self.evaluation_seconds += time.perf_counter() - start
         return output
+
+    def share_buffers(self) -> None:
+        """Give every process the first one's buffers: each has seen other clips, and batch statistics would differ."""
+        if self.args.world_size > 1:
+            for buffer in self.model.buffers():
+                broadcast(buffer)
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -237,16 +246,10 @@ class InstrumentTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load the weights to resume from, strictly."""
-        if self.is_fsdp_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            self.load_weights(resume_from_checkpoint)
+        self.load_weights(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         """Load the best checkpoint, strictly: its average where there is one, because that is what was evaluated."""
-        if self.is_fsdp_enabled:
-            super()._load_best_model()
-            return
         self.load_weights(self.state.best_model_checkpoint)
         self.load_average(self.state.best_model_checkpoint)
         self.use_average()
@@ -382,7 +385,7 @@ def parameter_groups(
     parameters = dict(model.named_parameters())
     for i, (name, number) in enumerate(zip(names, numbers, strict=True)):
         depth = int(number[1]) + 1 if number else (deepest if i > last_of_layers else 0)
-        decays = name in decayed and parameters[name].ndim > 1
+        decays = name in decayed and is_weight_of_a_layer(model, name)
         group = {
             "params": [],
             "lr": learning_rate * layer_decay ** (deepest - depth),
@@ -390,6 +393,13 @@ def parameter_groups(
         }
         groups.setdefault((depth, decays), group)["params"].append(parameters[name])
     return sorted(groups.values(), key=lambda group: -group["lr"])  # the Trainer logs the rate of the first
+
+
+def is_weight_of_a_layer(model: torch.nn.Module, name: str) -> bool:
+    """Tell whether a parameter multiplies its input: no bias, norm, class token or embedding of positions."""
+    owner, _, leaf = name.rpartition(".")
+    is_embedding = isinstance(model.get_submodule(owner), torch.nn.Embedding)
+    return leaf.startswith(("weight", "original")) and model.get_parameter(name).ndim > 1 and not is_embedding
 
 
 @contextlib.contextmanager
@@ -410,9 +420,11 @@ def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
     """Return the largest submodules whose parameters are all frozen.
 
     They stay in evaluation mode, so that a linear probe sees the checkpoint's own features, without dropout, and the
-    batch statistics of a frozen backbone do not drift.
+    batch statistics of a frozen backbone do not drift. Batch norms without parameters follow those beside them.
     """
-    frozen = []
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    all_frozen = norms and not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
+    frozen = [norm for norm in norms if not list(norm.parameters())] if all_frozen else []
     for child in model.children():
         trainable = [parameter.requires_grad for parameter in child.parameters()]
         if any(trainable):

@@ -1,11 +1,14 @@
 """transformers' TrainingArguments with this project's fields and defaults."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
 from transformers import TrainingArguments
 
 from irmas_recipe.training.fields import TrainingFields
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -26,6 +29,13 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         super().__post_init__()
+        if self.n_gpu > 1:
+            logger.warning(
+                "%d GPUs are visible and one is used: start with `accelerate launch` to use all.", self.n_gpu
+            )
+            self._n_gpu = (
+                1  # the Trainer would use nn.DataParallel: no bf16 outputs, another batch size, no compilation
+            )
 
 
 def cpu_multiplies_bf16() -> bool:

@@ -111,6 +111,34 @@ def test_clips_of_one_class_are_never_mixed(waveforms):
     assert torch.equal(mixture, waveforms) and torch.equal(united, same)
 
 
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.85, 0.05, 0.05, 0.05], [1 / 11] * 11])
+def test_the_share_of_mixtures_is_what_was_asked_for_whatever_the_classes(shares):
+    torch.manual_seed(0)
+    mixed = clips = 0
+    for _ in range(100):
+        labels = torch.nn.functional.one_hot(torch.multinomial(torch.tensor(shares), 32, replacement=True), len(shares))
+        _, united = augmentation.mix(torch.randn(32, 50), labels.float(), 0.5, max_clips=3, max_gain_db=3.0)
+        mixed, clips = mixed + int((united.sum(dim=1) > 1).sum()), clips + 32
+    assert mixed / clips == pytest.approx(0.5, abs=0.03)
+
+
+def test_silence_is_neither_mixed_nor_a_partner(waveforms, labels):
+    waveforms[::2] = 0
+    mixture, united = augmentation.mix(waveforms, labels, 1.0, max_clips=3, max_gain_db=3.0)
+    assert torch.equal(united[::2], labels[::2]) and not mixture[::2].any()
+    alone = torch.zeros_like(waveforms)
+    alone[0] = 1
+    assert torch.equal(augmentation.mix(alone, labels, 1.0, max_clips=3, max_gain_db=3.0)[1], labels)
+
+
+def test_every_window_of_a_clip_is_as_likely_as_any_other():
+    torch.manual_seed(0)
+    ramp = torch.arange(100.0).repeat(40_000, 1)
+    starts = augmentation.random_window(ramp, 30, torch.full((40_000,), 79))[:, 0].long()
+    counts = torch.bincount(starts, minlength=50).float()
+    assert len(counts) == 50 and (counts / 800 - 1).abs().max() < 0.2
+
+
 def test_silence_stays_finite(labels):
     everything = AugmentationArguments(
         mix_probability=1.0, noise_probability=1.0, min_gain_db=-6, max_gain_db=6, max_time_shift_seconds=0.01
@@ -124,12 +152,16 @@ def test_masks_cover_whole_frames_and_bands(shape, time_axis):
     arguments = AugmentationArguments(
         time_masks=1, max_time_mask_frames=40, frequency_masks=1, max_frequency_mask_bins=10
     )
-    masked = Augmentation(arguments, RATE, 4000, time_axis).features(torch.ones(shape))
-    image = masked.reshape(8, *shape[-2:])
+    levels = torch.arange(32.0)[None, :, None] if time_axis == -1 else torch.arange(32.0)  # each band its own
+    features = 100 * levels + torch.randn(shape, dtype=torch.float64)
+    masked = Augmentation(arguments, RATE, 4000, time_axis).features(features)
+    mean = features.mean(dim=(0, time_axis), keepdim=True).expand(shape)
+    image = (masked == mean).reshape(8, *shape[-2:])
+    assert torch.equal(masked.where(masked != mean, features), features), "what is not masked stays as it is"
     image = image if time_axis == -2 else image.transpose(1, 2)
-    frames, bins = (image == 0).all(dim=2).sum(dim=1), (image == 0).all(dim=1).sum(dim=1)
+    frames, bins = image.all(dim=2).sum(dim=1), image.all(dim=1).sum(dim=1)
     assert frames.max() <= 40 and bins.max() <= 10 and frames.sum() > 0 and bins.sum() > 0
-    assert torch.equal((image == 0).sum(dim=(1, 2)), frames * 32 + bins * 100 - frames * bins)
+    assert torch.equal(image.sum(dim=(1, 2)), frames * 32 + bins * 100 - frames * bins)
 
 
 def test_audiomentations_by_name():

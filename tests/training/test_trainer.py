@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,14 @@ from datasets import ClassLabel, Features, List, Value
 from datasets import Dataset as ArrowDataset
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, TrainerCallback, set_seed
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
@@ -21,8 +29,16 @@ from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.model import device_features
 from irmas_recipe.training.processes import end
-from irmas_recipe.training.trainer import EpochSampler, InstrumentTrainer, interpolate, parameter_groups
+from irmas_recipe.training.trainer import (
+    EpochSampler,
+    InstrumentTrainer,
+    frozen_modules,
+    interpolate,
+    parameter_groups,
+)
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
+from tests.tiny import TINY
+from tests.tiny import build as tiny_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -258,6 +274,42 @@ def test_the_logged_rate_is_that_of_the_recipe_and_not_the_lowest_layers(tmp_pat
     trainer.train()
     groups = [group["lr"] for group in trainer.optimizer.param_groups]
     assert min(groups) < 1e-3 and trainer.state.log_history[0]["learning_rate"] == 1e-3 == max(groups)
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_weights_of_layers_decay_and_nothing_else(name):
+    model, _ = tiny_model(name)
+    every = {parameter for parameter, _ in model.named_parameters()}
+    groups = parameter_groups(model, every, 1.0, 0.1, layer_decay=1.0)
+    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    names = {parameter for parameter, tensor in model.named_parameters() if id(tensor) in decayed}
+    linear = {f"{owner}.weight" for owner, module in model.named_modules() if isinstance(module, (torch.nn.Linear, torch.nn.modules.conv._ConvNd)) and hasattr(module, "weight")}  # fmt: skip
+    assert linear & every <= names
+    assert not [
+        n
+        for n in names
+        if re.search(r"position_embed|token|pos_embed|relative_attention_bias|norm|bias$", n) and n not in linear
+    ]
+
+
+def test_batch_norms_without_parameters_are_frozen_with_the_others():
+    plain, learned = torch.nn.BatchNorm1d(2, affine=False), torch.nn.BatchNorm1d(2)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), plain, torch.nn.Sequential(learned, torch.nn.Linear(2, 2)))
+    assert frozen_modules(model) == []
+    learned.requires_grad_(False)
+    assert set(frozen_modules(model)) == {plain, learned}
+
+
+def test_of_several_visible_gpus_without_a_launcher_one_is_used(tmp_path, monkeypatch, caplog):
+    original = TrainingArguments.__post_init__
+
+    def two_gpus(arguments: TrainingArguments) -> None:
+        original(arguments)
+        arguments._n_gpu = 2  # what transformers sets where two are visible
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", two_gpus)
+    arguments = IrmasTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert arguments.n_gpu == 1 and "2 GPUs are visible and one is used" in caplog.text
 
 
 def test_one_cycle_rises_and_falls(tmp_path):
