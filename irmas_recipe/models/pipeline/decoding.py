@@ -12,7 +12,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
@@ -88,7 +88,7 @@ def checked(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 class Forwards(soundfile.SoundFile):
-    """A file that is read once from its beginning: soundfile else seeks after every block, which fails in a flac of unknown length."""
+    """A file that is only read on: elsewhere soundfile seeks after every block, which fails where a flac's length is unknown."""
 
     def seekable(self) -> bool:
         """Return False, so that soundfile does not seek."""
@@ -216,15 +216,11 @@ def joined_files(file: BinaryIO) -> list[bytes]:
         starts = chunk_positions(file)
     elif kind[:4] == b"fLaC" or kind[:3] == b"ID3":  # tags may come first, although they should not
         starts = positions(file, rb"fLaC[\x00\x80]\x00\x00\x22")
-    elif (
-        kind[:4] == b"caff" or kind[4:] == b"ftyp"
-    ):  # caf, and mp4 or m4a, which ffmpeg hears up to the first one's end
+    elif kind[:4] == b"caff" or kind[4:] == b"ftyp":  # caf; mp4 and m4a, of which ffmpeg hears the first alone
         starts = positions(file, rb"caff\x00\x01\x00\x00|\x00\x00\x00.ftyp")
     elif kind[:4] == b"OggS":
-        end = -1
-        for start in positions(
-            file, rb"OggS\x00[\x02\x06]"
-        ):  # pages that begin a stream, in a row if it also has pictures
+        end = -1  # a stream may begin with several first pages in a row, where pictures come with the sound
+        for start in positions(file, rb"OggS\x00[\x02\x06]"):
             starts += [start] if start != end else []
             segments = sum(read_at(file, start + 26, 1))
             end = start + 27 + segments + sum(read_at(file, start + 27, segments))
@@ -280,7 +276,7 @@ def mp3_frame(file: BinaryIO, position: int) -> Mp3Frame | None:
     size = (144_000 if version == 3 else 72_000) * kilobits // rate + (head[2] >> 1 & 1)
     place = side_info_end(head)
     announced = None
-    if head[place : place + 4] in (b"Xing", b"Info"):
+    if head[place : place + 4] in (b"Xing", b"Info") and len(head) == 50:
         announced = int.from_bytes(head[place + 8 : place + 12], "big") if head[place + 7] & 1 else 0
     return Mp3Frame(position, size, head[:4], (version, rate, is_mono), kilobits, announced)
 
@@ -317,37 +313,40 @@ def next_mp3_frame(file: BinaryIO, position: int) -> Mp3Frame | None:
 
 @dataclass
 class Mp3Stream:
-    """Frames of one kind, and the frame before them that announces how many they are, if there is one."""
+    """Frames of the kind of `first`, which may only announce how many others follow."""
 
-    frames: list[Mp3Frame]
-    announcement: Mp3Frame | None = None
+    first: Mp3Frame
+    frames: int = 0
+    kilobits: set[int] = field(default_factory=set)
+    runs: list[list[int]] = field(default_factory=list)  # start and stop of frames with nothing between them
+
+    def add(self, frame: Mp3Frame) -> None:
+        """Take a frame with sound."""
+        self.frames += 1
+        self.kilobits.add(frame.kilobits)
+        if self.runs and self.runs[-1][1] == frame.position:
+            self.runs[-1][1] += frame.size
+        else:
+            self.runs.append([frame.position, frame.position + frame.size])
 
     @property
     def is_heard_whole(self) -> bool:
         """Whether libsndfile hears all of it; without an announcement it takes every frame to be as long as the first."""
-        if self.announcement and self.announcement.announced:
-            return len(self.frames) <= self.announcement.announced + 2
-        return len({frame.kilobits for frame in self.frames}) == 1
-
-    @property
-    def is_unbroken(self) -> bool:
-        """Whether nothing is between the frames."""
-        return all(first.position + first.size == second.position for first, second in pairwise(self.frames))
+        return self.frames <= self.first.announced + 2 if self.first.announced else len(self.kilobits) == 1
 
     def content(self, file: BinaryIO) -> bytes:
         """Return the stream as a file of its own, with a true announcement where it needs one."""
+        head = b""
         if not self.is_heard_whole:
-            first = true_announcement(self.frames[0].header, len(self.frames))
-        else:
-            first = read_at(file, self.announcement.position, self.announcement.size) if self.announcement else b""
-        return first + b"".join(read_at(file, frame.position, frame.size) for frame in self.frames)
+            head = true_announcement(self.first.header, self.frames)
+        elif self.first.announced is not None:
+            head = read_at(file, self.first.position, self.first.size)
+        return head + b"".join(read_at(file, start, stop - start) for start, stop in self.runs)
 
 
 def true_announcement(header: bytes, frames: int) -> bytes:
     """Return a frame without sound that announces how many follow, as LAME's and Xing's encoders put it first."""
-    header = bytes(
-        [0xFF, header[1] | 1, 0xE0 | header[2] & 0x0C, header[3]]
-    )  # without checksum, of the highest bit rate
+    header = bytes([0xFF, header[1] | 1, 0xE0 | header[2] & 0x0C, header[3]])  # no checksum, the highest bit rate
     size = mp3_frame(io.BytesIO(header), 0).size
     return (header.ljust(side_info_end(header), b"\0") + b"Xing" + struct.pack(">II", 1, frames)).ljust(size, b"\0")
 
@@ -356,14 +355,12 @@ def mp3_streams(file: BinaryIO) -> list[bytes]:
     """Return the streams of an mp3 file, each as a file that libsndfile hears whole; [] if the file is such a one itself."""
     streams: list[Mp3Stream] = []
     for frame in mp3_frames(file):
-        if frame.announced is not None:
-            streams.append(Mp3Stream([], frame))
-        elif streams and (not streams[-1].frames or streams[-1].frames[-1].kind == frame.kind):
-            streams[-1].frames.append(frame)
-        else:
-            streams.append(Mp3Stream([frame]))
-    streams = [stream for stream in streams if len(stream.frames) > 1]
-    if len(streams) == 1 and streams[0].is_heard_whole and streams[0].is_unbroken:
+        if frame.announced is not None or not streams or streams[-1].first.kind != frame.kind:
+            streams.append(Mp3Stream(frame))
+        if frame.announced is None:
+            streams[-1].add(frame)
+    streams = [stream for stream in streams if stream.frames > 1]
+    if len(streams) == 1 and streams[0].is_heard_whole and len(streams[0].runs) == 1:
         return []
     return [stream.content(file) for stream in streams]
 
