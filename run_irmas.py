@@ -32,6 +32,7 @@ def network(arguments: list[str]) -> None:
     from irmas_recipe.training.data import check_before_training, load_data, prepare_splits
     from irmas_recipe.training.evaluation import evaluate
     from irmas_recipe.training.model import build_model
+    from irmas_recipe.training.origin import check_origin
     from irmas_recipe.training.processes import end
     from irmas_recipe.training.run_folder import begin
     from irmas_recipe.training.train import build_trainer, train
@@ -46,6 +47,7 @@ def network(arguments: list[str]) -> None:
     model, feature_extractor = build_model(recipe, splits)
     prepared = prepare_splits(splits, recipe.data, feature_extractor.sampling_rate)
     trainer = build_trainer(recipe, prepared, model, feature_extractor)
+    check_origin(folder.checkpoint, trainer.made_from)
     folder.claim(recipe)
     cost = train(recipe, trainer, folder.checkpoint)
     evaluation = evaluate(recipe, prepared, trainer)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -225,6 +226,39 @@ def test_two_processes_make_one_run(folder, finished):
     assert results["train"]["processes"] == 2
     assert len(pd.read_parquet(folder / "runs/two/predictions.parquet")) == 12
     assert done.stdout.count("The run folder is") == 1
+
+
+def test_a_run_of_two_processes_is_not_resumed_by_one(folder, finished, monkeypatch):
+    run = folder / "runs/two"
+    card = (run / "README.md").read_text()
+    (run / "README.md").unlink()
+    before = content(run)
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match="processes 2 then, 1 now; clips per step 8 then, 4 now"):
+        run_irmas.main(["tiny.yaml", "--output_dir", "runs/two"])
+    assert content(run) == before
+    (run / "README.md").write_text(card)
+
+
+def test_machines_that_share_no_folder_are_told_at_the_start(folder, finished, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
+    launcher += ["--master_addr", "127.0.0.1", "--master_port", port]
+    command = [str(ROOT / "run_irmas.py"), "tiny.yaml", "--output_dir", "runs/apart"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    nodes = [
+        subprocess.Popen([*launcher, "--node_rank", str(rank), *command], cwd=where, env=environment,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for rank, where in enumerate((folder, tmp_path))
+    ]  # fmt: skip
+    said = [node.communicate(timeout=120)[1] for node in nodes]
+    assert all(node.returncode for node in nodes)
+    assert sum("--output_dir runs/apart is not the same folder on every machine" in words for words in said) == 1
+    assert not (folder / "runs/apart").exists() and not (tmp_path / "data").exists()
+    assert not list((folder / "runs").glob(".irmas-*")), "nothing is left of the check"
 
 
 def test_accelerate_launch_runs_it(folder, finished):

@@ -2,13 +2,15 @@
 
 import json
 import logging
+import os
 import re
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import set_seed
 
 from irmas_dataset.errors import UserError
@@ -179,6 +181,30 @@ def check_sources(recipe: Recipe) -> None:
             raise UserError(f"--output_dir {run_dir} would overwrite --{name} {source}: name another folder.")
 
 
+def check_shared(run_dir: Path, process: int, processes: int) -> None:
+    """Raise UserError where the machines of a run do not all see the folder in which the first one writes.
+
+    Otherwise the run would fail at its end, or when it is resumed. One process says it for all.
+    """
+    if int(os.environ.get("LOCAL_WORLD_SIZE", processes)) == processes:
+        return  # one machine
+    parent = next(folder for folder in run_dir.absolute().parents if folder.is_dir())
+    (name,) = broadcast_object_list([f".irmas-{uuid.uuid4().hex}" if process == 0 else None])
+    if process == 0:
+        (parent / name).touch()
+    (_,) = broadcast_object_list([None])  # written before the others look
+    sees = gather_object([(parent / name).exists()])
+    if process == 0:
+        (parent / name).unlink()
+    if not all(sees) and process > 0:
+        raise SystemExit(2)
+    if not all(sees):
+        raise UserError(
+            f"--output_dir {run_dir} is not the same folder on every machine ({sees.count(False)} of {processes} processes "
+            "do not see it): name a folder that all machines share."
+        )
+
+
 def begin(recipe: Recipe) -> RunFolder:
     """Choose the run's folder, once for all processes, and let the Trainer work there; nothing is changed yet.
 
@@ -187,6 +213,7 @@ def begin(recipe: Recipe) -> RunFolder:
     """
     training = recipe.training
     quiet_libraries(training.process_index)
+    check_shared(Path(training.output_dir), training.process_index, training.world_size)
     with training.main_process_first(local=False, desc="the run folder"):
         folder = None
         if training.process_index == 0:

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import open_to_readers
@@ -23,6 +23,7 @@ from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks
+from irmas_recipe.training.origin import write_origin
 
 AVERAGE_FILE = "averaged.safetensors"
 MOST_UNCHECKED_LOSSES = 16  # whose batches are held in memory
@@ -36,13 +37,16 @@ class InstrumentTrainer(Trainer):
         *args: Any,
         features: Callable[[torch.Tensor], torch.Tensor],
         augmentation: Augmentation | None = None,
+        made_from: dict | None = None,
         **kwargs: Any,
     ) -> None:
         """`features` maps waveforms (batch, samples) in [-1, 1] to the model's input on the device.
 
-        Without `augmentation` a training clip must be as long as the window.
+        Without `augmentation` a training clip must be as long as the window. `made_from` is kept in every checkpoint (see
+        origin.py).
         """
         super().__init__(*args, **kwargs)
+        self.made_from = made_from
         self.features = features
         self.augmentation = augmentation
         self.average: WeightAverage | None = None
@@ -239,10 +243,15 @@ class InstrumentTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Save a checkpoint, with the average beside the trained weights, since a resumed run needs both."""
         super()._save(output_dir, state_dict)
-        if self.average is not None and self.args.should_save:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        if self.average is not None:
             averaged = {name: tensor.contiguous() for name, tensor in self.average.state_dict().items()}
-            save_file(averaged, Path(output_dir, AVERAGE_FILE))
-        open_to_readers(Path(output_dir or self.args.output_dir))
+            save_file(averaged, folder / AVERAGE_FILE)
+        open_to_readers(folder)
+        if self.made_from is not None and folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            write_origin(folder, self.made_from)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load the weights to resume from, strictly."""
