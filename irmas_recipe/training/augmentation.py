@@ -185,8 +185,8 @@ def cpu_transform(transforms: list | None, sampling_rate: int) -> Callable[[np.n
             raise ValueError(f"audiomentations has no transform `{name}`")
         try:
             built.append(getattr(audiomentations, name)(**(parameters or {})))
-        except TypeError as error:
-            raise ValueError(f"audiomentations.{name}: {error}") from error
+        except Exception as error:  # an absent folder of noises is an error of audiomentations' own
+            raise ValueError(f"audiomentations.{name}: {error or type(error).__name__}") from error
     compose = audiomentations.Compose(built)
 
     def transform(samples: np.ndarray, seed: list[int]) -> np.ndarray:

@@ -247,6 +247,19 @@ class TrainingFields:
 VALIDATION_FIGURES = ("map", "lrap", "loss")
 """What an evaluation during training measures, by which the best checkpoint can be chosen."""
 
+REFUSED = {
+    "prediction_loss_only": "true leaves no scores to tune thresholds on",
+    "bf16_full_eval": "true would change the scores: evaluation is in full precision, whatever training uses",
+    "fp16_full_eval": "true would change the scores: evaluation is in full precision, whatever training uses",
+    "batch_eval_metrics": "true cannot measure figures that need all clips at once",
+    "eval_do_concat_batches": "false cannot measure figures that need all clips at once",
+    "label_names": "is `labels` here",
+    "label_smoothing_factor": "is for one label per clip and would change nothing here",
+    "train_sampling_strategy": "would change nothing: clips come in random order, or with --balanced_sampling",
+    "length_column_name": "would change nothing: all clips of a batch have one length",
+}
+"""Fields of the Trainer that could do nothing here, or that fail: name -> why."""
+
 TRAINER_BOUNDS = {
     "adam_beta1": PROBABILITY,
     "adam_beta2": PROBABILITY,

@@ -5,6 +5,8 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import yaml
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import whole_file
 from irmas_recipe.training.fields import (
+    REFUSED,
     VALIDATION_FIGURES,
     AugmentationArguments,
     DataArguments,
@@ -22,6 +25,8 @@ from irmas_recipe.training.fields import (
 from irmas_recipe.training.recipe_file import asks_for_help, find_recipe, show_help
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
     from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
 # Fields that say how to start, not what the run is.
@@ -60,7 +65,14 @@ class Recipe(ResolvedRecipe):
         ours = {}
         for part in (self.model, self.data, self.augmentation):
             ours |= dataclasses.asdict(part)
-        return {name: value for name, value in (ours | self.given).items() if value is not None}
+        return {name: plain(value) for name, value in (ours | self.given).items() if value is not None}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as YAML holds it: transformers parses some fields into enumerations."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def parse_recipe(arguments: list[str]) -> Recipe:
@@ -196,12 +208,47 @@ def check_training(training: "IrmasTrainingArguments") -> None:
         )
     if training.remove_unused_columns:
         raise UserError("--remove_unused_columns true would drop the waveforms: remove it.")
+    for item in dataclasses.fields(training):
+        if item.name in REFUSED and getattr(training, item.name) not in (item.default, None, ["labels"]):
+            raise UserError(f"--{item.name} {REFUSED[item.name]}: remove it.")
+    check_libraries(training)
     best = (training.metric_for_best_model or "").removeprefix("eval_")
     if training.load_best_model_at_end and best not in VALIDATION_FIGURES:
         raise UserError(
             f"--metric_for_best_model {training.metric_for_best_model} is not measured: choose one of "
             f"{', '.join(VALIDATION_FIGURES)}."
         )
+
+
+def check_libraries(training: "IrmasTrainingArguments") -> None:
+    """Refuse trackers, optimizers and schedules that cannot be made, while nothing is lost yet."""
+    from transformers import Trainer, get_scheduler
+    from transformers.integrations import INTEGRATION_TO_CALLBACK
+
+    trackers = {name: INTEGRATION_TO_CALLBACK.get(name) for name in training.report_to or () if name != "none"}
+    if training.use_liger_kernel:
+        raise UserError("--use_liger_kernel is for language models: remove it.")
+    for flag, make in (
+        *((f"--report_to {name}", tracker) for name, tracker in trackers.items() if tracker),
+        (f"--optim {plain(training.optim)}", partial(Trainer.get_optimizer_cls_and_kwargs, training)),
+        (
+            f"--lr_scheduler_type {plain(training.lr_scheduler_type)} with --lr_scheduler_kwargs {training.lr_scheduler_kwargs}",
+            partial(
+                get_scheduler, training.lr_scheduler_type, optimizer_of_nothing(), 1, 10, training.lr_scheduler_kwargs
+            ),
+        ),
+    ):
+        try:
+            make()
+        except (ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"{flag} cannot be used: {error}") from error
+
+
+def optimizer_of_nothing() -> "Optimizer":
+    """Return an optimizer to try a schedule on."""
+    from torch import nn, optim
+
+    return optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
 
 
 def check_streaming(recipe: Recipe) -> None:

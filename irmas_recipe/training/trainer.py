@@ -109,7 +109,8 @@ class InstrumentTrainer(Trainer):
         """Return a shuffled order, balanced if asked for; an epoch is a whole number of global batches, so shapes never change."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         step = self.args.train_batch_size * self.args.world_size
-        return EpochSampler(dataset.labels, self.args.seed, multiple_of=step, balanced=dataset.balanced)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(dataset.labels, seed, multiple_of=step, balanced=dataset.balanced)
 
     def training_step(self, model: torch.nn.Module, inputs: dict, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Take a step and remember its loss and batch, which are looked at when the loss is logged.

@@ -312,6 +312,13 @@ def test_of_several_visible_gpus_without_a_launcher_one_is_used(tmp_path, monkey
     assert arguments.n_gpu == 1 and "2 GPUs are visible and one is used" in caplog.text
 
 
+def test_the_order_of_clips_follows_the_data_seed_where_there_is_one(tmp_path):
+    orders = [
+        list(build(tmp_path, **seeds)._get_train_sampler()) for seeds in ({}, {"data_seed": 42}, {"data_seed": 7})
+    ]
+    assert orders[0] == orders[1] != orders[2]
+
+
 def test_one_cycle_rises_and_falls(tmp_path):
     trainer = build(tmp_path, per_device_train_batch_size=2, num_train_epochs=2, one_cycle=True, warmup_steps=0.25)
     trainer.train()
