@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from safetensors.torch import load_file
 from transformers import ASTForAudioClassification
 
 import run_irmas
@@ -226,6 +227,31 @@ def test_two_processes_make_one_run(folder, finished):
     assert results["train"]["processes"] == 2
     assert len(pd.read_parquet(folder / "runs/two/predictions.parquet")) == 12
     assert done.stdout.count("The run folder is") == 1
+
+
+def test_a_recipe_means_the_same_in_one_process_and_in_two(folder, monkeypatch):
+    """The same clips in each step, the same rates and the same average, so the same weights."""
+    quiet = {
+        name: value for name, value in TINY.items() if not name.startswith(("mix", "time_m", "max_time", "per_device"))
+    }
+    same = {
+        "global_train_batch_size": 8,
+        "weight_averaging": "ema",
+        "averaging_decay": 0.9,
+        "max_steps": 4,
+        "bf16": False,
+    }
+    (folder / "same.yaml").write_text(yaml.safe_dump(quiet | same))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "run_irmas.py")]
+    done = start([sys.executable, *command, "same.yaml", "--output_dir", "runs/in_two"], folder)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(folder)
+    run_irmas.main(["same.yaml", "--output_dir", "runs/in_one"])
+    one, two = (load_file(f"runs/{name}/model.safetensors") for name in ("in_one", "in_two"))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
+    states = [json.loads(Path(f"runs/{name}/trainer_state.json").read_text()) for name in ("in_one", "in_two")]
+    rates = [[entry["learning_rate"] for entry in state["log_history"] if "loss" in entry] for state in states]
+    assert rates[0] == rates[1] and states[0]["epoch"] == states[1]["epoch"]
 
 
 def test_a_run_of_two_processes_is_not_resumed_by_one(folder, finished, monkeypatch):

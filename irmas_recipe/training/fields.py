@@ -237,6 +237,12 @@ class TrainingFields:
     )
     logging_nan_inf_filter: bool = option(False, "Keep False: True makes the CPU wait for the GPU at every step.")
     one_cycle: bool = option(False, "Use torch's OneCycleLR instead of lr_scheduler_type (Smith 2018).")
+    global_train_batch_size: int | None = option(
+        None,
+        "Clips per optimizer step over all processes and accumulated batches: the recipe then means the same on any number "
+        "of processes. Sets per_device_train_batch_size, which replaces it if it is given on the command line.",
+        COUNT,
+    )
     weight_averaging: Literal["none", "ema"] = option(
         "none", "ema: evaluate and keep an exponential moving average of the weights."
     )

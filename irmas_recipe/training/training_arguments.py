@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import TrainingArguments
 
+from irmas_dataset.errors import UserError
 from irmas_recipe.training.fields import TrainingFields
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,14 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         super().__post_init__()
+        if self.global_train_batch_size is not None:
+            shares = self.world_size * self.gradient_accumulation_steps
+            if self.global_train_batch_size % shares:
+                raise UserError(
+                    f"--global_train_batch_size {self.global_train_batch_size} cannot be divided by {shares} (processes times "
+                    "--gradient_accumulation_steps): choose a multiple of it."
+                )
+            self.per_device_train_batch_size = self.global_train_batch_size // shares
         if self.n_gpu > 1:
             logger.warning(
                 "%d GPUs are visible and one is used: start with `accelerate launch` to use all.", self.n_gpu
