@@ -30,5 +30,6 @@ def pytest_collection_modifyitems(items):
 def pytest_unconfigure(config):
     import shutil
 
-    if os.path.basename(os.environ["HF_DATASETS_CACHE"]).startswith("irmas-test-cache-"):
+    is_worker = hasattr(config, "workerinput")  # the others still use it
+    if not is_worker and os.path.basename(os.environ["HF_DATASETS_CACHE"]).startswith("irmas-test-cache-"):
         shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -249,3 +250,17 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path):
     finally:
         (folder / "secret.wav").unlink(missing_ok=True)
         folder.rmdir()
+
+
+def test_notes_of_c_libraries_on_damaged_frames_stay_off_the_screen(tmp_path, capfd):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(64_000)
+    soundfile.write(tmp_path / "hurt.mp3", noise, 16_000)
+    damaged = bytearray((tmp_path / "hurt.mp3").read_bytes())
+    for start in range(2000, len(damaged), 700):
+        damaged[start : start + 40] = bytes(40)
+    (tmp_path / "hurt.mp3").write_bytes(damaged)
+    with ThreadPoolExecutor(4) as pool:
+        heard = list(pool.map(decode, [tmp_path / "hurt.mp3"] * 8))
+    assert all(len(waveform) > 30_000 for waveform, _ in heard)
+    os.write(2, b"the screen is back")
+    assert capfd.readouterr().err == "the screen is back"

@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -87,8 +88,46 @@ def checked(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         raise ValueError("has no audio samples")
 
 
+class Silence:
+    """Keeps what C libraries write to file descriptor 2 from the screen: libmpg123's notes on damaged frames.
+
+    It is entered from any number of threads; the first takes the descriptor away, the last gives it back.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.entered, self.screen = threading.Lock(), 0, -1
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.entered += 1
+            if self.entered == 1:
+                self.screen = os.dup(2)
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, 2)
+                os.close(nothing)
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.entered -= 1
+            if self.entered == 0:
+                os.dup2(self.screen, 2)
+                os.close(self.screen)
+
+
+SILENCE = Silence()
+
+
 class Forwards(soundfile.SoundFile):
     """A file that is only read on: elsewhere soundfile seeks after every block, which fails where a flac's length is unknown."""
+
+    def __init__(self, source: str | bytes | BinaryIO) -> None:
+        with SILENCE:
+            super().__init__(source)
+
+    def read(self, *args: object, **options: object) -> np.ndarray:
+        """Return the next samples, quietly."""
+        with SILENCE:
+            return super().read(*args, **options)
 
     def seekable(self) -> bool:
         """Return False, so that soundfile does not seek."""
