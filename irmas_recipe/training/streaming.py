@@ -77,9 +77,9 @@ class StreamedClips(torch.utils.data.IterableDataset):
         for item in self.files(clips, rng):
             buffer.append(item)
             if len(buffer) > SHUFFLE_BUFFER:
-                yield from self.decoded(*buffer.pop(rng.integers(len(buffer))))
+                yield from self.decoded(*buffer.pop(rng.integers(len(buffer))), seed)
         for i in rng.permutation(len(buffer)):
-            yield from self.decoded(*buffer[i])
+            yield from self.decoded(*buffer[i], seed)
 
     def files(self, clips: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[int, bytes]]:
         """Yield the clips and their files' bytes, row group by row group in random order."""
@@ -89,13 +89,13 @@ class StreamedClips(torch.utils.data.IterableDataset):
             chosen = clips[positions]
             yield from zip(chosen, read_audio(shard, group, [self.rows[i] for i in chosen]), strict=True)
 
-    def decoded(self, clip: int, content: bytes) -> Iterator[dict]:
-        """Yield the segments of a file as the Trainer takes them."""
+    def decoded(self, clip: int, content: bytes, seed: list[int]) -> Iterator[dict]:
+        """Yield the segments of a file as the Trainer takes them; `seed` differs whenever the file is drawn again."""
         waveform = to_int16(resample(*read_mono(content), self.sampling_rate))
         for number, segment in enumerate(cut(waveform, self.clip_samples / self.sampling_rate, self.sampling_rate)):
             if self.transform is not None:
                 padded = fit_length(segment, self.clip_samples).astype(np.float32) / 2**15
-                segment = to_int16(self.transform(padded, [self.seed, int(self.epoch), clip, number]))[: len(segment)]
+                segment = to_int16(self.transform(padded, [*seed, clip, number]))[: len(segment)]
             yield filled(segment, self.clip_samples) | {"labels": self.labels[clip]}
 
 

@@ -51,6 +51,7 @@ class InstrumentTrainer(Trainer):
         self.augmentation = augmentation
         self.average: WeightAverage | None = None
         self.evaluation_seconds = 0.0
+        self.epoch_sampler: EpochSampler | None = None
         self._step_and_batch = (-1, 0)
         self._unchecked: list[tuple[int, torch.Tensor, dict]] = []
         self.frozen = frozen_modules(self.model)
@@ -59,8 +60,7 @@ class InstrumentTrainer(Trainer):
             compile_blocks(self.model, self.args.torch_compile_mode)
         if self.args.weight_averaging == "ema":
             self.add_callback(WeightAveraging(self))
-        if hasattr(self.train_dataset, "set_epoch"):
-            self.add_callback(EpochOfClips(self.train_dataset))
+        self.add_callback(EpochOfClips(self))
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         """Turn a batch of waveforms into features on the device, augmented in training."""
@@ -110,7 +110,8 @@ class InstrumentTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         step = self.args.train_batch_size * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochSampler(dataset.labels, seed, multiple_of=step, balanced=dataset.balanced)
+        self.epoch_sampler = EpochSampler(dataset.labels, seed, multiple_of=step, balanced=dataset.balanced)
+        return self.epoch_sampler
 
     def training_step(self, model: torch.nn.Module, inputs: dict, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Take a step and remember its loss and batch, which are looked at when the loss is logged.
@@ -333,15 +334,19 @@ class WeightAveraging(TrainerCallback):
 
 
 class EpochOfClips(TrainerCallback):
-    """Tells the training clips which epoch comes next; the Trainer tells samplers only."""
+    """Tells the sampler, or the stream, of training clips which epoch comes next.
 
-    def __init__(self, clips: Dataset) -> None:
-        self.clips = clips
+    The Trainer tells no stream, and no sampler either where several processes resume in the middle of an epoch.
+    """
+
+    def __init__(self, trainer: InstrumentTrainer) -> None:
+        self.trainer = trainer
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.clips.set_epoch(int(state.epoch or 0))
+        clips = self.trainer.epoch_sampler or self.trainer.train_dataset
+        clips.set_epoch(int(state.epoch or 0))
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -360,7 +365,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which determines the order; the Trainer calls it."""
+        """Set the epoch, which determines the order."""
         self.epoch = epoch
 
     def __len__(self) -> int:

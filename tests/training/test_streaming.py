@@ -99,6 +99,15 @@ def test_a_share_smaller_than_a_batch_still_fills_one(train):
     assert len(list(few)) == len(few) == 8
 
 
+def test_a_clip_that_fills_a_batch_twice_is_transformed_anew_each_time(train):
+    seeds = []
+    few = stream(train.select(range(2)), 8, transform=lambda waveform, seed: seeds.append(tuple(seed)) or waveform)
+    for epoch in range(2):
+        few.set_epoch(epoch)
+        list(few)
+    assert len(seeds) == len(set(seeds)) == 2 * 8
+
+
 def test_a_transform_hears_every_segment(train):
     quieter = stream(train, transform=lambda waveform, seed: waveform / 2)
     loud, soft = (
