@@ -13,6 +13,9 @@ import yaml
 
 import run_irmas
 from irmas_dataset.errors import UserError
+from irmas_recipe.commands.evaluate.arguments import parse_arguments
+from irmas_recipe.commands.evaluate.measurement import evaluation_recipe
+from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 from tests.irmas_dataset.folders import write_audio
 from tests.test_run import ROOT, TINY
 
@@ -115,3 +118,15 @@ def test_several_processes_print_one_table(finished):
         command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300
     )
     assert done.returncode == 0 and done.stdout.count("tuned thresholds") == 1, done.stderr[-2000:]
+
+
+def test_a_batch_that_training_divided_is_not_divided_again(finished, monkeypatch):
+    recipe = finished / "runs/tiny/recipe.yaml"
+    before = recipe.read_text()
+    monkeypatch.setattr(IrmasTrainingArguments, "world_size", 3)
+    try:
+        recipe.write_text(before.replace("per_device_train_batch_size: 4", "global_train_batch_size: 4"))
+        parsed, _ = evaluation_recipe(parse_arguments(["runs/tiny"]), "scratch")
+    finally:
+        recipe.write_text(before)
+    assert parsed.training.global_train_batch_size is None

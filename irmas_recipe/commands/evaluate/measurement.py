@@ -39,6 +39,7 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
     options += ["--per_device_eval_batch_size", str(arguments.batch_size), "--max_steps", "-1", "--eval_strategy", "no"]
     options += ["--save_strategy", "no", "--load_best_model_at_end", "false"]
+    options += ["--per_device_train_batch_size", "1"]  # whatever the number of processes, no batch has to be divided
     options += ["--backbone_name_or_path", ""]  # the model's folder has all of its weights
     options += ["--trust_remote_code"] if arguments.trust_remote_code else []
     recipe = parse_recipe([str(path), *options])
