@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_OP
 .PHONY: quickstart test slow-test style quality lock licences audit clean
 
 quickstart: $(VENV)/.installed  ## train, measure and report a small model on synthetic music, without a download of data
-	@echo "Training a small AST on synthesised music and measuring it: two to three minutes on two cores."
+	@echo "Training a small AST on synthesised music and measuring it: about a minute and a half on two cores."
 	$(BIN)/irmas quickstart
 
 test: $(VENV)/.installed-tests  ## the fast test suite: no network, no GPU

@@ -27,29 +27,36 @@ def network(arguments: list[str]) -> None:
     recipe = parse_recipe(arguments)  # `--help` ends here, before the imports that take seconds
 
     from irmas_recipe.report.share import push
-    from irmas_recipe.report.write import collect, report
+    from irmas_recipe.report.write import collect, report, show
     from irmas_recipe.training.checkpoint import save
     from irmas_recipe.training.data import check_before_training, load_data, prepare_splits
     from irmas_recipe.training.evaluation import evaluate
     from irmas_recipe.training.model import build_model
+    from irmas_recipe.training.origin import check_origin
     from irmas_recipe.training.processes import end
     from irmas_recipe.training.rehearsal import rehearse
     from irmas_recipe.training.run_folder import begin
     from irmas_recipe.training.train import build_trainer, train
 
+    folder = begin(recipe)
+    if folder.is_finished:
+        show(recipe, folder)
+        push(recipe)
+        return
     rehearse(recipe)
-    checkpoint = begin(recipe)
     splits = load_data(recipe.data)
     check_before_training(recipe, splits)
     model, feature_extractor = build_model(recipe, splits)
     prepared = prepare_splits(splits, recipe.data, feature_extractor.sampling_rate)
     trainer = build_trainer(recipe, prepared, model, feature_extractor)
-    cost = train(recipe, trainer, checkpoint)
+    check_origin(folder.checkpoint, trainer.made_from)
+    folder.claim(recipe)
+    cost = train(recipe, trainer, folder.checkpoint)
     evaluation = evaluate(recipe, prepared, trainer)
     save(recipe, trainer)
     results = collect(recipe, splits, evaluation, cost)
-    report(recipe, trainer, results)
-    push(recipe, trainer)
+    report(recipe, trainer, results, folder)
+    push(recipe)
     end(trainer)
 
 

@@ -21,7 +21,7 @@ from pprint import pformat
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(console|pycon)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INPUTS = {
-    "console": re.compile(r"^\$ (?:.*\\\n)*.*$", re.MULTILINE),  # goes on after a backslash
+    "console": re.compile(r"^\$ (?:.*\\\n)*.*$", re.MULTILINE),  # continues after a backslash
     "pycon": re.compile(r"^>>> .*(?:\n\.\.\. .*)*$", re.MULTILINE),
 }
 PROMPT = re.compile(r"^(?:\$|>>>|\.\.\.) ", re.MULTILINE)

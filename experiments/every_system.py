@@ -4,7 +4,7 @@ python -m experiments.every_system --data_dir DATA --output_dir OUT [--seconds 1
 
 Each network trains for the same seconds of one core: the time of its own steps is measured first, and the number of
 epochs follows, so that its schedule ends when the budget does. Classical systems have no such budget; their whole nested
-search is run. What is finished is kept: the same command goes on after an interruption.
+search is run. What is finished is kept: after an interruption the same command continues.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--batch_size", type=int, default=16, help="of the networks from scratch, which need many steps (default: 16)"
     )
     parser.add_argument("--mobilenet", help="a converted AudioSet MobileNet; without it its three systems are left out")
-    parser.add_argument("--jobs", type=int, default=usable_cores(), help="systems at a time (default: one a core)")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="systems at a time (default: one per core)")
     parser.add_argument("--only", nargs="*", default=None, metavar="NAME", help="only systems whose name starts so")
     arguments = parser.parse_args(argv)
     if arguments.seconds <= 0 or arguments.jobs < 1:

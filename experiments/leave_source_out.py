@@ -101,7 +101,7 @@ def list_clips(folder: Path, source_pattern: str) -> list[SourceClip]:
     found = [clip for clip in listing.clips if clip.split == "train"] if listing else []
     clips = [SourceClip(Path(clip.path), clip.instruments[0], clip.recording) for clip in found]
     if not clips:
-        raise UserError(f"{folder} holds no train/<class>/ with recordings.")
+        raise UserError(f"{folder} has no train/<class>/ with recordings.")
     if len({clip.source for clip in clips}) == len(clips) or not any(
         re.search(source_pattern, str(clip.path)) for clip in clips
     ):
@@ -161,7 +161,7 @@ def run_fold(
     recipe: Recipe, initial_weights: list[float], clips: list[SourceClip], left_out: set[tuple[str, str]]
 ) -> list[dict]:
     """Return one row a test clip: {"clip", "label", "source", "unseen", "answers": {method: class}}."""
-    begin(recipe)
+    begin(recipe).claim(recipe)
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)
     prepared = prepare_splits(data, recipe.data, extractor.sampling_rate)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from irmas_dataset.audio import usable_cores
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.labels import INSTRUMENT_CODES
+from irmas_dataset.write_audio import write_audio
 
 SAMPLE_RATE = 44_100
 EXCERPT_SAMPLES = 132_299  # of IRMAS's training files
@@ -236,7 +237,7 @@ def write_recording(out: Path, soundfont: Path, seed: int, number: int, code: st
     for excerpt in range(EXCERPTS_PER_RECORDING):
         first = int((1 + 4 * excerpt + rng.uniform(0, 0.8)) * SAMPLE_RATE)
         path = out / "IRMAS-TrainingData" / code / f"{tags}[{genre}]{number:04d}__{excerpt + 1}.wav"
-        soundfile.write(path, audio[first : first + EXCERPT_SAMPLES], SAMPLE_RATE, subtype="PCM_16")
+        write_audio(path, audio[first : first + EXCERPT_SAMPLES], SAMPLE_RATE)
 
 
 def write_song(out: Path, soundfont: Path, seed: int, song: int) -> None:
@@ -251,7 +252,7 @@ def write_song(out: Path, soundfont: Path, seed: int, song: int) -> None:
         audio = render(midi_file(*piece), soundfont, rng.uniform(0.3, 0.95))
         first = SAMPLE_RATE // 2
         path = out / TEST_FOLDERS[song % 3] / f"{song + 1:02d} - Song {song + 1}-{clip + 1}.wav"
-        soundfile.write(path, audio[first : first + int(seconds * SAMPLE_RATE)], SAMPLE_RATE, subtype="PCM_16")
+        write_audio(path, audio[first : first + int(seconds * SAMPLE_RATE)], SAMPLE_RATE)
         path.with_suffix(".txt").write_text("".join(f"{code}\t\n" for code in heard), encoding="utf-8")
 
 

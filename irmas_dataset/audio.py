@@ -1,6 +1,6 @@
-"""Decoding with soundfile, resampling with soxr, and the prepared dataset: 16-bit waveforms in a memory-mapped table.
+"""Decoding, resampling with soxr, and the prepared dataset: 16-bit waveforms in a memory-mapped table.
 
-Nothing here needs torchcodec, ffmpeg or a network.
+Nothing here needs torchcodec, a network, or for wav, flac, ogg and mp3 the ffmpeg program.
 """
 
 import os
@@ -9,29 +9,25 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 from filelock import FileLock
 
+from irmas_dataset.decoding import Mono, read_frames, to_int16
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import from_text, to_text
 
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
-PREPARED_VERSION = 1
+PREPARED_VERSION = 2
 """Increased whenever `prepare` writes different waveforms than before, so that older caches are not read."""
-
-MAX_LEVEL = 100
-"""Floating-point audio may exceed full scale, but not by more than 40 dB, as integers that were never scaled do."""
 
 _ROWS_PER_BATCH = 16  # an Arrow batch of List has at most 2**31 samples: 16 rows of 50 minutes each at 44.1 kHz
 
 
 def decode(path: str | Path) -> tuple[np.ndarray, int]:
-    """Read a wav, flac, ogg or mp3 file; return the mean of its channels and its sampling rate.
+    """Read an audio file; return the mean of its channels and its sampling rate.
 
-    The waveform is float32 (samples,); full scale is 1.
+    The waveform is float32 (samples,); full scale is 1, which floating-point files may exceed.
 
     Raises UserError for a file that is missing, unreadable or empty.
     """
@@ -39,49 +35,18 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
     if not os.path.exists(path):
         raise UserError(f"There is no file {to_text(path)}.")
     try:
-        refuse_special_file(path)
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            return read_mono(file), file.samplerate
-    except (soundfile.LibsndfileError, OSError, ValueError) as error:
-        raise UserError(f"{to_text(path)} {reason(error)}: replace or remove it.") from None
+        return read_mono(path)
+    except ValueError as error:
+        raise UserError(f"{to_text(path)} {error}: replace or remove it.") from None
 
 
-def refuse_special_file(path: str | Path) -> None:
-    """Raise ValueError for a folder, pipe, device or socket: opening a pipe may block forever."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError("is not a regular file")
+def read_mono(source: str | bytes) -> tuple[np.ndarray, int]:
+    """Return the mean of the channels of a file, or of a file's bytes, float32 (samples,), and its sampling rate.
 
-
-def read_mono(file: soundfile.SoundFile) -> np.ndarray:
-    """Return the mean of an open file's channels, float32 (samples,); raises ValueError for samples that are unusable."""
-    is_16_bit = file.subtype == "PCM_16"  # reading integers and scaling once is four times faster
-    count = -1 if file.seekable() else file.frames  # GSM files are not seekable, and soundfile then needs the count
-    frames = file.read(count, dtype="int16" if is_16_bit else "float32", always_2d=True)
-    if len(frames) == 0:
-        raise ValueError("has no audio samples")
-    waveform = frames[:, 0].astype(np.float32)
-    for channel in range(1, frames.shape[1]):
-        waveform += frames[:, channel]
-    waveform *= np.float32((1 / 32768 if is_16_bit else 1) / frames.shape[1])
-    if not is_16_bit:
-        refuse_bad_samples(waveform)
-    return waveform
-
-
-def refuse_bad_samples(waveform: np.ndarray) -> None:
-    """Raise ValueError for floating-point samples that are NaN, infinite, or too large to be audio."""
-    if not np.isfinite(waveform).all():
-        raise ValueError("contains NaN or infinite samples")
-    if len(waveform) and np.abs(waveform).max() > MAX_LEVEL:
-        raise ValueError(f"contains samples of more than {MAX_LEVEL} times full scale (1.0)")
-
-
-def reason(error: Exception) -> str:
-    """Return in words what `soundfile` or `read_mono` found wrong with a file, as the end of a sentence."""
-    if isinstance(error, ValueError):
-        return str(error)
-    words = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return f"cannot be read as audio ({words.rstrip('.')})"
+    Raises ValueError with a reason that continues the file's name to a sentence.
+    """
+    rate, blocks = read_frames(source)
+    return np.concatenate(list(Mono(blocks))), rate
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -158,11 +123,6 @@ def _prepare_batch(
                 rows["duration"][-1] = len(segment) / sampling_rate
             rows["waveform"].append(segment)
     return rows
-
-
-def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """Round a waveform (samples,) in [-1, 1] to int16; louder samples are clipped."""
-    return np.clip(np.rint(waveform * np.float32(32768)), -32768, 32767).astype(np.int16)
 
 
 def cut(waveform: np.ndarray, segment_seconds: float | None, sampling_rate: int) -> list[np.ndarray]:

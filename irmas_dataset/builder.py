@@ -4,7 +4,6 @@ Each file is read once, for its MD5 and duration; `datasets` caches the table un
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-import soundfile
 from datasets import ClassLabel, Features, List, Value
 
-from irmas_dataset.audio import read_mono, reason, refuse_special_file, usable_cores
+from irmas_dataset.audio import usable_cores
+from irmas_dataset.decoding import Mono, open_file, read_frames
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.own_folder import list_own_folder
 
-BUILDER_VERSION = "1.0.0"
+BUILDER_VERSION = "1.1.0"
 """Increased whenever the builder writes different rows than before, so that older caches are not read."""
 
 _CITATION = """@inproceedings{bosch2012irmas,
@@ -100,6 +99,7 @@ class Irmas(datasets.GeneratorBasedBuilder):
                 "duration": Value("float32"),
                 "md5": Value("string"),
                 "problem": Value("string"),
+                "cancelled": Value("bool"),
             }
         )
         info = datasets.DatasetInfo(description=self.config.listing.title, features=features)
@@ -122,17 +122,23 @@ class Irmas(datasets.GeneratorBasedBuilder):
 
 
 def read_facts(clip: Clip) -> dict:
-    """Read a clip's bytes once; return its md5, its duration in seconds, and its problem (None if it is intact)."""
-    facts = {"md5": None, "duration": 0.0, "problem": None}
+    """Read a clip's bytes once; return its md5, its duration in seconds, and what is wrong with it.
+
+    problem: why it cannot be read, None if it can; cancelled: whether its channels cancel each other out.
+    """
+    facts = {"md5": None, "duration": 0.0, "problem": None, "cancelled": False}
     try:
-        refuse_special_file(clip.path)
-        content = Path(clip.path).read_bytes()
+        with open_file(clip.path) as file:
+            content = file.read()
         facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            facts["duration"] = file.frames / file.samplerate
-            is_plain = file.format.startswith("WAV") and file.subtype.startswith("PCM")
-            if not is_plain or file.frames == 0:  # compressed files may be cut short, floats NaN: read all
-                facts["duration"] = len(read_mono(file)) / file.samplerate
-    except (soundfile.LibsndfileError, OSError, ValueError) as error:
-        facts["problem"] = reason(error)
+        rate, blocks = read_frames(content)
+        mono = Mono(blocks)
+        facts["duration"] = sum(map(len, mono)) / rate  # all are read: files may be cut short, and floats NaN
+        facts["cancelled"] = mono.is_cancelled
+    except OSError as error:
+        facts["problem"] = f"cannot be read as audio ({error.strerror})"
+    except ValueError as error:
+        facts["problem"] = str(error)
+    except Exception as error:  # whatever a file does to a decoder must cost only that file
+        facts["problem"] = f"cannot be read as audio ({type(error).__name__}: {error})"
     return facts

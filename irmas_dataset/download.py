@@ -16,15 +16,18 @@ from pathlib import Path
 
 import requests
 from filelock import FileLock
+from huggingface_hub import is_offline_mode
 from tqdm import tqdm
 
-from irmas_dataset.errors import UserError
+from irmas_dataset.errors import UserError, did_you_mean
 from irmas_dataset.files import SYNTHETIC_MARKER, TEST_FOLDERS, TRAINING_FOLDER, find_irmas, published_name, walk_files
 
 logger = logging.getLogger(__name__)
 
 ZENODO = "https://zenodo.org/record/1290750/files"
 LOCK = ".irmas-download.lock"
+DEFAULT_FOLDER = Path("data/irmas")  # the only one that a training fills unasked
+SIZE = "about 12 GB once extracted"
 TRIES = 5  # in a row without a new byte
 FIRST_WAIT_SECONDS = 1.0  # doubles with each try
 TIMEOUT_SECONDS = (15, 60)  # to connect, and between two pieces
@@ -97,19 +100,31 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
 
 
 def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, base_url: str = ZENODO) -> None:
-    """Complete IRMAS in a folder that is missing or empty, or has IRMAS's zips or an interrupted download in it.
+    """Download IRMAS into its default folder if that is missing or empty, resume a download, and extract zips.
 
     Any other folder is left unchanged: extracting only two of the four archives, or using your own music, is allowed.
-    Raises UserError as `download` does.
+    Raises UserError as `download` does, for any other folder without music, and for a download while offline.
     """
     data_dir = Path(data_dir)
-    visible = [path.name for path in data_dir.iterdir() if not path.name.startswith(".")] if data_dir.is_dir() else []
-    ours = {name for archive in parts for name in (archive.zip_name, archive.part_name)}
-    if visible and not ours & set(visible):
-        return
+    visible = (
+        {path.name for path in data_dir.iterdir() if not path.name.startswith(".")} if data_dir.is_dir() else set()
+    )
+    if not visible and data_dir != DEFAULT_FOLDER:
+        state = "is empty" if data_dir.is_dir() else f"does not exist{did_you_mean(data_dir)}"
+        raise UserError(
+            f"--data_dir {data_dir} {state}; `irmas download --data_dir {data_dir}` fetches IRMAS ({SIZE}) there."
+        )
+    zips = [archive for archive in parts if archive.zip_name in visible]
+    asked_for = not visible or any(archive.part_name in visible for archive in parts)
+    if asked_for and is_offline_mode():
+        raise UserError(
+            f"{data_dir} has no complete IRMAS, and HF_HUB_OFFLINE is set: unset it to download IRMAS ({SIZE}), or name "
+            "another --data_dir."
+        )
     if not visible:
-        logger.warning("%s has no music: downloading IRMAS (about 12 GB once extracted) from %s.", data_dir, base_url)
-    download(data_dir, parts=parts, base_url=base_url)
+        logger.warning("%s has no music: downloading IRMAS (%s) from %s.", data_dir, SIZE, base_url)
+    if asked_for or zips:
+        download(data_dir, parts=parts if asked_for else tuple(zips), base_url=base_url)
 
 
 def is_complete(data_dir: Path, archive: Archive) -> bool:

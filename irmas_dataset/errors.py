@@ -1,10 +1,13 @@
 """The error for mistakes that a user can fix, and how a command ends with it."""
 
+import difflib
 import errno
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 OWN_PACKAGES = ("irmas_dataset", "irmas_metric", "irmas_recipe", "run_irmas", "experiments")
 EXTRAS = {"gradio": "demo", "onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"}
@@ -18,6 +21,9 @@ class UserError(Exception):
 
     The program prints the sentence without a traceback and exits with code 2.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(" ".join(sentence.splitlines()))  # what a user gave may have line breaks in it
 
 
 def storage_problem(error: BaseException) -> str | None:
@@ -40,6 +46,15 @@ def storage_problem(error: BaseException) -> str | None:
     return None
 
 
+def did_you_mean(path: Path) -> str:
+    """Return `; did you mean X?` with the existing folder whose name is nearest to a missing one's, or an empty text."""
+    parent = next(folder for folder in (path.parent, *path.parents) if folder.is_dir() or folder == folder.parent)
+    missing = path.relative_to(parent).parts[0] if path.is_relative_to(parent) else path.name
+    there = [folder.name for folder in sorted(parent.iterdir()) if folder.is_dir()] if parent.is_dir() else []
+    nearest = difflib.get_close_matches(missing, there, n=1)
+    return f"; did you mean {parent / nearest[0]}?" if nearest else ""
+
+
 def missing_package(error: ModuleNotFoundError) -> str | None:
     """Return one sentence on a library that is not installed; None where the missing module is this project's own."""
     name = (error.name or "").split(".")[0]
@@ -53,9 +68,17 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     )
 
 
+def message_alone(message: Warning | str, *_: object) -> str:
+    """Return a warning for users: its sentence, without the line of code."""
+    return f"{message}\n"
+
+
 def start(main: Callable[[list[str]], None]) -> None:
     """Run a command with the arguments of the shell; a user's mistake or a full disk ends in one sentence and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    warnings.simplefilter("ignore")  # what libraries tell programmers
+    warnings.filterwarnings("default", module="irmas_")
+    warnings.formatwarning = message_alone
     try:
         main(sys.argv[1:])
     except UserError as error:

@@ -18,9 +18,14 @@ from itertools import product
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.label_text import LONGEST_LABEL, normalised, read_text
 from irmas_dataset.labels import DRUMS, GENRES, INSTRUMENT_CODES
 
 logger = logging.getLogger(__name__)
+
+READ_BY_SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
+READ_BY_FFMPEG = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".ac3", ".ape", ".wv")
+"""Endings of names of audio files; ffmpeg's are read by `predict`, if ffmpeg is installed."""
 
 TRAINING_FOLDER = "IRMAS-TrainingData"
 TEST_FOLDERS = {
@@ -99,18 +104,37 @@ def parse_test_name(name: str) -> str:
 
 
 def read_annotation(path: str | Path) -> list[str]:
-    """Return the labels of an annotation file, one per line; IRMAS ends each with a tab."""
-    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """Return the labels of an annotation file, one per line; IRMAS ends each with a tab.
+
+    Raises UserError for a file in another encoding, or a line of several columns or of a length that no label has.
+    """
+    labels = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if "\t" in line.strip() or len(line) > LONGEST_LABEL:
+            raise UserError(
+                f"{to_text(path)} line {number} is not a label: write one label per line, and nothing else."
+            )
+        labels.append(normalised(line))
+    return [label for label in labels if label]
 
 
 def walk_files(folder: str | Path) -> list[str]:
-    """Return the paths of all files below a folder, sorted, without hidden files and those that macOS adds."""
+    """Return the paths of all files below a folder, sorted, without hidden files and those that macOS adds.
+
+    Links to folders are followed, except to one that the link is inside of.
+    """
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        folders[:] = [
+            name for name in folders if not name.startswith((".", "__MACOSX")) and not is_loop(Path(parent, name))
+        ]
         found += [os.path.join(parent, name) for name in names if not name.startswith(".")]
     return sorted(found)
+
+
+def is_loop(folder: Path) -> bool:
+    """Tell whether a folder is a link to one that it is inside of."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def to_text(path: str | Path) -> str:
@@ -304,7 +328,10 @@ def list_test_part(folder: Path, published_folder: str, warnings: list[str]) -> 
 
 def is_annotation(path: str) -> bool:
     """Tell whether a .txt is a clip's annotation and not a readme: every line is one of IRMAS's codes."""
-    labels = read_annotation(path)
+    try:
+        labels = read_annotation(path)
+    except UserError:
+        return False
     return bool(labels) and set(labels) <= set(INSTRUMENT_CODES)
 
 

@@ -16,6 +16,11 @@ from irmas_dataset.splits import hold_out, merge_groups
 
 logger = logging.getLogger(__name__)
 
+CANCELLED = (
+    "has channels that cancel each other out, so that a model hears next to silence; invert one or remove the file",
+    "have channels that cancel each other out, so that a model hears next to silence; invert one or remove the files",
+)
+
 
 class Splits(DatasetDict):
     """Train, validation and test; `damaged` lists the skipped files, relative to the data folder, with the reason."""
@@ -112,14 +117,16 @@ def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
 
 
 def _without_damaged(dataset: Dataset) -> Dataset:
-    """Remove the files that the builder could not read, with a warning."""
+    """Remove the files that the builder could not read, with a warning; warn of those that are next to silent in mono."""
     damaged = _damaged(dataset)
     _warn_of(damaged, "is damaged and will be skipped", "are damaged and will be skipped")
     if len(damaged) == len(dataset):
         raise UserError(f"None of the {len(dataset)} audio files can be read, for example {damaged[0]}: replace them.")
     if damaged:
         dataset = dataset.select([i for i, problem in enumerate(dataset["problem"][:]) if not problem])
-    return dataset.remove_columns("problem")
+    paths, cancelled = dataset["path"][:], dataset["cancelled"][:]
+    _warn_of([path for path, is_cancelled in zip(paths, cancelled, strict=True) if is_cancelled], *CANCELLED)
+    return dataset.remove_columns(["problem", "cancelled"])
 
 
 def _damaged(dataset: Dataset) -> list[str]:

@@ -1,12 +1,12 @@
 """Corrections to a dataset: a CSV that drops or relabels clips, so that labels can be fixed without changing IRMAS."""
 
-import csv
 from pathlib import Path
 
 from datasets import Dataset
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Listing, check_labels, load_index, published_name, to_text
+from irmas_dataset.label_text import read_rows, split_labels
 
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
 
@@ -36,15 +36,9 @@ def read_corrections(path: str | Path, listing: Listing) -> dict[str, list[str]]
 def _rows(path: str | Path) -> list[tuple[str, dict[str, str]]]:
     """Return the file's rows, each with its file and line for error messages."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, restval="")
-            columns = set(reader.fieldnames or ())
-            rows = [(f"{path} line {reader.line_num}", row) for row in reader]
-    except (OSError, UnicodeDecodeError) as error:
+        return read_rows(path, "path", "instruments|drop")
+    except OSError as error:
         raise UserError(f"--corrections {path} cannot be read: {error}.") from None
-    if "path" not in columns or not columns & {"instruments", "drop"}:
-        raise UserError(f"--corrections {path} needs the column path, and instruments or drop, in its first line.")
-    return rows
 
 
 def _labels_of(row: dict[str, str], classes: tuple[str, ...], where: str) -> list[str] | None:
@@ -54,7 +48,8 @@ def _labels_of(row: dict[str, str], classes: tuple[str, ...], where: str) -> lis
         return []
     if drop not in _NO:
         raise UserError(f"{where}: drop is {row['drop']!r}; write yes or no.")
-    labels = [label.strip() for label in row.get("instruments", "").split(";") if label.strip()]
+    field = row.get("instruments", "")
+    labels = [field] if field in classes else split_labels(field)
     return list(check_labels(labels, classes, where)) or None
 
 

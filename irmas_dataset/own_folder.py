@@ -1,14 +1,15 @@
 """Your own folder instead of IRMAS: `train/<class>/**`, optionally `test/`, or a labels.csv."""
 
-import csv
 import os
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
-from irmas_dataset.audio import AUDIO_EXTENSIONS
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import (
+    READ_BY_FFMPEG,
+    READ_BY_SOUNDFILE,
     SYNTHETIC_MARKER,
     Clip,
     Listing,
@@ -20,6 +21,7 @@ from irmas_dataset.files import (
     walk_files,
     warn_of,
 )
+from irmas_dataset.label_text import labels_of_fields, normalised, one_spelling, read_rows
 
 
 def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) -> Listing | None:
@@ -27,19 +29,29 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
 
     The classes are those of the folder, sorted. The recording of a clip is the column `recording` of labels.csv, else
     what `recording_pattern` (a regular expression: its first group, or its whole match) finds in the path, else the file.
-    Raises UserError for a row of labels.csv, an annotation or a pattern that cannot be used.
+    Raises UserError for a row of labels.csv, an annotation, a folder or a pattern that cannot be used.
     """
     root = Path(os.path.abspath(data_dir))
     warnings: list[str] = []
     if (root / "labels.csv").is_file():
         rows = _rows_of_table(root, warnings)
-    elif (root / "train").is_dir() or (root / "test").is_dir():
-        rows = _rows_of_folders(root)
+    elif folders := _split_folders(root, warnings):
+        rows = _rows_of_folders(root, folders)
     else:
         return None
+    spelling = one_spelling(label for row in rows for label in row["labels"])
+    for label, chosen in spelling.items():
+        if label != chosen:
+            warnings.append(
+                f"{to_text(root)}: the class `{label}` is read as `{chosen}`, from which only capitals differ."
+            )
+    for row in rows:
+        row["labels"] = [spelling[label] for label in row["labels"]]
     train_labels = {label for row in rows if row["split"] == "train" for label in row["labels"]}
     classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
-    clips = [_clip(root, row, classes, recording_pattern) for row in rows]
+    spelled: dict[str, str] = {}
+    clips = [_clip(root, row, classes, recording_pattern, spelled) for row in rows]
+    _warn_of_other_audio(root, warnings)
     title = own_folder_title(to_text(root.name), (root / SYNTHETIC_MARKER).exists())
     return Listing(title, root, classes, clips, warnings)
 
@@ -49,9 +61,13 @@ def own_folder_title(name: str, is_synthetic: bool) -> str:
     return f"{'synthetic' if is_synthetic else 'own'} folder {name}"
 
 
-def _clip(root: Path, row: dict, classes: tuple[str, ...], recording_pattern: str | None) -> Clip:
+def _clip(
+    root: Path, row: dict, classes: tuple[str, ...], recording_pattern: str | None, spelled: dict[str, str]
+) -> Clip:
+    """Return a row's clip. Recordings that differ in capitals alone are one; `spelled` keeps its first spelling."""
     name = to_text(row["path"])
-    recording = row.get("recording") or _recording(name, recording_pattern)
+    recording = normalised(row.get("recording") or "")
+    recording = spelled.setdefault(recording.casefold(), recording) or _recording(name, recording_pattern)
     return Clip(
         path=str(root / row["path"]),
         name=name,
@@ -74,15 +90,51 @@ def _recording(name: str, pattern: str | None) -> str:
     return match[1] if match.re.groups and match[1] is not None else match[0]
 
 
-def _rows_of_folders(root: Path) -> list[dict]:
+def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
+    """Return the folders of training and test clips, whatever their capitals; warns of folders that are not read.
+
+    Raises UserError for class folders beside instead of below train/, or for a folder that is there twice.
+    """
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    found: dict[str, Path] = {}
+    for path in folders:
+        split = path.name.casefold()
+        if split in ("train", "test") and found.setdefault(split, path) != path:
+            raise UserError(f"{root} has both {found[split].name}/ and {path.name}/: move all clips into one of them.")
+    others = [path for path in folders if path not in found.values() and _has_audio(path)]
+    if others and "train" not in found:
+        raise UserError(
+            f"{root} has audio in {', '.join(path.name + '/' for path in others[:3])} but no train/: move the class folders "
+            f"into {root / 'train'}/."
+        )
+    for path in others:
+        is_validation = path.name.casefold() in ("validation", "valid", "val", "dev")
+        why = "validation clips are held out of train/ by recording" if is_validation else "only train/ and test/ are"
+        warnings.append(f"{to_text(path)} has audio but is not read: {why}.")
+    return found
+
+
+def _has_audio(folder: Path) -> bool:
+    return any(path.lower().endswith(READ_BY_SOUNDFILE) for path in walk_files(folder))
+
+
+def _warn_of_other_audio(root: Path, warnings: list[str]) -> None:
+    """Warn of music in formats that only ffmpeg reads, which training does not use."""
+    others = [path for path in walk_files(root) if path.lower().endswith(READ_BY_FFMPEG)]
+    words = "in a format that training does not read, and will be skipped: convert it to flac"
+    warn_of(warnings, others, f"is {words}", f"are {words}")
+
+
+def _rows_of_folders(root: Path, folders: dict[str, Path]) -> list[dict]:
     """Read train/<class>/** and test/<class>/**, and files directly in train/ or test/ with a .txt of the same name."""
     rows = []
-    for split in ("train", "test"):
-        for path in walk_files(root / split):
-            if not path.lower().endswith(AUDIO_EXTENSIONS):
+    for split, folder in sorted(folders.items(), reverse=True):
+        for path in walk_files(folder):
+            if not path.lower().endswith(READ_BY_SOUNDFILE):
                 continue
             relative = Path(path).relative_to(root)
-            row = {"path": relative.as_posix(), "split": split, "labels": [to_text(relative.parts[1])], "where": path}
+            row = {"path": relative.as_posix(), "split": split, "labels": [normalised(to_text(relative.parts[1]))]}
+            row["where"] = to_text(path)
             if len(relative.parts) == 2:
                 row["where"] = os.path.splitext(path)[0] + ".txt"
                 if not os.path.exists(row["where"]):
@@ -98,30 +150,51 @@ def _rows_of_folders(root: Path) -> list[dict]:
 def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
     """Read labels.csv: `path,instruments[,recording]`, with instruments separated by ; or by commas in quotes."""
     table = root / "labels.csv"
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, restval="")
-            columns = set(reader.fieldnames or ())
-            rows = [(f"{table} line {reader.line_num}", row) for row in reader]
-    except UnicodeDecodeError:
-        raise UserError(f"{table} is not encoded in UTF-8: save it as UTF-8.") from None
-    if not {"path", "instruments"} <= columns:
-        raise UserError(f"{table} needs the columns path and instruments in its first line.")
-    rows = [_row_of_table(root, where, row) for where, row in rows]
+    read = read_rows(table, "path", "instruments")
+    labels = labels_of_fields({where: row["instruments"] for where, row in read})
+    rows = [_row_of_table(root, where, row, labels[where]) for where, row in read]
+    _check_recordings(rows)
     listed = Counter(str(root / row["path"]) for row in rows)
     if rows and max(listed.values()) > 1:
         raise UserError(f"{table} lists {listed.most_common(1)[0][0]} twice: put all its labels in one line.")
-    unlisted = [path for path in walk_files(root) if path.lower().endswith(AUDIO_EXTENSIONS) and path not in listed]
+    unlisted = [path for path in walk_files(root) if path.lower().endswith(READ_BY_SOUNDFILE) and path not in listed]
     warn_of(warnings, unlisted, "is not in labels.csv and will be skipped", "are not in labels.csv and will be skipped")
     return rows
 
 
-def _row_of_table(root: Path, where: str, row: dict) -> dict:
-    path = Path(row["path"].strip()).as_posix()
-    if not (root / path).is_file():
-        raise UserError(f"{where}: there is no file {root / path}.")
-    labels = [label.strip() for label in re.split("[;,]", row["instruments"]) if label.strip()]
+def _row_of_table(root: Path, where: str, row: dict, labels: list[str]) -> dict:
+    path = _path_inside(root, row["path"].strip(), where)
     if not labels:
         raise UserError(f"{where}: {path} has no label in the column instruments.")
-    split = "test" if path.startswith("test/") else "train"
+    split = "test" if path.casefold().startswith("test/") else "train"
     return {"path": path, "split": split, "labels": labels, "recording": row.get("recording"), "where": where}
+
+
+def _path_inside(root: Path, written: str, where: str) -> str:
+    """Return a path of labels.csv relative to the folder, however it was written; UserError where it leads elsewhere."""
+    spellings = [
+        written,
+        written.replace("\\", "/"),
+        *(unicodedata.normalize(form, written) for form in ("NFC", "NFD")),
+    ]
+    path = next((root / spelling for spelling in spellings if (root / spelling).is_file()), None)
+    if path is None:
+        raise UserError(f"{where}: there is no file {root / written}.")
+    inside = Path(os.path.normpath(path))
+    if not inside.is_relative_to(root):
+        inside = path.resolve()
+        if not inside.is_relative_to(root.resolve()):
+            raise UserError(f"{where}: {written} is not inside {root}: move the file there, or link to its folder.")
+        return inside.relative_to(root.resolve()).as_posix()
+    return inside.relative_to(root).as_posix()
+
+
+def _check_recordings(rows: list[dict]) -> None:
+    """Raise UserError where a recording is named as a class: that is a second label, written without quotes."""
+    classes = {label for row in rows for label in row["labels"]}
+    for row in rows:
+        if normalised(row["recording"] or "") in classes:
+            raise UserError(
+                f"{row['where']}: the recording is named as the class {row['recording']}: write several labels with ; between "
+                "them, or give the recording another name."
+            )

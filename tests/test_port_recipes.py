@@ -191,9 +191,14 @@ def test_patchout_shortens_the_sequence_in_training_only(checkpoints):
 def test_initial_weight_goes_back_towards_the_zero_shot_model(checkpoints, music, tmp_path):
     def trained(weight):
         recipe = recipe_of(
-            "mobilenet/finetune", checkpoints / "mobilenet", music, tmp_path, f"--initial_weight={weight}"
+            "mobilenet/finetune",
+            checkpoints / "mobilenet",
+            music,
+            tmp_path,
+            f"--initial_weight={weight}",
+            "--overwrite_output_dir",
         )
-        begin(recipe)
+        begin(recipe).claim(recipe)
         trainer = trainer_of(recipe)
         initial = {key: tensor.clone() for key, tensor in trainer.model.state_dict().items()}
         train(recipe, trainer, checkpoint=None)

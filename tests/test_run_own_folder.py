@@ -1,6 +1,8 @@
 """Folders of one's own, by class and by a table, through training, thresholds, card, prediction, evaluation and audit."""
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import soundfile
 import yaml
 
 import run_irmas
+from irmas_dataset.errors import UserError
 from tests.test_run import TINY
 
 PITCHES = {"kora": 220.0, "oud": 330.0, "ney flute": 700.0}
@@ -63,6 +66,8 @@ def results_of(run: str) -> dict:
 def test_a_folder_by_class_with_recordings_by_a_pattern(folder, capsys):
     write_recipe("by class", recording_pattern="take[0-9]+")
     run_irmas.main(["own.yaml", "--output_dir", "runs/by_class"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if " predict " in line)
+    assert Path(shlex.split(line)[-1]).is_file()
     results = results_of("runs/by_class")
     assert results["dataset"]["classes"] == sorted(PITCHES) and results["dataset"]["test_is_held_out"]
     assert results["dataset"]["name"] == "own folder by class"
@@ -78,6 +83,29 @@ def test_a_folder_by_class_with_recordings_by_a_pattern(folder, capsys):
     assert results_of("again")["test"]["lrap"] == results["test"]["lrap"]
     run_irmas.main(["predict", "runs/by_class", "by class/train/oud", "--format", "csv", "--output", "tags.csv"])
     assert set(PITCHES) <= set(pd.read_csv("tags.csv").columns)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["train/kora", "train/zither"], "the classes kora, ney flute, oud then, ney flute, oud, zither now"),
+        (["train/oud/disc 1", "elsewhere"], "other train clips or labels"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_data(folder, change, said):
+    shutil.rmtree("changing", ignore_errors=True)
+    shutil.rmtree("runs/changing", ignore_errors=True)
+    shutil.copytree("by class", "changing")
+    write_recipe("changing")
+    run_irmas.main(["own.yaml", "--output_dir", "runs/changing"])
+    Path("runs/changing/README.md").unlink()
+    source, target = (Path("changing", name) if "/" in name else Path(folder, name) for name in change)
+    source.rename(target)
+    with pytest.raises(UserError, match=said):
+        run_irmas.main(["own.yaml", "--output_dir", "runs/changing"])
+    target.rename(source)
+    run_irmas.main(["own.yaml", "--output_dir", "runs/changing"])
+    assert results_of("runs/changing")["train"]["resumed"]
 
 
 def test_a_table_with_several_labels_recordings_and_corrections(folder, capsys):

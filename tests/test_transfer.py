@@ -108,9 +108,9 @@ def test_what_adds_no_class_is_refused(folder):
     options = ["--model_name_or_path", "runs/two", "--freeze", "known_labels"]
     with pytest.raises(UserError, match="nothing to train"):
         train("mfcc", "no", *options, "--data_dir", "winds")
-    with pytest.raises(UserError, match="has none of bassoon"):
+    with pytest.raises(UserError, match="has no bassoon"):
         train("mfcc", "no", *options, "--data_dir", "irmas")
-    with pytest.raises(UserError, match="needs a sub-network a class"):
+    with pytest.raises(UserError, match="needs one sub-network per class"):
         train("cnn", "no", "--model_name_or_path", "runs/first", "--freeze", "known_labels", "--data_dir", "more")
     with pytest.raises(UserError, match="name its run"):
         train("mfcc", "no", "--freeze", "known_labels", "--data_dir", "more")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.fingerprint import Hasher
 
-from irmas_dataset.audio import reason, resample, usable_cores
+from irmas_dataset import decoding
+from irmas_dataset.audio import resample, usable_cores
 from irmas_dataset.audit.fingerprint import RATE, fingerprint
 from irmas_dataset.audit.levels import SILENT_PEAK_DB, measure_levels
 from irmas_dataset.audit.timbre import timbre
@@ -19,7 +19,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.files import from_text, to_text
 from irmas_dataset.loading import load_irmas
 
-AUDIT_VERSION = 1
+AUDIT_VERSION = 2
 """Increased whenever a measurement changes, so that older caches are not read."""
 
 TRAINING_SPLITS = ("train", "validation")
@@ -37,7 +37,7 @@ class Clips:
 
     The table's columns: path (relative to `root`), split (one of SPLITS), instruments (tuple of codes), recording,
     song, genre, drums, duration (seconds), md5, problem, sampling_rate (Hz), channels, those of `measure_levels`, and
-    the verdicts silent, clipped, mono, upsampled (bool).
+    the verdicts silent, cancelled, clipped, mono, upsampled (bool).
     """
 
     name: str
@@ -88,6 +88,7 @@ def read_clips(
     table.loc[~readable, "split"] = "damaged"
     table["path"] = [to_text(os.path.relpath(from_text(path), root)).replace(os.sep, "/") for path in table["path"]]
     table["silent"] = readable & (table["peak_db"] < SILENT_PEAK_DB)
+    table["cancelled"] &= ~table["silent"]
     table["clipped"] = readable & (table["clipped_samples"] >= CLIPPED_SAMPLES)
     table["mono"] = readable & ~table["silent"] & ((table["channels"] == 1) | (table["same_channels"] == 1))
     cut_off = (table["bandwidth_edge_db"] > 0) & (table["bandwidth_hz"] < UPSAMPLED_SHARE * table["sampling_rate"] / 2)
@@ -140,6 +141,7 @@ def _measure_row(row: dict) -> dict:
 def read_frames(path: str) -> tuple[np.ndarray, int]:
     """Return a file's audio, float32 (samples, channels), and its sampling rate; raises UserError if it is unreadable."""
     try:
-        return soundfile.read(os.fsencode(from_text(path)), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise UserError(f"{path} {reason(error)}: replace or remove it, and run the audit again.") from None
+        rate, blocks = decoding.read_frames(from_text(path))
+        return np.concatenate(list(blocks)), rate
+    except ValueError as error:
+        raise UserError(f"{path} {error}: replace or remove it, and run the audit again.") from None

@@ -13,7 +13,7 @@ WHOLE_COPY = 0.5  # of the shorter clip: less is an overlap, not a copy
 def corrections(clips: Clips, duplicates: pd.DataFrame) -> pd.DataFrame:
     """Return the training clips to drop, in the form that `--corrections` takes, with the reason.
 
-    Columns: path, instruments (empty), drop (yes), reason. Dropped are silent clips, recordings whose audio is also in
+    Columns: path, instruments (empty), drop (yes), reason. Dropped are clips that are silent, or whose channels cancel each other out, recordings whose audio is also in
     the test set, all copies with conflicting labels (the audio does not tell which label is right), and all but the
     first of copies with the same label. The test set stays as published, so that figures on it are comparable.
     """
@@ -22,6 +22,8 @@ def corrections(clips: Clips, duplicates: pd.DataFrame) -> pd.DataFrame:
     reasons: dict[int, str] = {}
     for row in table.index[table["silent"] & is_training]:
         reasons[row] = "silent"
+    for row in table.index[table["cancelled"] & is_training]:
+        reasons[row] = "the channels cancel each other out"
     copies = duplicates[(duplicates["overlap_share"] >= WHOLE_COPY) | (duplicates["kind"] == IDENTICAL)]
     for pair in copies.itertuples():
         ours, theirs = is_training[pair.first], is_training[pair.second]

@@ -31,7 +31,7 @@ def find_doubts(clips: Clips, groups: np.ndarray, given: np.ndarray, seed: int) 
     """
     table = clips.table
     labels = np.array([[code in own for code in clips.classes] for own in table["instruments"]], dtype=int)
-    usable = clips.is_training.to_numpy() & ~table["silent"].to_numpy() & labels.any(axis=1)
+    usable = clips.is_training.to_numpy() & ~(table["silent"] | table["cancelled"]).to_numpy() & labels.any(axis=1)
     rows = np.flatnonzero(usable)
     by_recording = by_clip = leaky_split = None
     if len(rows) > 1:

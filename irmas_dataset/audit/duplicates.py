@@ -28,11 +28,12 @@ def find_duplicates(clips: Clips, num_proc: int | None = None) -> pd.DataFrame:
 
     Columns: first, second (rows of `clips.table`), kind (IDENTICAL or SAME_AUDIO), offset_seconds (where the second
     starts in the first), overlap_seconds, overlap_share (of the shorter clip), correlation, same_recording, across
-    (their splits) and conflicting. Of several files with the same bytes, each is paired only with the first. Silent
-    clips are not compared. num_proc: number of processes (default: one per core, fewer for few candidates).
+    (their splits) and conflicting. Of several files with the same bytes, each is paired only with the first. Clips that
+    are silent, or whose channels cancel each other out, are not compared. num_proc: number of processes (default: one
+    per core, fewer for few candidates).
     """
     table = clips.table
-    audible = np.flatnonzero(~table["silent"] & (table["split"] != "damaged"))
+    audible = np.flatnonzero(~table["silent"] & ~table["cancelled"] & (table["split"] != "damaged"))
     of_bytes = defaultdict(list)
     for row in audible:
         of_bytes[table["md5"][row]].append(row)

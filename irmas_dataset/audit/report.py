@@ -38,6 +38,11 @@ SOUND_FAULTS = (
         lambda row: f"peak {row.peak_db:.0f} dB",
     ),
     SoundFault(
+        "Cancelled", "The channels are each other's opposites: their mean, which a recogniser hears, is next to silence.",
+        "cancelled", "rms_db", False, 6,
+        lambda row: f"{row.channels} channels",
+    ),
+    SoundFault(
         "Clipped", "Several samples in a row are at full scale.", "clipped", "clipped_samples", False, 6,
         lambda row: f"{row.clipped_samples:,.0f} samples",
     ),
@@ -126,6 +131,7 @@ def findings(found: Audit) -> list[dict]:
     counted = [
         (int((table["split"] == "damaged").sum()), "damaged files", "sound"),
         (int(table["silent"].sum()), "silent clips", "sound"),
+        (int(table["cancelled"].sum()), "clips whose channels cancel each other out", "sound"),
         (int(table["clipped"].sum()), "clipped clips", "sound"),
         (int(table["mono"].sum()), "clips in mono", "sound"),
         (int(table["upsampled"].sum()), "upsampled clips", "sound"),

@@ -7,6 +7,7 @@ import pandas as pd
 
 from irmas_dataset.audit.audit import Audit
 from irmas_dataset.audit.clips import Clips
+from irmas_dataset.label_text import join_labels
 
 
 def write_tables(found: Audit, folder: Path) -> list[Path]:
@@ -59,7 +60,7 @@ def counts(clips: Clips) -> pd.DataFrame:
 def _cell(value: object) -> object:
     """Return a value in the form that people and `--corrections` read."""
     if isinstance(value, tuple):
-        return ";".join(value)
+        return join_labels(value)
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if isinstance(value, float | np.floating):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import UNPACKED_MARKER, list_shards, path_within, stored_features
+from irmas_dataset.label_text import join_labels
 from irmas_dataset.whole_file import whole_file
 
 LOCK = ".unpack.lock"
@@ -52,7 +53,7 @@ def unpack_shard(shard: Path, data_dir: Path) -> Iterator[dict[str, str]]:
             labels = [names[label] for label in row["instruments"]]
             if row["path"].startswith("IRMAS-TestingData"):
                 path.with_suffix(".txt").write_text("".join(f"{label}\t\n" for label in labels))
-            yield {"path": row["path"], "instruments": ";".join(labels), "recording": row["recording"]}
+            yield {"path": row["path"], "instruments": join_labels(labels), "recording": row["recording"]}
 
 
 def write_labels(path: Path, rows: list[dict[str, str]]) -> None:

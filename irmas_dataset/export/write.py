@@ -18,7 +18,7 @@ from irmas_dataset.export.card import data_card
 from irmas_dataset.export.layout import CARD, COLUMNS, SPLITS, UNPACKED_MARKER, is_exported
 from irmas_dataset.files import SYNTHETIC_MARKER, from_text, to_text
 from irmas_dataset.splits import hold_out, merge_groups
-from irmas_dataset.whole_file import whole_file
+from irmas_dataset.whole_file import UNFINISHED, whole_folder
 
 SHARD_BYTES = 400 << 20  # the Hub recommends files of less than 500 MB
 ROW_GROUP_BYTES = 32 << 20  # what a reader has to keep in memory at once
@@ -48,17 +48,19 @@ def export(
     builder.download_and_prepare()
     listing = builder.config.listing
     names = {to_text(clip.path): clip.name for clip in listing.clips}
-    make_empty(output_dir)
-    (output_dir / "data").mkdir(parents=True, exist_ok=True)
+    earlier = files_of_earlier_export(output_dir)
     splits = readable_clips(builder)
     try:
-        for name, split in splits.items():
-            write_shards(split, names, output_dir / "data", name, metadata_only, shard_bytes)
-        if "synthetic" in listing.title:
-            (output_dir / SYNTHETIC_MARKER).touch()
-        card = data_card(splits, listing.title, metadata_only=metadata_only, is_irmas=listing.is_irmas)
-        with whole_file(output_dir / CARD) as unfinished:  # last: a folder without a card is not an export
-            card.save(unfinished)
+        with whole_folder(output_dir) as unfinished:
+            (unfinished / "data").mkdir()
+            for name, split in splits.items():
+                write_shards(split, names, unfinished / "data", name, metadata_only, shard_bytes)
+            if "synthetic" in listing.title:
+                (unfinished / SYNTHETIC_MARKER).touch()
+            card = data_card(splits, listing.title, metadata_only=metadata_only, is_irmas=listing.is_irmas)
+            card.save(unfinished / CARD)
+            for name in earlier:
+                (output_dir / name).unlink()
     except OSError as error:
         raise UserError(f"The export into {output_dir} failed: {error}.") from error
     return {name: len(split) for name, split in splits.items()}
@@ -87,11 +89,14 @@ def _is_readable(problem: str | None) -> bool:
     return problem is None
 
 
-def make_empty(output_dir: Path) -> None:
-    """Delete an earlier export in a folder; raises UserError if the folder has anything else in it."""
+def files_of_earlier_export(output_dir: Path) -> list[str]:
+    """Return the files of an earlier export in a folder, the card first: what is left is not an export.
+
+    Raises UserError if the folder has anything else in it.
+    """
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output_dir {output_dir} is a file: give a folder for the export.")
-    found = {path.relative_to(output_dir).as_posix() for path in output_dir.rglob("*")}
+    found = {path.relative_to(output_dir).as_posix() for path in output_dir.rglob("*") if UNFINISHED not in path.parts}
     foreign = sorted(name for name in found if not _is_ours(name))
     if UNPACKED_MARKER in foreign:
         raise UserError(
@@ -101,9 +106,7 @@ def make_empty(output_dir: Path) -> None:
         raise UserError(
             f"--output_dir {output_dir} contains {foreign[0]}, which is not part of an export: give a new folder."
         )
-    (output_dir / CARD).unlink(missing_ok=True)  # first: what is left is not an export
-    for name in found - {"data", CARD}:
-        (output_dir / name).unlink()
+    return sorted(found - {"data"}, key=lambda name: name != CARD)
 
 
 def _is_ours(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Checks of arguments that several verbs take, made before any work starts; imports no heavy library."""
 
+import argparse
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
@@ -26,6 +27,14 @@ def check_is_no_run(folder: Path, flag: str) -> None:
     """Raise UserError where a folder contains a trained run, whose results would be overwritten."""
     if any((folder / name).exists() for name in ("recipe.yaml", "model.safetensors")):
         raise UserError(f"{flag} {folder} contains a run, which would be overwritten; name a new folder.")
+
+
+def add_overwrite(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add --overwrite_output_dir, alone or with `true` or `false`, as recipes take it."""
+    parser.add_argument(
+        "--overwrite_output_dir", metavar="true", nargs="?", choices=("true", "false"), const="true", default="false",
+        help=help,
+    )  # fmt: skip
 
 
 def check_batch_size(batch_size: int | None) -> None:

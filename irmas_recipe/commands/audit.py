@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.commands.arguments import check_output_folder
+from irmas_dataset.whole_file import whole_folder
+from irmas_recipe.commands.arguments import check_is_no_run, check_output_folder
 
 
 def main(argv: list[str]) -> None:
@@ -24,10 +25,11 @@ def main(argv: list[str]) -> None:
         recording_pattern=args.recording_pattern,
         num_proc=args.processes,
     )
-    write_tables(found, args.output_dir)
-    report = write_report(found, args.output_dir, examples=args.examples)
+    with whole_folder(args.output_dir) as folder:
+        write_tables(found, folder)
+        report = write_report(found, folder, examples=args.examples)
     print(summary(found))
-    print(f"\nThe report is {report}; the tables are beside it.")
+    print(f"\nThe report is {args.output_dir / report.name}; the tables are beside it.")
     if len(found.corrections):
         print(f"Apply what follows from the audio alone: --corrections {args.output_dir / 'corrections.csv'}")
     if len(found.suggestions):
@@ -68,6 +70,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--processes", metavar="N", type=int, help="processes that decode (default: one per core)")
     args = parser.parse_args(argv)
     check_output_folder(args.output_dir, "--output_dir")
+    check_is_no_run(args.output_dir, "--output_dir")
     if args.examples < 0 or args.split_seed < 0 or (args.processes is not None and args.processes < 1):
         raise UserError("--examples and --split_seed must be at least 0, and --processes at least 1.")
     return args

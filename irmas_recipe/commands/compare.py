@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from irmas_dataset.whole_file import whole_folder
 from irmas_recipe.commands.arguments import check_output_folder
 
 FILES = {"text": "comparison.txt", "markdown": "comparison.md", "csv": "comparison.csv"}
@@ -31,9 +32,9 @@ def main(argv: list[str]) -> None:
     print(formats[arguments.format](comparison))
     if arguments.output_dir is None:
         return
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    for name, render in formats.items():
-        (arguments.output_dir / FILES[name]).write_text(render(comparison) + "\n", encoding="utf-8")
-    draw_comparison(comparison, arguments.output_dir / "comparison.png")
+    with whole_folder(arguments.output_dir) as folder:
+        for name, render in formats.items():
+            (folder / FILES[name]).write_text(render(comparison) + "\n", encoding="utf-8")
+        draw_comparison(comparison, folder / "comparison.png")
     if arguments.format == "text":
         print(f"\nWritten to {arguments.output_dir}: {', '.join(FILES.values())}, comparison.png")

@@ -58,6 +58,13 @@ METRIC_TYPES = {
     "lrap": "label_ranking_average_precision",
     "map": "mean_average_precision",
 }
+PAPER_OF = {
+    "audio-spectrogram-transformer": "gong2021ast",
+    "irmas_beats": "chen2023beats",
+    "irmas_passt": "koutini2022passt",
+    "irmas_mobilenet": "schmid2023efficientat",
+}
+"""A pretrained model's type -> its paper in CITATION.cff."""
 FEW_SONGS = 20  # with fewer, resampling songs is itself coarse
 
 
@@ -97,11 +104,11 @@ def write_card(run_dir: Path, *, repo_id: str | None = None, how_made: str = "",
         published_table=published_table(results) if results.music == "irmas" else "",
         usage="" if how_made else usage_section(repo_id or str(run_dir), config),
         limits=limits(results),
-        training=[] if how_made else training_lines(results),
+        training=[] if how_made else training_lines(results, config),
         at_commit=f" at commit `{results.commit}`" if results.commit else "",
         versions=", ".join(f"{library} {version}" for library, version in results.versions.items()),
         licence=licence,
-        citation=citation(results),
+        citation=citation(results, config),
     )
     card.content = re.sub(r"\n{3,}", "\n\n", card.content).rstrip() + "\n"
     with whole_file(run_dir / "README.md") as unfinished:  # the card says that the run is finished
@@ -294,12 +301,12 @@ def with_figures(codes: list[str], per_class: dict, figure: str) -> str:
     return ", ".join(f"{readable_name(code)} ({per_class[code][figure]:.3f})" for code in codes)
 
 
-def training_lines(results: Results) -> list[str]:
+def training_lines(results: Results, config: dict) -> list[str]:
     """Return what the model was trained on, for how long and on which machine."""
     train, dataset, lines = results.train, results.dataset, []
     if train.get("epochs"):
         clips = dataset["clips"]
-        lines.append(start_sentence(results))
+        lines.append(start_sentence(results, config))
         lines.append(
             f"{clips['train']:,} training clips and {clips['validation']:,} validation clips, {train['epochs']:g} epochs."
         )
@@ -313,14 +320,15 @@ def training_lines(results: Results) -> list[str]:
     return lines
 
 
-def start_sentence(results: Results) -> str:
+def start_sentence(results: Results, config: dict) -> str:
     """Return which weights the training started from."""
     start, backbone = results.recipe.get("model_name_or_path"), results.recipe.get("backbone_name_or_path")
-    if results.base_model:
-        return f"Started from `{results.base_model}`."
+    released = results.base_model or config.get("released_as")
+    if start and Path(start, "recipe.yaml").is_file():
+        before = f", which started from `{released}`" if released else ""
+        return f"Started from the run `{Path(start).name}`{before}."
     if start:
-        is_run = Path(start, "recipe.yaml").is_file()
-        return f"Started from the run `{Path(start).name}`." if is_run else "Started from released weights."
+        return f"Started from `{released}`." if released else "Started from released weights."
     if backbone:
         name = Path(backbone).name if Path(backbone).exists() else backbone
         return f"Its image network started from `{name}`, trained on ImageNet; the rest from scratch."
@@ -345,13 +353,16 @@ def compute_line(train: dict) -> str:
     return line
 
 
-def citation(results: Results) -> str:
-    """Return BibTeX of this project, from CITATION.cff, and of IRMAS where it was used."""
+def citation(results: Results, config: dict) -> str:
+    """Return BibTeX from CITATION.cff: of this project, of IRMAS where it was used, and of the model it started from."""
     own = yaml.safe_load(shipped("CITATION.cff").read_text(encoding="utf-8"))
     version = own["version"] + (f", commit {results.commit}" if results.commit else "")
     entries = [bibtex("software", "irmas_recipe", own | {"version": version})]
-    if results.music in ("irmas", "part"):
-        entries.append(bibtex("inproceedings", "bosch2012comparison", own["references"][0]))
+    cited = ["bosch2012comparison"] if results.music in ("irmas", "part") else []
+    if results.recipe.get("model_name_or_path"):
+        cited.append(PAPER_OF.get(config.get("model_type")))
+    papers = {entry["abbreviation"]: entry for entry in own["references"]}
+    entries += [bibtex("inproceedings", key, papers[key]) for key in cited if key]
     return "\n\n".join(entries)
 
 

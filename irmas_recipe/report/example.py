@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from irmas_dataset.audio import resample
 from irmas_dataset.labels import INSTRUMENT_CODES
 from irmas_dataset.synthetic_music import SAMPLE_RATE, draw_style, play
+from irmas_dataset.write_audio import write_audio
 
 EXAMPLE = "example.flac"
 EXAMPLE_INSTRUMENTS = ("pia", "vio")
@@ -23,4 +23,4 @@ def write_example(run_dir: Path, classes: Sequence[str]) -> None:
     style = draw_style(EXAMPLE_INSTRUMENTS, drums=False, rng=rng)
     stereo = play(style, EXAMPLE_INSTRUMENTS, SECONDS * SAMPLE_RATE, rng)
     mono = resample(stereo.mean(axis=1, dtype=np.float32) / 2**15, SAMPLE_RATE, 16_000)
-    soundfile.write(run_dir / EXAMPLE, mono, 16_000)
+    write_audio(run_dir / EXAMPLE, mono, 16_000)

@@ -27,6 +27,8 @@ from irmas_recipe.report.style import (
 )  # fmt: skip
 from irmas_recipe.report.text import shortened
 
+FEWEST_MISSED = 5  # clips behind a percentage of the confusions
+
 
 def draw_figures(run_dir: Path) -> list[Path]:
     """Draw figures/*.png of a run folder from its results.json, predictions.parquet and trainer_state.json.
@@ -151,7 +153,8 @@ def draw_confusions(results: Results, labels: np.ndarray, scores: np.ndarray) ->
     codes = results.classes
     names = [readable_name(code) for code in codes]
     labels, predicted = labels.astype(bool), scores >= results.thresholds
-    rates, _ = confusion_rates(labels, predicted)
+    rates, clips = confusion_rates(labels, predicted)
+    rates[clips < FEWEST_MISSED] = np.nan
     missed = (labels & ~predicted).sum(axis=0)
     figure = Figure(figsize=(3.4 + 0.6 * max(8, len(codes)), 3.1 + 0.5 * max(6, len(codes))), layout="constrained")
     axes = figure.add_subplot()
@@ -170,13 +173,13 @@ def draw_confusions(results: Results, labels: np.ndarray, scores: np.ndarray) ->
     axes.set_xlabel("answered, though it does not play", fontsize=12, color=INK)
     axes.set_ylabel("plays, but is missed  (in so many of its clips)", fontsize=12, color=INK)
     tidy(axes, grid=None)
-    axes.set_facecolor(PALE)  # seen where there is no rate
+    axes.set_facecolor(PALE)  # seen where there is no rate, or none to speak of
     axes.tick_params(labelsize=11.5, labelcolor=INK)
     title(
         figure,
         "Which instrument is answered in place of a missed one",
         "Of the clips in which the row's instrument plays but is missed, and the column's does not play: "
-        "the percentage for which the column's is answered",
+        f"the percentage for which the column's is answered (grey: fewer than {FEWEST_MISSED} such clips)",
     )
     return figure
 

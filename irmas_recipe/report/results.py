@@ -155,8 +155,10 @@ class Results:
 
     @property
     def base_model(self) -> str | None:
-        """The Hub id that the run started from; None from scratch or from a local folder."""
+        """The Hub id that the run started from, or that the run it started from did; None from scratch or other folders."""
         name = self.recipe.get("model_name_or_path") or ""
+        if name and Path(name, FILE).is_file():
+            return Results.read(Path(name)).base_model
         return name if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists() else None
 
     @property

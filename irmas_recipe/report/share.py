@@ -5,19 +5,18 @@ from pathlib import Path
 from irmas_dataset.hub import upload_folder
 from irmas_recipe.report.card import write_card
 from irmas_recipe.training.recipe import Recipe
-from irmas_recipe.training.trainer import InstrumentTrainer
 
 NOT_UPLOADED = ["checkpoint-*", "runs/**", "*.unfinished", "training_args.bin", "non_finite_batch_*"]
 
 
-def push(recipe: Recipe, trainer: InstrumentTrainer) -> None:
+def push(recipe: Recipe) -> None:
     """Upload the run folder with --push_to_hub; private unless --hub_private_repo false.
 
     Raises:
         UserError: the Hub refuses, or the repository is public and should not be; the finished run stays where it is.
     """
     arguments = recipe.training
-    if not arguments.push_when_finished or not trainer.is_world_process_zero():
+    if not arguments.push_when_finished or arguments.process_index > 0:
         return
     run_dir = Path(arguments.output_dir)
     private = arguments.hub_private_repo is not False

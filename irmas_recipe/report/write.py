@@ -8,15 +8,17 @@ from typing import Any
 from datasets import DatasetDict
 
 from irmas_recipe.report.card import write_card
-from irmas_recipe.report.example import write_example
+from irmas_recipe.report.example import EXAMPLE, write_example
 from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.results import Results
+from irmas_recipe.report.runs import TEST_FILE, read_scored_clips
 from irmas_recipe.report.table import results_table
 from irmas_recipe.report.tracking import log_results
 from irmas_recipe.training.clips import multi_hot
 from irmas_recipe.training.data import data_folder, describe_data
 from irmas_recipe.training.evaluation import Evaluation
 from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.run_folder import RunFolder
 from irmas_recipe.training.trainer import InstrumentTrainer
 
 
@@ -36,28 +38,43 @@ def collect(recipe: Recipe, splits: DatasetDict, evaluation: Evaluation, cost: d
     )
 
 
-def report(recipe: Recipe, trainer: InstrumentTrainer, results: Results) -> None:
+def report(recipe: Recipe, trainer: InstrumentTrainer, results: Results, folder: RunFolder) -> None:
     """Write results.json, the figures and the card, and say what came out and what to do next."""
     if not trainer.is_world_process_zero():
         return
-    run_dir = Path(recipe.training.output_dir)
-    write_example(run_dir, results.classes)
-    finish(run_dir, results, repo_id=recipe.training.hub_model_id)
-    log_results(trainer, run_dir, results)
-    print(
-        f"\n{results_table(results)}\n\nThe run folder is {run_dir}: the card is README.md, the pictures are in figures/."
-    )
-    print(next_steps(recipe, run_dir))
+    write_example(folder.work, results.classes)
+    finish(folder, results, repo_id=recipe.training.hub_model_id)
+    recipe.training.output_dir = str(folder.path)
+    log_results(trainer, folder.path, results)
+    show(recipe, folder)
 
 
-def finish(run_dir: Path, results: Results, **card: Any) -> None:
-    """Write results.json, the figures and the card, in this order: the card says that the run is finished.
+def finish(folder: RunFolder, results: Results, **card: Any) -> None:
+    """Write results.json and the figures, move a replacement into its place, and write the card: the run is finished.
 
     card: options of `write_card`.
     """
-    results.write(run_dir)
-    draw_figures(run_dir)
-    write_card(run_dir, **card)
+    results.write(folder.work)
+    draw_figures(folder.work)
+    folder.settle()
+    write_card(folder.path, **card)
+
+
+def show(recipe: Recipe, folder: RunFolder) -> None:
+    """Print a finished run's results and what to do next."""
+    if recipe.training.process_index > 0:
+        return
+    print(results_in_words(folder))
+    print(next_steps(recipe, folder.path))
+
+
+def results_in_words(folder: RunFolder) -> str:
+    """Return the table of a finished run's results, and where it is."""
+    was = ", finished before (--overwrite_output_dir true makes it again)" if folder.is_finished else ""
+    return (
+        f"\n{results_table(Results.read(folder.path))}\n\n"
+        f"The run folder is {folder.path}{was}: the card is README.md, the pictures are in figures/."
+    )
 
 
 def next_steps(recipe: Recipe, run_dir: Path) -> str:
@@ -65,9 +82,16 @@ def next_steps(recipe: Recipe, run_dir: Path) -> str:
     irmas = Path(sys.executable).with_name("irmas")
     irmas = irmas.relative_to(Path.cwd()) if irmas.is_relative_to(Path.cwd()) else irmas
     command = irmas if irmas.exists() else f"{sys.executable} {Path(sys.argv[0]).resolve()}"
-    clip = next(iter(sorted(data_folder(recipe.data).glob("IRMAS-TestingData-Part1/Part1/*.wav"))), "music.wav")
-    lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(clip))}"]
+    lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(test_clip(recipe, run_dir)))}"]
     if recipe.data.data_dir == "synthetic":
-        lines += ["Train AST on the real IRMAS (downloads about 10 GB into data/irmas, and the checkpoint):",
+        lines += ["Train AST on the real IRMAS (downloads it, about 12 GB, into data/irmas, and the checkpoint):",
                   f"  {command} recipes/ast/finetune.yaml"]  # fmt: skip
     return "\n".join(lines)
+
+
+def test_clip(recipe: Recipe, run_dir: Path) -> Path:
+    """Return an audio file that exists, if any does: the first test clip, or the card's example."""
+    first = read_scored_clips(run_dir / TEST_FILE, Results.read(run_dir).classes).clips[0]
+    return next(
+        (path for path in (data_folder(recipe.data) / first, run_dir / EXAMPLE) if path.is_file()), Path("music.wav")
+    )

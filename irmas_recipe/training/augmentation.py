@@ -5,6 +5,7 @@ the same for a seed, resumed or not. Nothing here is saved with a model: the fea
 """
 
 import random
+from functools import partial
 
 import numpy as np
 import torch
@@ -49,15 +50,19 @@ class Augmentation:
         return waveforms, labels
 
     def features(self, features: torch.Tensor) -> torch.Tensor:
-        """Return features with SpecAugment's masks (Park 2019), filled with the mean of each frequency bin in the batch."""
+        """Return features with SpecAugment's masks (Park 2019), filled with the batch's mean of each frequency band."""
         a = self.arguments
+        if not (a.time_masks or a.frequency_masks):
+            return features
         frequency_axis = -3 - self.time_axis
-        filling = features.mean(dim=(0, self.time_axis), keepdim=True) if a.time_masks or a.frequency_masks else None
+        kept = torch.ones_like(features)
+        mask = partial(mask_along, axis=self.time_axis, longest=a.max_time_mask_frames)
         for _ in range(a.time_masks):
-            features = mask_along(features, self.time_axis, a.max_time_mask_frames, filling)
+            kept = mask(kept)
+        mask = partial(mask_along, axis=frequency_axis, longest=a.max_frequency_mask_bins)
         for _ in range(a.frequency_masks):
-            features = mask_along(features, frequency_axis, a.max_frequency_mask_bins, filling)
-        return features
+            kept = mask(kept)
+        return torch.where(kept > 0, features, features.mean(dim=(0, self.time_axis), keepdim=True))
 
 
 def chosen(waveforms: torch.Tensor, probability: float) -> torch.Tensor:
@@ -80,7 +85,7 @@ def root_mean_square(waveforms: torch.Tensor) -> torch.Tensor:
     return waveforms.square().mean(dim=-1, keepdim=True).sqrt()
 
 
-def sounds(waveforms: torch.Tensor) -> torch.Tensor:
+def is_audible(waveforms: torch.Tensor) -> torch.Tensor:
     """Return whether each waveform is anything but silence, as the audit defines it: (batch, 1)."""
     return waveforms.abs().amax(dim=-1, keepdim=True) >= 10 ** (SILENT_PEAK_DB / 20)
 
@@ -116,9 +121,9 @@ def random_window(waveforms: torch.Tensor, window_samples: int, lengths: torch.T
     Where `lengths` (batch,) are given the window lies within so many samples, or begins with a shorter waveform.
     """
     batch, samples = waveforms.shape
-    last_start = samples - window_samples if lengths is None else (lengths[:, None] - window_samples).clamp_min(0)
-    # The remainder of so large a number is as good as uniform, and the bound differs from clip to clip.
-    start = torch.randint(2**62, (batch, 1), device=waveforms.device) % (last_start + 1)
+    whole = torch.full((batch,), samples, device=waveforms.device)
+    starts = ((whole if lengths is None else lengths) - window_samples).clamp_min(0)[:, None] + 1
+    start = (torch.rand(batch, 1, device=waveforms.device, dtype=torch.float64) * starts).long()
     return waveforms.gather(1, start + torch.arange(window_samples, device=waveforms.device))
 
 
@@ -127,25 +132,27 @@ def mix(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum some clips with 1 to `max_clips` - 1 others of the batch that share no class with them, and unite the labels.
 
+    Each partner is drawn among the clips that can be mixed with what is there, so `probability` is the share of mixtures
+    wherever the batch has two classes. Silence is neither a partner nor mixed: it carries no label that can be heard.
+
     IRMAS is trained on clips of one label and tested on clips of several; a mixture with the union of the labels shows
-    the model what the test set holds. A clip is mixed with the given probability wherever the batch holds one that it
-    can be mixed with; silence is mixed with nothing. A partner is brought to the clip's level, then made louder or softer
-    by up to `max_gain_db`; the sum is brought back to the clip's level.
+    the model what the test set holds. A partner is brought to the clip's level, then made louder or softer by up to
+    `max_gain_db`; the sum is brought back to the clip's level.
 
     Args:
         waveforms: (batch, samples). labels: (batch, classes), 0 or 1.
     Returns:
         The same shapes.
     """
-    batch, device = len(waveforms), waveforms.device
-    level, audible = root_mean_square(waveforms), sounds(waveforms)
-    partners = torch.randint(1, max_clips, (batch, 1), device=device) * chosen(waveforms, probability)
-    possible = audible & audible.T & ~torch.eye(batch, dtype=torch.bool, device=device)
-    mixture, united = waveforms, labels
-    for number in range(1, max_clips):
-        mixable = possible & (united @ labels.T == 0)
-        other = torch.rand(batch, batch, device=device).masked_fill(~mixable, -1).argmax(dim=1)  # one of the mixable
-        joins = (partners >= number) & mixable.any(dim=1, keepdim=True)
+    batch = len(waveforms)
+    level = root_mean_square(waveforms)
+    partners = torch.randint(1, max_clips, (batch, 1), device=waveforms.device) * chosen(waveforms, probability)
+    mixture, united, heard = waveforms, labels, is_audible(waveforms)
+    others = heard & heard.T & ~torch.eye(batch, dtype=torch.bool, device=waveforms.device)
+    for number in range(1, min(max_clips, batch)):
+        possible = (united @ labels.T == 0) & others
+        other = torch.rand(batch, batch, device=waveforms.device).where(possible, -1.0).argmax(dim=1)
+        joins = possible.any(dim=1, keepdim=True) & (partners >= number)
         weight = level / level[other].clamp_min(1e-8) * amplitude(uniform(waveforms, -max_gain_db, max_gain_db))
         mixture = torch.where(joins, mixture + weight * waveforms[other], mixture)
         united = torch.where(joins, torch.maximum(united, labels[other]), united)
@@ -154,13 +161,11 @@ def mix(
     return torch.where(mixed, rescaled, waveforms), united
 
 
-def mask_along(features: torch.Tensor, axis: int, longest: int, filling: torch.Tensor) -> torch.Tensor:
-    """Fill one random stretch of each example along `axis`, 0 to `longest` steps long (torchaudio's SpecAugment mask)."""
-    shape = [len(features), 1, 1, 1]
-    shape[axis] = features.shape[axis]
-    kept = torchaudio.functional.mask_along_axis_iid(features.new_ones(shape), longest, 0.0, 4 + axis)
-    kept = kept if features.dim() == 4 else kept.squeeze(1)
-    return torch.where(kept == 1, features, filling)
+def mask_along(features: torch.Tensor, axis: int, longest: int) -> torch.Tensor:
+    """Zero one random stretch of each example along `axis`, 0 to `longest` steps long (torchaudio's SpecAugment mask)."""
+    as_images = features if features.dim() == 4 else features.unsqueeze(1)
+    masked = torchaudio.functional.mask_along_axis_iid(as_images, longest, 0.0, as_images.dim() + axis)
+    return masked if features.dim() == 4 else masked.squeeze(1)
 
 
 class CpuTransform:

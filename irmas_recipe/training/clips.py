@@ -7,8 +7,8 @@ import torch
 from datasets import Dataset
 
 from irmas_dataset import WaveformColumn
-from irmas_dataset.audio import to_int16
 from irmas_dataset.audit.levels import SILENT_PEAK_DB
+from irmas_dataset.decoding import to_int16
 from irmas_recipe.models.pipeline.windows import aggregate, window_starts
 
 UPLOADED_CLIPS = 256  # at a time, when all clips are brought to the device

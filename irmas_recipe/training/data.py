@@ -19,8 +19,8 @@ from irmas_recipe.training.recipe import Recipe
 EXCERPT_SECONDS = 3.0  # IRMAS's training excerpts; longer training clips of one's own are cut into such pieces
 
 
-def load_data(data: DataArguments) -> DatasetDict:
-    """Return train, validation and test; make or download them first where the recipe says so.
+def load_data(data: DataArguments, needed: tuple[str, ...] = ("train", "validation", "test")) -> DatasetDict:
+    """Return train, validation and test, those `needed` with clips; make or download them first where the recipe says so.
 
     Raises:
         UserError: no data, or data that cannot be used.
@@ -43,9 +43,9 @@ def load_data(data: DataArguments) -> DatasetDict:
     for split, most in (("train", data.max_train_clips), ("test", data.max_test_clips)):
         if most is not None and most < len(splits[split]):
             splits[split] = splits[split].shuffle(seed=data.split_seed).select(range(most))
-    for split in ("train", "validation", "test"):
+    for split in needed:
         if len(splits[split]) == 0:
-            raise UserError(f"{folder} gives no {split} clips: add recordings, or change --validation_fraction.")
+            raise UserError(f"{folder} has no {split} clips: add recordings, or change --validation_fraction.")
     return splits
 
 

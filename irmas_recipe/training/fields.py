@@ -48,6 +48,10 @@ POSITIVE = Bounds(above=0)
 NOT_NEGATIVE = Bounds(at_least=0)
 PROBABILITY = Bounds(at_least=0, at_most=1)
 SEED = Bounds(at_least=0, at_most=2**32 - 1)  # that numpy takes
+OVERWRITE = (
+    "Replace the run in the output folder: a finished one when the new one is finished, an unfinished one of another "
+    "recipe at once."
+)
 
 
 def option(default: Any, help: str, bounds: Bounds | None = None) -> Any:
@@ -235,11 +239,17 @@ class TrainingFields:
     )
     logging_nan_inf_filter: bool = option(False, "Keep False: True makes the CPU wait for the GPU at every step.")
     one_cycle: bool = option(False, "Use torch's OneCycleLR instead of lr_scheduler_type (Smith 2018).")
+    global_train_batch_size: int | None = option(
+        None,
+        "Clips per optimizer step over all processes and accumulated batches: the recipe then means the same on any number "
+        "of processes. Sets per_device_train_batch_size, which replaces it if it is given on the command line.",
+        COUNT,
+    )
     weight_averaging: Literal["none", "ema"] = option(
         "none", "ema: evaluate and keep an exponential moving average of the weights."
     )
     averaging_decay: float = option(0.999, "Decay of that average per step.", PROBABILITY)
-    overwrite_output_dir: bool = option(False, "Discard an unfinished run of another recipe in the output folder.")
+    overwrite_output_dir: bool = option(False, OVERWRITE)
 
 
 SEVERAL_LABELS = "means a clip to have one label"

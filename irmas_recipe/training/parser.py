@@ -6,7 +6,6 @@ import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import Field, fields
-from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -44,14 +43,17 @@ def fill(path: Path, given: list[str], parts: Iterable[type]) -> tuple[list, dic
     """
     parser = RecipeParser(tuple(parts), prog="irmas RECIPE", allow_abbrev=False)
     known = {action.dest: action for action in parser._actions}
+    names = set()
     for item in given:
         name = item[2:].split("=")[0].replace("-", "_").removeprefix("no_") if item.startswith("--") else None
         if name is not None and name not in known:
             raise UserError(f"Unknown recipe field --{name}{nearest(name, known)}")
+        names.add(name)
+    replaced = {"global_train_batch_size"} & known.keys() if "per_device_train_batch_size" in names else set()
     default_output = ["--output_dir", str(Path("runs", run_name(path)))]
     untouched = vars(parser.parse_args([]))
-    values = vars(parser.parse_args([*default_output, *as_arguments(path, known), *given]))
-    chosen = {name: plain(value) for name, value in values.items() if value != untouched[name]}
+    values = vars(parser.parse_args([*default_output, *as_arguments(path, known, replaced), *given]))
+    chosen = {name: value for name, value in values.items() if value != untouched[name]}
     if unusable := [name for name in chosen if name in UNUSABLE]:
         raise UserError(f"--{unusable[0]} {UNUSABLE[unusable[0]]}: remove it from the recipe.")
     filled = [part_of(part, values) for part in parts]
@@ -60,19 +62,17 @@ def fill(path: Path, given: list[str], parts: Iterable[type]) -> tuple[list, dic
     return filled, chosen
 
 
-def plain(value: Any) -> Any:
-    """Return a value as YAML can hold it: of transformers' enumerations the words."""
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value.value if isinstance(value, Enum) else value
+def as_arguments(path: Path, known: dict[str, argparse.Action], replaced: set[str]) -> list[str]:
+    """Return a recipe as command-line arguments, so that argparse converts and checks both in the same way.
 
-
-def as_arguments(path: Path, known: dict[str, argparse.Action]) -> list[str]:
-    """Return a recipe as command-line arguments, so that argparse converts and checks both in the same way."""
+    replaced: fields to leave out, because one on the command line takes their place.
+    """
     arguments = []
     for name, value in read_recipe(path).items():
         if name not in known:
             raise UserError(f"{path}: unknown recipe field `{name}`{nearest(str(name), known)}")
+        if name in replaced:
+            continue
         if isinstance(value, dict) or (isinstance(value, list) and known[name].nargs != "+"):
             arguments.append(f"--{name}={json.dumps(value)}")
         elif isinstance(value, list):

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,14 @@ class Recipe(ResolvedRecipe):
         ours = {}
         for part in (self.model, self.data, self.augmentation):
             ours |= dataclasses.asdict(part)
-        return {name: value for name, value in (ours | self.given).items() if value is not None}
+        return {name: plain(value) for name, value in (ours | self.given).items() if value is not None}
+
+
+def plain(value: Any) -> Any:
+    """Return a value as YAML holds it: transformers parses some fields into enumerations."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def parse_recipe(arguments: list[str]) -> Recipe:

@@ -1,15 +1,18 @@
 """Load a trained model, from a run folder or the Hub, as the windowed pipeline."""
 
+import logging
 from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 from irmas_recipe.training.checkpoint import load_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 def load_recogniser(
@@ -31,10 +34,11 @@ def load_recogniser(
     Raises:
         UserError: the model cannot be loaded or used, or there is no such device.
     """
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     usable = usable_device(device)
     network, extractor = load_checkpoint(model, trust_remote_code=trust_remote_code)
     check_stored_protocol(model, network.config)
+    warn_of_thresholds(network.config, options.get("aggregation"), options.get("thresholds"))
     separation = getattr(network.config, "separation", "none")
     try:
         return InstrumentRecognitionPipeline(
@@ -47,6 +51,17 @@ def load_recogniser(
         )
     except ValueError as error:
         raise UserError(f"{model}: {error}") from error
+
+
+def warn_of_thresholds(config: PreTrainedConfig, aggregation: str | None, thresholds: Any) -> None:
+    """Warn where the model's thresholds judge scores of another aggregation than that for which they were tuned."""
+    own = getattr(config, "aggregation", "mean")
+    if aggregation not in (None, own) and thresholds is None and getattr(config, "thresholds", None):
+        logger.warning(
+            "The model's thresholds were tuned for --aggregation %s; with %s, give your own --threshold.",
+            own,
+            aggregation,
+        )
 
 
 def usable_device(device: str | None) -> torch.device:

@@ -1,15 +1,14 @@
 """Training clips straight from an export's tables: each process reads its own share, and nothing is stored."""
 
-import io
 import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import soundfile
 import torch
 from datasets import Dataset
 
-from irmas_dataset.audio import cut, read_mono, resample, to_int16
+from irmas_dataset.audio import cut, read_mono, resample
+from irmas_dataset.decoding import to_int16
 from irmas_dataset.export.tables import by_row_group, read_audio
 from irmas_recipe.training.clips import filled, fit_length, multi_hot
 
@@ -92,8 +91,7 @@ class StreamedClips(torch.utils.data.IterableDataset):
 
     def decoded(self, clip: int, content: bytes, seed: list[int]) -> Iterator[dict]:
         """Yield the segments of a file as the Trainer takes them; `seed` differs whenever the file is drawn again."""
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            waveform = to_int16(resample(read_mono(file), file.samplerate, self.sampling_rate))
+        waveform = to_int16(resample(*read_mono(content), self.sampling_rate))
         for number, segment in enumerate(cut(waveform, self.clip_samples / self.sampling_rate, self.sampling_rate)):
             if self.transform is not None:
                 padded = fit_length(segment, self.clip_samples).astype(np.float32) / 2**15

@@ -1,5 +1,7 @@
 """Per-class thresholds from validation music that carries as many labels at once as the test set does."""
 
+import heapq
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
 
@@ -68,30 +70,42 @@ def validation_mixtures(
         proportions: how often a mixture has 1, 2, 3, ... clips.
     """
     generator = np.random.default_rng(seed)
-    classes = {label: column for column, label in enumerate(dict.fromkeys(label for clip in labels for label in clip))}
-    carries = np.zeros((len(labels), len(classes)), dtype=bool)
+    # One heap for each set of labels, least used clips first and in random order among equals.
+    heaps: dict[frozenset, list[tuple[float, int]]] = {}
     for clip, clip_labels in enumerate(labels):
-        carries[clip, [classes[label] for label in clip_labels]] = True
-    recordings = _recording_indices(groups)
-    times_used = np.zeros(len(labels), dtype=int)
+        heaps.setdefault(frozenset(clip_labels), []).append((generator.random(), clip))
+    for heap in heaps.values():
+        heapq.heapify(heap)
     mixtures = []
     for size in generator.permutation(_mixture_sizes(len(labels), proportions)):
-        mixture, allowed = [], np.ones(len(labels), dtype=bool)
-        while len(mixture) < size and allowed.any():
-            least_used_first = np.where(allowed, times_used + generator.random(len(labels)), np.inf)
-            clip = int(np.argmin(least_used_first))
-            mixture.append(clip)
-            times_used[clip] += 1
-            allowed &= ~carries[:, carries[clip]].any(axis=1) & (recordings != recordings[clip])
-        mixtures.append(tuple(mixture))
+        taken: list[tuple[frozenset, float, int]] = []
+        while len(taken) < size and (found := _take_least_used(heaps, taken, groups)):
+            taken.append(found)
+        for carried, times_used, clip in taken:
+            heapq.heappush(heaps[carried], (math.floor(times_used) + 1 + generator.random(), clip))
+        mixtures.append(tuple(clip for *_, clip in taken))
     return mixtures
 
 
-def _recording_indices(groups: Sequence[Hashable | None]) -> np.ndarray:
-    """Return each clip's recording as an index (clips,); a clip whose recording is None is alone in its own."""
-    keys = [("clip", clip) if group is None else ("recording", group) for clip, group in enumerate(groups)]
-    index = {key: position for position, key in enumerate(dict.fromkeys(keys))}
-    return np.array([index[key] for key in keys], dtype=int)
+def _take_least_used(
+    heaps: dict[frozenset, list[tuple[float, int]]],
+    taken: list[tuple[frozenset, float, int]],
+    groups: Sequence[Hashable | None],
+) -> tuple[frozenset, float, int] | None:
+    """Remove and return the least used clip that shares no class and no recording with those taken, if there is one."""
+    recordings = {groups[clip] for *_, clip in taken} - {None}
+    blocked, best = [], None
+    for carried, heap in heaps.items():
+        if any(carried & other for other, *_ in taken):
+            continue
+        while heap and groups[heap[0][1]] in recordings:
+            blocked.append((heap, heapq.heappop(heap)))
+        if heap and (best is None or heap[0] < heaps[best][0]):
+            best = carried
+    found = None if best is None else (best, *heapq.heappop(heaps[best]))
+    for heap, entry in blocked:
+        heapq.heappush(heap, entry)
+    return found
 
 
 def _mixture_sizes(count: int, proportions: Sequence[int]) -> np.ndarray:

@@ -17,6 +17,7 @@ from irmas_recipe.training.data import EXCERPT_SECONDS
 from irmas_recipe.training.head import balanced_weights, fit_output_layer, output_layer, window_embeddings
 from irmas_recipe.training.machine import free_memory_bytes
 from irmas_recipe.training.model import device_features
+from irmas_recipe.training.origin import origin
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.streaming import StreamedClips
 from irmas_recipe.training.trainer import InstrumentTrainer, interpolate
@@ -49,6 +50,7 @@ def build_trainer(
             training_clips.move_to(arguments.device, CLIPS_MEMORY_SHARE * free_memory_bytes(arguments.device))
     validation = evaluation.windows_of_mixtures(prepared["validation"], data, rate, evaluation.eval_batch(recipe))
     return InstrumentTrainer(
+        made_from=origin(prepared, arguments),
         model=model,
         args=arguments,
         train_dataset=training_clips,

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import open_to_readers
 from irmas_recipe.training.attention import attend_without_mask, fastest_attention
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks
+from irmas_recipe.training.origin import write_origin
 
 AVERAGE_FILE = "averaged.safetensors"
 MOST_UNCHECKED_LOSSES = 16  # whose batches are held in memory
@@ -33,13 +36,16 @@ class InstrumentTrainer(Trainer):
         *args: Any,
         features: Callable[[torch.Tensor], torch.Tensor],
         augmentation: Augmentation | None = None,
+        made_from: dict | None = None,
         **kwargs: Any,
     ) -> None:
         """`features` maps waveforms (batch, samples) in [-1, 1] to the model's input on the device.
 
-        Without `augmentation` a training clip must be as long as the window.
+        Without `augmentation` a training clip must be as long as the window. `made_from` is kept in every checkpoint (see
+        origin.py).
         """
         super().__init__(*args, **kwargs)
+        self.made_from = made_from
         self.features = features
         self.augmentation = augmentation
         self.average: WeightAverage | None = None
@@ -151,13 +157,8 @@ class InstrumentTrainer(Trainer):
             "lower --learning_rate, set --max_grad_norm, or check these clips."
         )
 
-    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Return the weights of layers: no norms and biases, position embeddings, class tokens or tables of embeddings."""
-        tables = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)}
-        return [name for name in super().get_decay_parameter_names(model) if "weight" in name and name not in tables]
-
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """Return the optimizer: decay on the weights of layers only, and a lower rate for lower layers.
+        """Return the optimizer: decay on the weights of layers alone, and a lower rate for lower layers.
 
         Raises:
             UserError: a `layer_decay` for a model without `layers`, where it would change nothing.
@@ -216,9 +217,16 @@ class InstrumentTrainer(Trainer):
         """Evaluate the averaged weights where there are any, and keep the time apart from training's."""
         start = time.perf_counter()
         with self.averaged_weights():
+            self.share_buffers()
             output = super().evaluation_loop(*args, **kwargs)
         self.evaluation_seconds += time.perf_counter() - start
         return output
+
+    def share_buffers(self) -> None:
+        """Give every process the first one's buffers: each has seen other clips, and batch statistics would differ."""
+        if self.args.world_size > 1:
+            for buffer in self.model.buffers():
+                broadcast(buffer)
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -236,9 +244,15 @@ class InstrumentTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Save a checkpoint, with the average beside the trained weights, since a resumed run needs both."""
         super()._save(output_dir, state_dict)
-        if self.average is not None and self.args.should_save:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        if self.average is not None:
             averaged = {name: tensor.contiguous() for name, tensor in self.average.state_dict().items()}
-            save_file(averaged, Path(output_dir, AVERAGE_FILE))
+            save_file(averaged, folder / AVERAGE_FILE)
+        open_to_readers(folder)
+        if self.made_from is not None and folder.name.startswith(PREFIX_CHECKPOINT_DIR):
+            write_origin(folder, self.made_from)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load the weights to resume from, strictly."""
@@ -375,7 +389,7 @@ def parameter_groups(
     """Return one optimizer group for each depth, split into parameters with and without weight decay.
 
     Depth 0 is what comes before the first of the model's `layers`, then one for each layer, then the rest (the head).
-    A group's rate is `learning_rate * layer_decay ** (deepest - depth)` (BEiT, Bao 2021).
+    A group's rate is `learning_rate * layer_decay ** (deepest - depth)` (BEiT, Bao 2021); the highest comes first.
     """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     numbers = [re.search(r"\blayers\.(\d+)\.", name) for name in names]
@@ -385,14 +399,21 @@ def parameter_groups(
     parameters = dict(model.named_parameters())
     for i, (name, number) in enumerate(zip(names, numbers, strict=True)):
         depth = int(number[1]) + 1 if number else (deepest if i > last_of_layers else 0)
-        decays = name in decayed and parameters[name].ndim > 1
+        decays = name in decayed and is_weight_of_a_layer(model, name)
         group = {
             "params": [],
             "lr": learning_rate * layer_decay ** (deepest - depth),
             "weight_decay": weight_decay if decays else 0.0,
         }
         groups.setdefault((depth, decays), group)["params"].append(parameters[name])
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: -group["lr"])  # the Trainer logs the rate of the first
+
+
+def is_weight_of_a_layer(model: torch.nn.Module, name: str) -> bool:
+    """Tell whether a parameter multiplies its input: no bias, norm, class token or embedding of positions."""
+    owner, _, leaf = name.rpartition(".")
+    is_embedding = isinstance(model.get_submodule(owner), torch.nn.Embedding)
+    return leaf.startswith(("weight", "original")) and model.get_parameter(name).ndim > 1 and not is_embedding
 
 
 @contextlib.contextmanager

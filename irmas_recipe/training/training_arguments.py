@@ -1,12 +1,16 @@
 """transformers' TrainingArguments with this project's fields and defaults."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
 from accelerate.utils import get_cpu_distributed_information
 from transformers import TrainingArguments
 
+from irmas_dataset.errors import UserError
 from irmas_recipe.training.fields import TrainingFields
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -38,6 +42,21 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         if self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):  # both take less for better by default
             mode = {"mode": "max" if self.greater_is_better else "min"}
             self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})
+        if self.global_train_batch_size is not None:
+            shares = self.world_size * self.gradient_accumulation_steps
+            if self.global_train_batch_size % shares:
+                raise UserError(
+                    f"--global_train_batch_size {self.global_train_batch_size} cannot be divided by {shares} (processes times "
+                    "--gradient_accumulation_steps): choose a multiple of it."
+                )
+            self.per_device_train_batch_size = self.global_train_batch_size // shares
+        if self.n_gpu > 1:
+            logger.warning(
+                "%d GPUs are visible and one is used: start with `accelerate launch` to use all.", self.n_gpu
+            )
+            self._n_gpu = (
+                1  # the Trainer would use nn.DataParallel: no bf16 outputs, another batch size, no compilation
+            )
 
     @property
     def order_seed(self) -> int:

@@ -174,7 +174,6 @@ def test_a_networks_folder_is_left_alone(tmp_path):
         run_classical([str(RECIPES[0]), *TINY, "--output_dir", str(tmp_path)])
 
 
-@pytest.mark.slow
 def test_importing_the_arguments_loads_no_librosa():
     code = "import sys; import irmas_recipe.baselines.classical.recipe; sys.exit('librosa' in sys.modules or 'sklearn.svm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

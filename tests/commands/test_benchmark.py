@@ -287,3 +287,8 @@ def test_stock_is_compared_with_ast_only_and_that_is_checked_before_any_work(tmp
 def test_a_picture_of_an_unknown_kind_is_refused_before_any_work():
     with pytest.raises(UserError, match=r"x\.txt does not end with \.png"):
         parse_arguments(["recipes/quickstart.yaml", "--figure", "x.txt"])
+
+
+def test_a_data_folder_that_is_not_there_is_refused_at_once():
+    with pytest.raises(UserError, match="--data_dir nowhere does not exist"):
+        parse_arguments(["recipes/quickstart.yaml", "--data_dir", "nowhere"])

@@ -89,6 +89,14 @@ def test_converted_folder_carries_the_models_code_but_not_the_converter(passt_ch
     assert "convert_passt.py" not in names
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["custom_pipelines"]["instrument-recognition"]["type"] == "audio"
+    assert config["released_as"] == passt_checkpoint.name
+    with pytest.raises(UserError, match=r"has a model.*--overwrite_output_dir true"):
+        convert.main(["passt", str(passt_checkpoint), str(tmp_path / "model")])
+    (tmp_path / "broken.pt").write_bytes(b"broken")
+    before = {path: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    with pytest.raises(UserError, match=r"broken\.pt"):
+        convert.main(["passt", str(tmp_path / "broken.pt"), str(tmp_path / "model"), "--overwrite_output_dir"])
+    assert {path: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
 
 
 def test_released_mobilenet_hears_a_sine_wave(tmp_path):

@@ -202,7 +202,7 @@ def test_a_run_of_another_kind_is_not_written_over(runs, tmp_path):
     classical = shutil.copytree(runs[0], tmp_path / "classical")
     (classical / "recipe.yaml").write_text("system: classical")
     before = (classical / "results.json").read_bytes()
-    with pytest.raises(UserError, match="contains a run, which"):
+    with pytest.raises(UserError, match="run of another recipe"):
         run_ensemble([*map(str, runs[:2]), "--output_dir", str(classical)])
     assert (classical / "results.json").read_bytes() == before
 

@@ -1,6 +1,11 @@
 """`evaluate` gives a finished run's own figures again."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,7 +13,11 @@ import yaml
 
 import run_irmas
 from irmas_dataset.errors import UserError
-from tests.test_run import TINY
+from irmas_recipe.commands.evaluate.arguments import parse_arguments
+from irmas_recipe.commands.evaluate.measurement import evaluation_recipe
+from irmas_recipe.training.training_arguments import IrmasTrainingArguments
+from tests.irmas_dataset.folders import write_audio
+from tests.test_run import ROOT, TINY
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +76,57 @@ def test_what_it_wrote_can_be_compared(finished, capsys):
     run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "measured"])
     run_irmas.main(["compare", "runs/tiny", "measured", "--output_dir", "table"])
     assert "measured - tiny" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def of_three_classes(finished):
+    """The run of a folder of one's own with three classes, and a folder with its test clips alone."""
+    for number in range(36):
+        split = "test" if number % 4 == 0 else "train"
+        path = f"three/{split}/{['kora', 'ney', 'oud'][number % 3]}/{number}.wav"
+        write_audio(finished / path, number, seconds=3.0, sampling_rate=16_000)
+    shutil.copytree(finished / "three/test", finished / "alone/test")
+    recipe = {name: value for name, value in TINY.items() if not name.startswith("synthetic")}
+    (finished / "three.yaml").write_text(yaml.safe_dump(recipe | {"data_dir": "three"}))
+    run_irmas.main(["three.yaml"])
+    return finished
+
+
+def test_a_folder_with_test_clips_alone_gives_the_same_scores(of_three_classes):
+    run_irmas.main(["evaluate", "runs/three", "--data_dir", "alone", "--output_dir", "of_alone"])
+    scores = [pd.read_parquet(of_three_classes / name / "predictions.parquet") for name in ("runs/three", "of_alone")]
+    pd.testing.assert_frame_equal(*scores, check_exact=True)
+
+
+def test_a_folder_with_some_of_the_models_classes_is_measured_on_those(of_three_classes):
+    shutil.copytree("alone/test/oud", "two/test/oud")
+    shutil.copytree("alone/test/kora", "two/test/kora")
+    run_irmas.main(["evaluate", "runs/three", "--data_dir", "two", "--output_dir", "of_two"])
+    whole, part = (
+        pd.read_parquet(f"{name}/predictions.parquet").set_index("clip") for name in ("runs/three", "of_two")
+    )
+    assert list(part.columns) == ["song", "instruments", "kora", "oud"]
+    pd.testing.assert_frame_equal(part[["kora", "oud"]], whole.loc[part.index, ["kora", "oud"]], atol=1e-6)
+    thresholds = [json.loads(Path(name, "results.json").read_text())["test"]["tuned"]["per_class"] for name in ("runs/three", "of_two")]  # fmt: skip
+    assert thresholds[1]["oud"]["threshold"] == thresholds[0]["oud"]["threshold"]
+
+
+def test_several_processes_print_one_table(finished):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, str(ROOT / "run_irmas.py"), "evaluate", "runs/tiny"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300
+    )
+    assert done.returncode == 0 and done.stdout.count("tuned thresholds") == 1, done.stderr[-2000:]
+
+
+def test_a_batch_that_training_divided_is_not_divided_again(finished, monkeypatch):
+    recipe = finished / "runs/tiny/recipe.yaml"
+    before = recipe.read_text()
+    monkeypatch.setattr(IrmasTrainingArguments, "world_size", 3)
+    try:
+        recipe.write_text(before.replace("per_device_train_batch_size: 4", "global_train_batch_size: 4"))
+        parsed, _ = evaluation_recipe(parse_arguments(["runs/tiny"]), "scratch")
+    finally:
+        recipe.write_text(before)
+    assert parsed.training.global_train_batch_size is None

@@ -15,20 +15,23 @@ import psutil
 import pytest
 import soundfile
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.commands.predict import main as predict
-from irmas_recipe.commands.predict.answers import ERRORS_SHOWN, errors_in_words
+from irmas_recipe.commands.predict import outputs
 from irmas_recipe.commands.predict.arguments import AGGREGATIONS
 from irmas_recipe.commands.predict.files import find_audio
+from irmas_recipe.commands.predict.rows import ERRORS_SHOWN, errors_in_words
 from irmas_recipe.commands.predict.screen import nearest_label
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline import windows
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.report.style import DOTS_PER_INCH
 from irmas_recipe.report.text import clock, shortened
+from irmas_recipe.report.timeline import draw_timeline
 from irmas_recipe.training.processes import Processes
 from tests.tiny import build
 
@@ -146,7 +149,7 @@ def test_unreadable_files_are_told_at_the_end_and_the_others_are_kept(run, music
     assert len(pd.read_csv(tmp_path / "t.csv")) == 4
     complaint = capsys.readouterr().err
     assert "2 of 6 files could not be read" in complaint
-    assert "broken.wav is not a wav" in complaint
+    assert "broken.wav cannot be read as audio (Format not recognised" in complaint
     assert "empty.wav is an empty file" in complaint
 
 
@@ -303,6 +306,42 @@ def test_killed_processes_leave_a_table_to_go_on_with(run, music, tmp_path, proc
     assert len(table) == len(set(table.path)) == 304
 
 
+def test_pictures_of_the_longest_names_are_drawn_and_told_apart(run, tmp_path, capsys):
+    """A file system takes 255 bytes, and `.png` is added to the name."""
+    names = ["a", "n" * 250 + "1", "n" * 250 + "2", "音" * 83]
+    for number, name in enumerate(names):
+        (tmp_path / "music").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "music" / f"{name}.wav", 0.1 * np.sin(np.arange(16_000) * (number + 1) / 20), 16_000)
+    predict.main([run, str(tmp_path / "music"), "--timeline", str(tmp_path / "pictures"), "--format", "csv"])
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(names)
+    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert len(pictures) == 4 and pictures[0] == "a.wav.png"
+    assert all(name.endswith(".png") and len(name.encode()) <= 255 for name in pictures)
+
+
+def test_a_file_that_vanishes_before_its_picture_is_drawn_costs_only_itself(run, music, tmp_path, capsys, monkeypatch):
+    def draw_late(file: Path, *arguments: object) -> Figure:
+        if file.name == "one.wav" and file.parent.name == "a":
+            file.unlink()
+        return draw_timeline(file, *arguments)
+
+    monkeypatch.setattr(outputs, "draw_timeline", draw_late)
+    with pytest.raises(SystemExit) as stopped:
+        predict_csv(run, tmp_path / "t.csv", music, "--timeline", tmp_path / "pictures")
+    assert stopped.value.code == 1
+    assert len(pd.read_csv(tmp_path / "t.csv")) == 3
+    assert f"There is no file {music / 'a/one.wav'}" in capsys.readouterr().err
+
+
+def test_files_whose_channels_cancel_are_told_by_name_at_the_end(run, music, tmp_path, capsys):
+    tone = np.sin(np.arange(30_000) / 20)
+    soundfile.write(music / "opposite.wav", np.stack([tone, -tone], axis=1), 16_000)
+    assert len(predict_csv(run, tmp_path / "t.csv", music)) == 5
+    said = capsys.readouterr().err
+    assert "1 of 5 files could not be heard as they were recorded:" in said
+    assert f"{music / 'opposite.wav'}: the channels cancel each other out" in said
+
+
 @pytest.fixture(scope="module")
 def two_processes():
     """Run `predict` in two real processes that torchrun starts over gloo, which accelerate finds itself among."""
@@ -316,6 +355,15 @@ def two_processes():
         return done
 
     return start
+
+
+def test_thresholds_that_were_tuned_for_another_aggregation_are_named(run, music, caplog):
+    predict.main([run, str(music / "a"), "--aggregation", "max"])
+    assert "thresholds were tuned for --aggregation mean; with max, give your own --threshold" in caplog.text
+    caplog.clear()
+    predict.main([run, str(music / "a"), "--aggregation", "max", "--threshold", "0.3"])
+    predict.main([run, str(music / "a"), "--aggregation", "mean"])
+    assert "thresholds" not in caplog.text
 
 
 def test_two_processes_share_a_folder_and_write_one_table(run, music, tmp_path, two_processes):
@@ -333,11 +381,11 @@ def test_two_processes_share_a_folder_and_write_one_table(run, music, tmp_path, 
 def test_several_processes_on_the_cpu_pass_by_the_groups_destructor_which_can_abort(tmp_path):
     script = tmp_path / "process.py"
     script.write_text(
-        "import atexit\n"
+        "import atexit, os\n"
         "from irmas_recipe.training.processes import Processes\n"
         "atexit.register(print, 'an ordinary exit')\n"
         "processes = Processes()\n"
-        "print(processes.count, processes.device)\n"
+        "os.write(1, f'{processes.count} {processes.device}\\n'.encode())\n"
         "processes.leave()\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]

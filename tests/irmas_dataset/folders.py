@@ -28,7 +28,9 @@ TEST_FILES = {
 }
 
 
-def write_wav(path: Path, seed: int = 0, seconds: float = 0.05, sampling_rate: int = 44100, channels: int = 2) -> Path:
+def write_audio(
+    path: Path, seed: int = 0, seconds: float = 0.05, sampling_rate: int = 44100, channels: int = 2
+) -> Path:
     """Write noise that depends on the seed; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (round(seconds * sampling_rate), channels))
@@ -39,8 +41,8 @@ def write_wav(path: Path, seed: int = 0, seconds: float = 0.05, sampling_rate: i
 def write_irmas(root: Path, training: bool = True, test: bool = True) -> Path:
     """Write a folder with every form of name that IRMAS has; returns the root."""
     for seed, name in enumerate(TRAINING_FILES if training else ()):
-        write_wav(root / "IRMAS-TrainingData" / name, seed)
+        write_audio(root / "IRMAS-TrainingData" / name, seed)
     for seed, (name, annotation) in enumerate(TEST_FILES.items() if test else ()):
-        write_wav(root / f"{name}.wav", 100 + seed)
+        write_audio(root / f"{name}.wav", 100 + seed)
         (root / f"{name}.txt").write_text(annotation, encoding="utf-8")
     return root

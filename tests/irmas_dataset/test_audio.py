@@ -9,9 +9,10 @@ import pytest
 import soundfile
 from datasets import Dataset, concatenate_datasets
 
-from irmas_dataset.audio import WaveformColumn, cut, decode, prepare, resample, to_int16
+from irmas_dataset.audio import WaveformColumn, cut, decode, prepare, resample
+from irmas_dataset.decoding import to_int16
 from irmas_dataset.errors import UserError
-from tests.irmas_dataset.folders import write_wav
+from tests.irmas_dataset.folders import write_audio
 
 SAMPLE = Path(__file__).parents[2].parent / "shared" / "audio" / "irmas_sample"
 IRMAS_FRAMES = 132_299
@@ -71,7 +72,7 @@ def test_decoding_equals_soundfile_on_full_scale_samples(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        (b"", "cannot be read as audio"),
+        (b"", "is an empty file"),
         (b"this is no sound", "cannot be read as audio"),
         (None, "There is no file"),
     ],
@@ -144,7 +145,7 @@ def test_an_excerpt_of_irmas_becomes_three_seconds_at_16_khz(tmp_path):
 
 
 def test_segments_carry_the_labels_of_their_clip(tmp_path):
-    paths = [write_wav(tmp_path / f"{k}.wav", k, seconds, 8000) for k, seconds in enumerate((0.1, 0.35, 0.22, 0.04))]
+    paths = [write_audio(tmp_path / f"{k}.wav", k, seconds, 8000) for k, seconds in enumerate((0.1, 0.35, 0.22, 0.04))]
     dataset = dataset_of(paths, duration=[0.1, 0.35, 0.22, 0.04], instruments=[[0], [1, 2], [3], [4]])
     prepared = prepare(dataset, 4000, segment_seconds=0.1, num_proc=1)
     assert prepared["path"] == [str(paths[k]) for k in (0, 1, 1, 1, 1, 2, 2, 3)]
@@ -155,7 +156,7 @@ def test_segments_carry_the_labels_of_their_clip(tmp_path):
 
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_waveforms_are_read_back_as_they_were_written(tmp_path, on_disk, num_proc):
-    paths = [write_wav(tmp_path / f"{k:02d}.wav", k, 0.01 + 0.001 * k, 16000, channels=1) for k in range(40)]
+    paths = [write_audio(tmp_path / f"{k:02d}.wav", k, 0.01 + 0.001 * k, 16000, channels=1) for k in range(40)]
     prepared = prepare(on_disk(dataset_of(paths)), 16000, num_proc=num_proc)
     expected = [soundfile.read(path, dtype="int16")[0] for path in paths]
     column = WaveformColumn(prepared)
@@ -169,7 +170,7 @@ def test_waveforms_are_read_back_as_they_were_written(tmp_path, on_disk, num_pro
 
 
 def test_waveforms_follow_selections_shuffles_shards_and_concatenations(tmp_path, on_disk):
-    paths = [write_wav(tmp_path / f"{k:02d}.wav", k, 0.01, 16000, channels=1) for k in range(40)]
+    paths = [write_audio(tmp_path / f"{k:02d}.wav", k, 0.01, 16000, channels=1) for k in range(40)]
     prepared = prepare(on_disk(dataset_of(paths)), 16000, num_proc=1)
     for view in (
         prepared.select([30, 2, 2, 17]),
@@ -187,7 +188,7 @@ def test_waveforms_follow_selections_shuffles_shards_and_concatenations(tmp_path
 
 
 def test_waveforms_are_mapped_and_not_copied(tmp_path, on_disk):
-    paths = [write_wav(tmp_path / f"{k:02d}.wav", k, 0.5, 16000) for k in range(20)]
+    paths = [write_audio(tmp_path / f"{k:02d}.wav", k, 0.5, 16000) for k in range(20)]
     prepared = prepare(on_disk(dataset_of(paths)), 16000)
     column = WaveformColumn(prepared)
     assert np.shares_memory(column[3], column.samples[0])
@@ -200,7 +201,7 @@ def louder(waveform: np.ndarray, sampling_rate: int, gain: float) -> np.ndarray:
 
 
 def test_the_cache_knows_rate_segments_and_transform(tmp_path, on_disk):
-    dataset = on_disk(dataset_of([write_wav(tmp_path / "a.wav", 0, 0.2)]))
+    dataset = on_disk(dataset_of([write_audio(tmp_path / "a.wav", 0, 0.2)]))
 
     def file_of(**options):
         return prepare(dataset, **{"sampling_rate": 16000, **options}).cache_files[0]["filename"]
@@ -220,7 +221,7 @@ def test_the_cache_knows_rate_segments_and_transform(tmp_path, on_disk):
 
 
 def test_a_transform_is_applied_once_at_the_target_rate(tmp_path):
-    path = write_wav(tmp_path / "a.wav", 0, 0.1)
+    path = write_audio(tmp_path / "a.wav", 0, 0.1)
     plain, half = (
         WaveformColumn(prepare(dataset_of([path]), 16000, transform=transform))[0]
         for transform in (None, partial(louder, gain=0.5))
@@ -229,7 +230,7 @@ def test_a_transform_is_applied_once_at_the_target_rate(tmp_path):
 
 
 def test_an_empty_dataset_is_prepared(tmp_path):
-    dataset = dataset_of([write_wav(tmp_path / "a.wav")], instruments=[[1]])
+    dataset = dataset_of([write_audio(tmp_path / "a.wav")], instruments=[[1]])
     dataset.info.description = "nothing"
     prepared = prepare(dataset.select([]), 16000)
     assert prepared.features == prepare(dataset, 16000).features
@@ -238,7 +239,7 @@ def test_an_empty_dataset_is_prepared(tmp_path):
 
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_a_file_that_vanished_is_named(tmp_path, num_proc):
-    paths = [write_wav(tmp_path / f"{k}.wav") for k in range(4)]
+    paths = [write_audio(tmp_path / f"{k}.wav") for k in range(4)]
     dataset = dataset_of(paths)
     paths[2].unlink()
     with pytest.raises(UserError, match=rf"There is no file {paths[2]}"):

@@ -14,7 +14,7 @@ from irmas_dataset.audit.audit import audit
 from irmas_dataset.audit.report import summary, write_report
 from irmas_dataset.audit.tables import write_tables
 from irmas_dataset.errors import UserError
-from tests.irmas_dataset.folders import write_irmas, write_wav
+from tests.irmas_dataset.folders import write_audio, write_irmas
 from tests.irmas_dataset.plant_faults import plant, rows, score
 
 MIB = 1 << 20
@@ -226,7 +226,7 @@ def test_byte_identical_files_damaged_ones_and_mono(tmp_path):
     copy = training / "voi" / "[voi][cou_fol]2500__1.wav"
     copy.write_bytes((training / "cel/[cel][cla]0001__1.wav").read_bytes())
     (training / "cel/[cel][cla]0002__1.wav").write_bytes(b"no audio")
-    write_wav(training / "cel/[cel][cla]0003__1.wav", seed=50, channels=1)
+    write_audio(training / "cel/[cel][cla]0003__1.wav", seed=50, channels=1)
     found = audit(root, label_errors=False, cache_dir=tmp_path / "cache", num_proc=1)
     pair = found.duplicates.iloc[0]
     assert len(found.duplicates) == 1
@@ -239,11 +239,31 @@ def test_byte_identical_files_damaged_ones_and_mono(tmp_path):
     assert "Damaged: 1" in write_report(found, tmp_path / "report").read_text(encoding="utf-8")
 
 
+def test_channels_that_cancel_each_other_out_are_named_counted_and_dropped(tmp_path, caplog):
+    """Stereo whose mean is next to silence, as one plug wired backwards makes it."""
+    for number in range(4):
+        for name in ("kora", "oud"):
+            write_audio(tmp_path / "own/train" / name / f"{number}.wav", seed=number + 10 * len(name), seconds=0.4)
+            write_audio(tmp_path / "own/test" / name / f"{number}.wav", seed=100 + number + 10 * len(name), seconds=0.4)
+    noise = np.random.default_rng(5).uniform(-0.5, 0.5, 16_000)
+    soundfile.write(tmp_path / "own/train/oud/opposite.wav", np.stack([noise, -noise], axis=1), 16_000)
+    found = audit(tmp_path / "own", label_errors=False, cache_dir=tmp_path / "cache", num_proc=1)
+    assert "own/train/oud/opposite.wav has channels that cancel each other out" in caplog.text
+    table = found.clips.table
+    assert table.loc[table["cancelled"], "path"].tolist() == ["train/oud/opposite.wav"] and not table["silent"].any()
+    reasons = found.corrections.set_index("path")["reason"].to_dict()
+    assert reasons == {"train/oud/opposite.wav": "the channels cancel each other out"}
+    assert f"{1:>7}  clips whose channels cancel each other out" in summary(found)
+    write_tables(found, tmp_path / "report")
+    page = write_report(found, tmp_path / "report").read_text(encoding="utf-8")
+    assert "Cancelled: 1" in page and "opposite.wav" in page
+
+
 def test_a_folder_of_ones_own(tmp_path, few_trees):
     pytest.importorskip("cleanlab", reason="cleanlab is not installed")
     for number in range(6):
         for name in ("kora", "oud & <b>"):
-            write_wav(tmp_path / "own" / "train" / name / f"{number}.wav", seed=number + 10 * len(name), seconds=0.4)
+            write_audio(tmp_path / "own" / "train" / name / f"{number}.wav", seed=number + 10 * len(name), seconds=0.4)
     soundfile.write(tmp_path / "own/train/kora/clipped.wav", np.ones(4000), 16_000, subtype="PCM_16")
     found = audit(tmp_path / "own", cache_dir=tmp_path / "cache", num_proc=1)
     assert found.clips.table.loc[found.clips.table["clipped"], "path"].tolist() == ["train/kora/clipped.wav"]

@@ -15,7 +15,7 @@ from datasets import ClassLabel, List, Value
 from irmas_dataset import Irmas, decode, describe, load_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_CODES
-from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas, write_wav
+from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_audio, write_irmas
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLE = REPOSITORY.parent / "shared" / "audio" / "irmas_sample"
@@ -73,7 +73,7 @@ def test_copies_of_one_file_stay_on_one_side_whatever_their_label(irmas, load):
     folder = irmas / "IRMAS-TrainingData"
     for number in range(8):  # gac and gel carry the same bytes under two labels, as in IRMAS
         for name in (f"gac/[gac][cou_fol]{number:04d}__1.wav", f"gel/[gel][cou_fol]{number + 100:04d}__1.wav"):
-            write_wav(folder / name, 1000 + number)
+            write_audio(folder / name, 1000 + number)
     dataset = load(irmas, validation_fraction=0.5)
     assert not set(dataset["train"]["md5"]) & set(dataset["validation"]["md5"])
     held_out = [Path(path).name for path in dataset["validation"]["path"] if "cou_fol]0" in path]
@@ -137,7 +137,7 @@ def test_damaged_files_are_left_out_and_named(irmas, load, caplog):
         dataset = load(irmas)
         (warning,) = [record.message for record in caplog.records if "are damaged and will" in record.message]
         assert warning.startswith("4 files are damaged and will be skipped: ")
-        assert "0001__1.wav (cannot be read as audio" in warning
+        assert "0001__1.wav (is an empty file)" in warning
         assert "0003__1.wav (has no audio samples)" in warning
         assert f"{damaged_test}.wav (cannot be read as audio" in caplog.text
         assert len(dataset["train"]) + len(dataset["validation"]) == len(TRAINING_FILES)
@@ -163,7 +163,7 @@ def test_a_link_to_nowhere_is_named(irmas, load, caplog):
 def test_the_licence_is_claimed_for_irmas_alone(irmas, tmp_path, load):
     infos = [load(irmas)["test"].info]
     (irmas / "SYNTHETIC").touch()
-    write_wav(tmp_path / "own/train/tuba/a.wav")
+    write_audio(tmp_path / "own/train/tuba/a.wav")
     infos += [load(irmas)["test"].info, load(tmp_path / "own")["train"].info]
     assert [info.license for info in infos] == ["CC BY-NC-SA 3.0", "", ""]
 
@@ -182,7 +182,7 @@ def test_a_folder_of_damaged_files_alone_is_refused(tmp_path, load):
         (lambda root: None, "is not a folder"),
         (lambda root: root.mkdir(), "has no IRMAS-TrainingData"),
         (lambda root: (root / "train/piano").mkdir(parents=True), "has no audio files in its class folders"),
-        (lambda root: write_wav(root / "some.wav"), "has no IRMAS-TrainingData"),
+        (lambda root: write_audio(root / "some.wav"), "has no IRMAS-TrainingData"),
     ],
 )
 def test_a_folder_that_is_nothing_is_refused_in_one_sentence(tmp_path, load, make, words):
@@ -223,7 +223,7 @@ def test_the_cache_is_used_until_a_file_changes(irmas, load, caplog):
     built, first = load_again()
     assert built
     assert load_again() == (False, first)
-    write_wav(path, seed=4711)
+    write_audio(path, seed=4711)
     built, second = load_again()
     assert built and second[str(path)] != first[str(path)]
     annotation = irmas / f"{next(iter(TEST_FILES))}.txt"

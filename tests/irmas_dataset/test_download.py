@@ -13,6 +13,7 @@ import zlib
 from collections import Counter, namedtuple
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from irmas_dataset import download as module
@@ -70,7 +71,14 @@ def test_broken_transfers_are_resumed_where_they_stopped(record, tmp_path):
     assert [first for _, first in record.requests] == [0, 16_384, 49_152, 49_152, 65_536]
 
 
-def test_interrupted_download_is_resumed_by_the_next_call(record, tmp_path):
+@pytest.fixture
+def online(monkeypatch, tmp_path):
+    """Work in a folder of its own, where the Hub's offline mode, which all tests run in, is off."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+def test_interrupted_download_is_resumed_by_the_next_call(record, tmp_path, online):
     record.breaks_after = [49_152] + [0] * module.TRIES
     with pytest.raises(UserError, match="run the same command again to resume"):
         download(tmp_path, parts=PARTS, base_url=record.url)
@@ -103,7 +111,7 @@ def test_whole_part_file_is_used(record, tmp_path):
     assert_whole(tmp_path, (TRAINING,))
 
 
-def test_damaged_part_file_is_discarded_and_the_next_call_succeeds(record, tmp_path):
+def test_damaged_part_file_is_discarded_and_the_next_call_succeeds(record, tmp_path, online):
     (tmp_path / TRAINING.part_name).write_bytes(b"something else")
     with pytest.raises(UserError, match="MD5 differs"):
         download(tmp_path, parts=(TRAINING,), base_url=record.url)
@@ -164,10 +172,17 @@ def test_unreachable_server_is_one_sentence(tmp_path, address):
 
 def test_zip_that_is_there_is_used_and_kept(record, tmp_path):
     (tmp_path / TRAINING.zip_name).write_bytes(ZIPS[TRAINING.zip_name])
-    ensure_irmas(tmp_path, parts=PARTS, base_url=record.url)
+    download(tmp_path, parts=PARTS, base_url=record.url)
     assert record.requests == [(TEST.zip_name, 0)]
     assert (tmp_path / TRAINING.zip_name).exists()
     assert all(is_complete(tmp_path, part) for part in PARTS)
+
+
+def test_a_training_extracts_the_zips_of_a_folder_and_downloads_no_others(record, tmp_path):
+    (tmp_path / TRAINING.zip_name).write_bytes(ZIPS[TRAINING.zip_name])
+    ensure_irmas(tmp_path, parts=PARTS, base_url=record.url)
+    assert record.requests == []
+    assert is_complete(tmp_path, TRAINING) and not is_complete(tmp_path, TEST)
 
 
 def test_zip_of_another_content_is_refused_and_kept(record, tmp_path):
@@ -190,13 +205,34 @@ def test_ensure_leaves_ones_own_folders_alone(record, tmp_path):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_ensure_downloads_into_an_empty_folder(record, tmp_path, exists, caplog):
-    folder = tmp_path / "new"
+def test_ensure_downloads_into_the_default_folder_where_it_is_empty(record, tmp_path, exists, caplog, online):
+    folder = tmp_path / "data/irmas"
     if exists:
-        folder.mkdir()
-    ensure_irmas(folder, parts=PARTS, base_url=record.url)
+        folder.mkdir(parents=True)
+    ensure_irmas("data/irmas", parts=PARTS, base_url=record.url)
     assert_whole(folder)
-    assert "downloading IRMAS" in caplog.text
+    assert "downloading IRMAS (about 12 GB" in caplog.text
+
+
+def test_ensure_downloads_into_no_other_folder_and_names_the_nearest(record, tmp_path, online):
+    (tmp_path / "data/irmas").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"--data_dir data/irmsa does not exist; did you mean data/irmas\?"):
+        ensure_irmas("data/irmsa", parts=PARTS, base_url=record.url)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="--data_dir empty is empty; `irmas download"):
+        ensure_irmas("empty", parts=PARTS, base_url=record.url)
+    assert record.requests == [] and not (tmp_path / "data/irmsa").exists()
+
+
+@pytest.mark.parametrize("left", [[], [TRAINING.part_name]])
+def test_ensure_downloads_nothing_while_offline(record, tmp_path, left, online, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for name in left:
+        (tmp_path / "data/irmas").mkdir(parents=True)
+        (tmp_path / "data/irmas" / name).touch()
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        ensure_irmas("data/irmas", parts=PARTS, base_url=record.url)
+    assert record.requests == []
 
 
 def test_read_only_copy_that_is_complete_is_not_touched(record, tmp_path):

@@ -23,7 +23,7 @@ from irmas_dataset.export.push import push
 from irmas_dataset.export.unpack import unpack
 from irmas_dataset.export.write import export
 from irmas_dataset.files import SYNTHETIC_MARKER
-from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas, write_wav
+from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_audio, write_irmas
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_folder_of_ones_own_comes_back_with_its_recordings(tmp_path, cache):
     own = tmp_path / "own"
     lines = ["path,instruments,recording"]
     for number in range(8):
-        write_wav(own / f"train/{number}.wav", seed=number)
+        write_audio(own / f"train/{number}.wav", seed=number)
         lines.append(f"train/{number}.wav,{'kora;voice' if number % 2 else 'oud'},take {number // 2}")
     (own / "labels.csv").write_text("\n".join(lines))
     (own / SYNTHETIC_MARKER).write_text("")
@@ -188,7 +188,7 @@ def test_tables_that_export_did_not_write_are_refused(exported, cache):
 
 def test_classes_are_mixed_in_every_shard(tmp_path, cache):
     for number in range(120):
-        write_wav(tmp_path / "own/train" / ("kora" if number < 60 else "oud") / f"{number}.wav", number, seconds=0.01)
+        write_audio(tmp_path / "own/train" / ("kora" if number < 60 else "oud") / f"{number}.wav", number, seconds=0.01)
     export(tmp_path / "own", tmp_path / "export", shard_bytes=40_000, cache_dir=cache)
     first = next((tmp_path / "export/data").glob("train-00000*"))
     labels = [label for [label] in pyarrow.parquet.read_table(first)["instruments"].to_pylist()]

@@ -23,7 +23,7 @@ from irmas_dataset.files import (
     walk_files,
 )
 from irmas_dataset.labels import INSTRUMENT_CODES
-from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas, write_wav
+from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_audio, write_irmas
 
 LISTS = Path(__file__).parents[2].parent / "shared" / "irmas"
 needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason=f"the lists of IRMAS's files are not in {LISTS}")
@@ -149,7 +149,7 @@ def test_every_form_of_name_is_listed(tmp_path):
 
 
 def test_the_label_of_a_cello_in_classical_music_is_cello_alone(tmp_path):
-    write_wav(tmp_path / "IRMAS-TrainingData/cel/[cel][cla]0001__1.wav")
+    write_audio(tmp_path / "IRMAS-TrainingData/cel/[cel][cla]0001__1.wav")
     assert [clip.instruments for clip in list_irmas(tmp_path).clips] == [("cel",)]
 
 
@@ -176,25 +176,25 @@ def test_one_extracted_part_is_enough(tmp_path, part, clips):
 
 @pytest.mark.parametrize("data_dir", ["x", "x/IRTestingData-Part2", "."])
 def test_an_inner_folder_of_a_test_part_is_found_outside_its_part(tmp_path, data_dir):
-    write_wav(tmp_path / "x/IRTestingData-Part2/a song-1.wav")
+    write_audio(tmp_path / "x/IRTestingData-Part2/a song-1.wav")
     (tmp_path / "x/IRTestingData-Part2/a song-1.txt").write_text("pia\t\n")
     (clip,) = list_irmas(tmp_path / data_dir).clips
     assert clip.name == "IRMAS-TestingData-Part2/IRTestingData-Part2/a song-1.wav"
 
 
 def test_a_folder_that_is_called_part1_by_chance_is_no_irmas(tmp_path):
-    write_wav(tmp_path / "Part1/train/tuba/a.wav")
+    write_audio(tmp_path / "Part1/train/tuba/a.wav")
     assert list_irmas(tmp_path / "Part1") is None
 
 
 def test_a_folder_extracted_into_one_of_its_own_name_is_stepped_into(tmp_path):
-    write_wav(tmp_path / "IRMAS-TrainingData/IRMAS-TrainingData/cel/[cel][cla]0001__1.wav")
+    write_audio(tmp_path / "IRMAS-TrainingData/IRMAS-TrainingData/cel/[cel][cla]0001__1.wav")
     assert [clip.recording for clip in list_irmas(tmp_path).clips] == ["cel/[cel][cla]0001"]
 
 
 def test_two_copies_of_a_folder_are_refused(tmp_path):
-    write_wav(tmp_path / "a/IRMAS-TrainingData/cel/[cel][cla]0001__1.wav")
-    write_wav(tmp_path / "b/IRMAS-TrainingData/cel/[cel][cla]0001__1.wav")
+    write_audio(tmp_path / "a/IRMAS-TrainingData/cel/[cel][cla]0001__1.wav")
+    write_audio(tmp_path / "b/IRMAS-TrainingData/cel/[cel][cla]0001__1.wav")
     with pytest.raises(UserError, match="IRMAS-TrainingData twice"):
         find_irmas(tmp_path)
 
@@ -206,7 +206,7 @@ def test_zips_are_refused_with_the_command_that_extracts_them(tmp_path):
 
 
 def test_an_unknown_class_folder_is_named(tmp_path):
-    write_wav(write_irmas(tmp_path) / "IRMAS-TrainingData/tuba/[tub][cla]0001__1.wav")
+    write_audio(write_irmas(tmp_path) / "IRMAS-TrainingData/tuba/[tub][cla]0001__1.wav")
     with pytest.raises(UserError, match="IRMAS-TrainingData/tuba is not an IRMAS class"):
         list_irmas(tmp_path)
 
@@ -235,8 +235,8 @@ def test_what_operating_systems_leave_behind_is_passed_over(tmp_path):
 
 def test_unpaired_and_empty_files_are_named(tmp_path):
     folder = write_irmas(tmp_path) / "IRMAS-TestingData-Part3/Part3"
-    write_wav(folder / "no annotation-1.wav")
-    write_wav(folder / "empty-1.wav")
+    write_audio(folder / "no annotation-1.wav")
+    write_audio(folder / "empty-1.wav")
     (folder / "empty-1.txt").write_text("\t\n")
     (folder / "no audio-1.txt").write_text("pia\t\n")
     listing = list_irmas(tmp_path)
@@ -249,7 +249,7 @@ def test_unpaired_and_empty_files_are_named(tmp_path):
 
 def test_many_unpaired_files_are_counted(tmp_path):
     for number in range(5):
-        write_wav(write_irmas(tmp_path) / f"IRMAS-TestingData-Part3/Part3/x-{number}.wav")
+        write_audio(write_irmas(tmp_path) / f"IRMAS-TestingData-Part3/Part3/x-{number}.wav")
     assert any(warning.startswith("5 files have no .txt") for warning in list_irmas(tmp_path).warnings)
 
 
@@ -270,7 +270,7 @@ def test_annotations_are_stripped_of_tabs_carriage_returns_and_byte_order_marks(
 
 def test_an_incomplete_irmas_is_counted(tmp_path):
     for name in ("IRMAS-TrainingData/cel/008__[cel][nod][cla]0058__1.wav", "IRMAS-TrainingData/cel/mine.wav"):
-        write_wav(tmp_path / name)
+        write_audio(tmp_path / name)
     listing = list_irmas(tmp_path)
     (warning,) = listing.warnings
     assert (
@@ -288,7 +288,7 @@ def test_a_synthetic_folder_says_so_and_is_not_warned_of(tmp_path):
 
 
 def test_a_folder_of_irmas_shape_with_no_file_of_irmas_makes_no_claim(tmp_path):
-    write_wav(tmp_path / "IRMAS-TrainingData/cel/[cel][cla]9999__1.wav")
+    write_audio(tmp_path / "IRMAS-TrainingData/cel/[cel][cla]9999__1.wav")
     listing = list_irmas(tmp_path)
     assert (listing.title, listing.warnings) == ("IRMAS-shaped folder", [])
 
@@ -313,7 +313,7 @@ PUBLISHED_NAME = unicodedata.normalize("NFD", NFC_NAME)
 )
 def test_spoiled_names_are_recognised(tmp_path, spoiled):
     folder = tmp_path / "IRMAS-TestingData-Part1/Part1"
-    write_wav(folder / "plain.wav").rename(folder / spoiled)
+    write_audio(folder / "plain.wav").rename(folder / spoiled)
     (folder / f"{spoiled[:-4]}.txt").write_text("voi\t\n")
     (clip,) = list_irmas(tmp_path).clips
     assert clip.name == f"IRMAS-TestingData-Part1/Part1/{PUBLISHED_NAME}"

@@ -8,7 +8,7 @@ from irmas_dataset import known_faults, load_irmas, prepare
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import INDEX_FOLDER
 from irmas_dataset.labels import INSTRUMENT_CODES
-from tests.irmas_dataset.folders import TRAINING_FILES, write_irmas, write_wav
+from tests.irmas_dataset.folders import TRAINING_FILES, write_audio, write_irmas
 
 CELLO = "IRMAS-TrainingData/cel/[cel][cla]0001__1.wav"
 TEST_CLIP = "IRMAS-TestingData-Part2/IRTestingData-Part2/07-Blue - Corridor (1)-3.wav"
@@ -82,8 +82,8 @@ def test_corrections_act_before_the_split(load):
         ),
         (f"path,instruments\n{CELLO},cel;tuba\n", "line 2: unknown class 'tuba'"),
         (f"path,drop\n{CELLO},maybe\n", "line 2: drop is 'maybe'"),
-        ("path,label\n", "needs the column path, and instruments or drop"),
-        ("instruments\n", "needs the column path, and instruments or drop"),
+        ("path,label\n", "needs the columns path and instruments or drop"),
+        ("instruments\n", "needs the columns path and instruments or drop"),
         (Path("nowhere.csv"), "--corrections nowhere.csv cannot be read"),
     ],
 )
@@ -95,8 +95,8 @@ def test_a_broken_file_is_refused_with_its_line(load, text, words):
 def test_the_shipped_overlay_drops_both_sides_of_every_conflicting_pair(load):
     faults = [fault for fault in known_faults() if fault["fault"] == "identical training pair with different labels"]
     for number, fault in enumerate(faults[:8]):  # an incomplete IRMAS: the ninth pair is not there
-        write_wav(load.root / fault["path"], 1000 + number)
-        write_wav(load.root / fault["other_path"], 1000 + number)
+        write_audio(load.root / fault["path"], 1000 + number)
+        write_audio(load.root / fault["other_path"], 1000 + number)
     names = {Path(fault[side]).name for fault in faults[:8] for side in ("path", "other_path")}
     assert len(names) == 16
     assert names <= rows_of(load("path,drop\n")).keys()

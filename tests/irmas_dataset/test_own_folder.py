@@ -10,7 +10,8 @@ import soundfile
 from irmas_dataset import describe, load_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.own_folder import list_own_folder
-from tests.irmas_dataset.folders import write_wav
+from irmas_recipe.commands.predict.files import audio_in
+from tests.irmas_dataset.folders import write_audio
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def music(tmp_path):
     """A folder with two classes of ten files each, in nested folders and several formats."""
     root = tmp_path / "my music"
     for number in range(10):
-        write_wav(root / f"train/tuba/take {number}.wav", number)
+        write_audio(root / f"train/tuba/take {number}.wav", number)
         folder = root / f"train/bass drum/session {number % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         extension = ("flac", "ogg", "mp3", "WAV")[number % 4]
@@ -85,13 +86,13 @@ def test_a_broken_pattern_is_refused(music, load):
 
 def test_excerpts_named_as_in_irmas_keep_their_recording(tmp_path):
     for number in (1, 2):
-        write_wav(tmp_path / f"train/cel/[cel][cla]0001__{number}.wav")
+        write_audio(tmp_path / f"train/cel/[cel][cla]0001__{number}.wav")
     assert {clip.recording for clip in list_own_folder(tmp_path).clips} == {"cel/[cel][cla]0001"}
 
 
 def test_test_clips_come_from_class_folders_and_from_annotated_files(music, load):
-    write_wav(music / "test/tuba/deep/a.wav", 500)
-    write_wav(music / "test/b.wav", 501)
+    write_audio(music / "test/tuba/deep/a.wav", 500)
+    write_audio(music / "test/b.wav", 501)
     (music / "test/b.txt").write_text("tuba\nbass drum\n")
     dataset = load(music)
     assert sorted(labels_of(dataset["test"])) == [("bass drum", "tuba"), ("tuba",)]
@@ -112,26 +113,26 @@ def test_a_copy_of_a_test_clip_leaves_training(music, load, caplog):
 
 
 def test_a_test_class_without_training_clips_is_named(music, load):
-    write_wav(music / "test/trombone/a.wav")
+    write_audio(music / "test/trombone/a.wav")
     with pytest.raises(UserError, match="unknown class 'trombone'; the classes are bass drum, tuba"):
         load(music)
 
 
 def test_a_file_outside_the_class_folders_is_named(music, load):
-    write_wav(music / "train/lost.wav")
+    write_audio(music / "train/lost.wav")
     with pytest.raises(UserError, match=r"lost\.wav is not in a class folder"):
         load(music)
 
 
 def test_a_test_folder_alone_can_be_loaded(tmp_path, load):
-    write_wav(tmp_path / "x/test/tuba/a.wav")
+    write_audio(tmp_path / "x/test/tuba/a.wav")
     assert [len(split) for split in load(tmp_path / "x").values()] == [0, 0, 1]
 
 
 def write_table(root: Path, text: str) -> Path:
     for number in range(4):
-        write_wav(root / f"clips/{number}.wav", number)
-    write_wav(root / "test/4.wav", 4)
+        write_audio(root / f"clips/{number}.wav", number)
+    write_audio(root / "test/4.wav", 4)
     (root / "labels.csv").write_text(text, encoding="utf-8")
     return root
 
@@ -181,3 +182,83 @@ def test_a_table_in_another_encoding_is_refused(tmp_path, load):
     (root / "labels.csv").write_bytes("path,instruments\nclips/0.wav,flûte\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"labels\.csv is not encoded in UTF-8"):
         load(root)
+
+
+def labelled(root: Path, lines: list[str], columns: str = "path,instruments") -> Path:
+    (root / "labels.csv").write_text("\n".join([columns, *lines]), encoding="utf-8")
+    return root
+
+
+def clips_of(root: Path, names: list[str]) -> Path:
+    for seed, name in enumerate(names):
+        write_audio(root / name, seed)
+    return root
+
+
+def read(root: Path) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {clip.name: (clip.split, clip.instruments) for clip in list_own_folder(root).clips}
+
+
+@pytest.mark.parametrize("form", ["{name}", "{root}/{name}", "clips/../{name}", "./{name}"])
+def test_a_path_of_the_table_means_the_same_file_however_it_is_written(tmp_path, form):
+    root = clips_of(tmp_path, ["clips/a.wav", "test/b.wav"])
+    lines = [f"{form.format(name=name, root=root)},kora" for name in ("clips/a.wav", "test/b.wav")]
+    assert read(labelled(root, lines)) == {"clips/a.wav": ("train", ("kora",)), "test/b.wav": ("test", ("kora",))}
+
+
+def test_a_path_that_leads_out_of_the_folder_is_refused_with_its_line(tmp_path):
+    write_audio(tmp_path / "elsewhere.wav", 0)
+    root = clips_of(tmp_path / "music", ["a.wav"])
+    with pytest.raises(UserError, match=r"labels.csv line 3: \.\./elsewhere\.wav is not inside"):
+        list_own_folder(labelled(root, ["a.wav,kora", "../elsewhere.wav,kora"]))
+
+
+def test_labels_without_quotes_are_never_swallowed(tmp_path):
+    root = clips_of(tmp_path, ["a.wav", "b.wav"])
+    with pytest.raises(UserError, match="line 2 has 3 fields for the 2 columns"):
+        list_own_folder(labelled(root, ["a.wav,kora,oud", "b.wav,oud"]))
+    with pytest.raises(UserError, match="line 2: the recording is named as the class oud"):
+        list_own_folder(labelled(root, ["a.wav,kora,oud", "b.wav,oud,r2"], "path,instruments,recording"))
+
+
+def test_one_spelling_of_a_class_and_of_a_recording(tmp_path):
+    root = clips_of(tmp_path, ["a.wav", "b.wav", "c.wav"])
+    lines = ["a.wav,Gera\u0308usch ,Take 1", "b.wav,Geräusch,take  1", "c.wav,kora,other"]
+    listing = list_own_folder(labelled(root, lines, "path,instruments,recording"))
+    assert listing.classes == ("Geräusch", "kora")
+    assert [clip.recording for clip in listing.clips] == ["Take 1", "Take 1", "other"]
+    shutil.rmtree(root / "train", ignore_errors=True)
+    (root / "labels.csv").unlink()
+    clips_of(root, ["train/Kora/a.wav", "train/kora/b.wav", "train/kora/c.wav", "test/KORA/d.wav", "train/oud/e.wav"])
+    listing = list_own_folder(root)
+    assert listing.classes == ("kora", "oud") and {clip.instruments for clip in listing.clips} == {("kora",), ("oud",)}
+    assert sum("is read as `kora`" in warning for warning in listing.warnings) == 2
+
+
+def test_links_to_folders_are_followed_once_and_never_to_a_parent(tmp_path):
+    root = clips_of(tmp_path / "music", ["train/kora/a.wav", "train/oud/b.wav"])
+    clips_of(tmp_path / "disk", ["c.wav"])
+    (root / "train/kora/disk").symlink_to(tmp_path / "disk")
+    (root / "train/kora/loop").symlink_to(root / "train")
+    (root / "train/oud/self").symlink_to(root / "train/oud")
+    assert {name: labels for name, (_, labels) in read(root).items()} == {
+        "train/kora/a.wav": ("kora",), "train/kora/disk/c.wav": ("kora",), "train/oud/b.wav": ("oud",),
+    }  # fmt: skip
+    assert len(audio_in(root)) == 3, "predict follows the links that a training follows"
+
+
+def test_folders_are_read_as_meant_or_named(tmp_path):
+    root = clips_of(tmp_path, ["Train/kora/a.aiff", "Train/oud/b.caf", "TEST/oud/c.wav", "validation/oud/d.wav"])
+    write_audio(root / "Train/oud/e.wav", 5)
+    (root / "Train/oud/e.wav").rename(root / "Train/oud/e.m4a")
+    listing = list_own_folder(root)
+    assert {clip.name: clip.split for clip in listing.clips} == {
+        "Train/kora/a.aiff": "train", "Train/oud/b.caf": "train", "TEST/oud/c.wav": "test",
+    }  # fmt: skip
+    assert any("validation has audio but is not read" in warning for warning in listing.warnings)
+    assert any("e.m4a is in a format that training does not read" in warning for warning in listing.warnings)
+
+
+def test_class_folders_beside_train_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"has audio in kora/, oud/ but no train/: move the class folders"):
+        list_own_folder(clips_of(tmp_path, ["kora/a.wav", "oud/b.wav"]))

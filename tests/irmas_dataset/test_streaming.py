@@ -14,7 +14,7 @@ from irmas_dataset.export.stream import files_folder, load_streamed
 from irmas_dataset.export.tables import address, read_audio
 from irmas_dataset.export.write import export
 from irmas_dataset.files import SYNTHETIC_MARKER
-from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_irmas, write_wav
+from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_audio, write_irmas
 from tests.irmas_dataset.range_server import serve_folder
 
 
@@ -106,7 +106,7 @@ def test_recordings_that_the_test_set_has_stay_out_and_corrections_count(exporte
 def test_a_folder_of_ones_own_without_a_test_set(tmp_path, cache):
     own = tmp_path / "own"
     for number in range(24):
-        write_wav(own / f"train/{'kora' if number % 2 else 'oud'}/take{number // 4}-{number}.wav", seed=number)
+        write_audio(own / f"train/{'kora' if number % 2 else 'oud'}/take{number // 4}-{number}.wav", seed=number)
     (own / SYNTHETIC_MARKER).write_text("")
     export(own, tmp_path / "export", recording_pattern="take[0-9]+")
     streamed = load_streamed(str(tmp_path / "export"), validation_fraction=0.3)
@@ -117,9 +117,9 @@ def test_a_folder_of_ones_own_without_a_test_set(tmp_path, cache):
 
 def test_validation_lies_together_and_little_is_transferred_for_it(tmp_path, cache):
     for number in range(60):
-        write_wav(tmp_path / f"own/train/{'ab'[number % 2]}/{number}.wav", seed=number, seconds=1.0)
+        write_audio(tmp_path / f"own/train/{'ab'[number % 2]}/{number}.wav", seed=number, seconds=1.0)
     for number in range(2):
-        write_wav(tmp_path / f"own/test/{'ab'[number]}/{number}.wav", seed=100 + number)
+        write_audio(tmp_path / f"own/test/{'ab'[number]}/{number}.wav", seed=100 + number)
     export(tmp_path / "own", tmp_path / "export", shard_bytes=900_000)
     with serve_folder(tmp_path / "export") as server:
         streamed = load_streamed(server.url)
@@ -130,7 +130,7 @@ def test_validation_lies_together_and_little_is_transferred_for_it(tmp_path, cac
 def test_a_changed_export_is_read_anew(exported, tmp_path):
     before = load_streamed(str(exported))
     (tmp_path / "irmas/IRMAS-TrainingData" / TRAINING_FILES[3]).unlink()
-    write_wav(tmp_path / "irmas" / f"{next(iter(TEST_FILES))}.wav", seed=77)
+    write_audio(tmp_path / "irmas" / f"{next(iter(TEST_FILES))}.wav", seed=77)
     export(tmp_path / "irmas", exported)
     after = load_streamed(str(exported))
     assert len(before["train"]) + len(before["validation"]) == len(after["train"]) + len(after["validation"]) + 1

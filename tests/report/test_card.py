@@ -191,6 +191,28 @@ def test_the_licence_is_that_of_the_weights_it_comes_from(tmp_path, recipe, conf
 
 
 @pytest.mark.filterwarnings("ignore:No clip carries")
+def test_the_card_names_and_cites_what_a_run_started_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"num_clips": 60, "resamples": 10}
+    (tmp_path / "checkpoints/beats").mkdir(parents=True)
+    beats = make_run(tmp_path / "beats", recipe={"model_name_or_path": "checkpoints/beats"}, **options)
+    (beats / "config.json").write_text(json.dumps({"model_type": "irmas_beats", "released_as": "BEATs.pt"}))
+    card = write_card(beats).read_text()
+    assert "Started from `BEATs.pt`." in card and "{chen2023beats," in card and "gong2021ast" not in card
+    first = make_run(tmp_path / "first", recipe={"model_name_or_path": "someone/ast"}, **options)
+    (first / "recipe.yaml").touch()
+    second = make_run(tmp_path / "second", recipe={"model_name_or_path": "first"}, **options)
+    (second / "config.json").write_text(json.dumps({"model_type": "audio-spectrogram-transformer"}))
+    card = write_card(second)
+    assert metadata_load(card)["base_model"] == "someone/ast"
+    assert (
+        "the run `first`, which started from `someone/ast`" in card.read_text() and "{gong2021ast," in card.read_text()
+    )
+    scratch = write_card(make_run(tmp_path / "scratch", recipe={"model_name_or_path": None}, **options)).read_text()
+    assert "Trained from scratch." in scratch and "gong2021ast" not in scratch
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
 def test_a_folder_as_base_model_is_no_hub_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "first").mkdir(parents=True)

@@ -10,6 +10,7 @@ from PIL import Image
 from irmas_dataset.errors import UserError
 from irmas_recipe.report.figures import (
     confusion_rates,
+    draw_confusions,
     draw_figures,
     draw_per_class_f1,
     draw_training_curves,
@@ -78,6 +79,17 @@ def test_a_confusion_rate_counts_what_it_says():
     assert clips[0, 2] == 3
     assert np.isnan(rates[1]).all()  # never missed
     assert np.isnan(rates.diagonal()).all()
+
+
+def test_percentages_of_a_few_clips_are_not_drawn(tmp_path):
+    run_dir = make_run(tmp_path, classes=["a", "b", "c"], frequencies=(0.5, 0.5, 0.5), num_clips=40)
+    results = Results.read(run_dir)
+    labels = np.zeros((40, 3), dtype=bool)
+    labels[:9, 0] = labels[9:12, 1] = True
+    scores = np.zeros((40, 3))
+    scores[:, 2] = 1.0
+    drawn = draw_confusions(results, labels, scores).axes[0]
+    assert {text.get_position() for text in drawn.texts} == {(1, 0), (2, 0)}, "class a is missed in 9 clips, b in 3"
 
 
 def test_one_logged_step_without_validation_is_drawn():

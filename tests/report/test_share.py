@@ -34,7 +34,7 @@ def push_run(tmp_path, *arguments) -> None:
     (tmp_path / "recipe.yaml").write_text("use_cpu: true\n")
     recipe = parse_recipe([str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "my-run"), *arguments])
     assert recipe.training.push_to_hub is False, "the Trainer itself must not push checkpoints and its own card"
-    share.push(recipe, SimpleNamespace(is_world_process_zero=lambda: True))
+    share.push(recipe)
 
 
 def test_nothing_is_pushed_unless_asked_for(tmp_path, hub):

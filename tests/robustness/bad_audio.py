@@ -12,8 +12,8 @@ import numpy as np
 import soundfile
 
 RATE, SECONDS = 16_000, 2.0
-EXACT, COARSE, LOSSY = 2e-3, 2e-2, 2e-1
-"""Largest root-mean-square error, relative to the signal's own level."""
+EXACT, COARSE, LOSSY, UNALIGNED = 2e-3, 2e-2, 2e-1, 2.0
+"""Largest root-mean-square error, relative to the signal's own level; an UNALIGNED file has pauses where its encoders added them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def write_bad_audio(folder: Path) -> list[Kind]:
     folder.mkdir(parents=True, exist_ok=True)
     return [
         *broken_files(folder), *samples_out_of_range(folder), *cut_files(folder), *codings(folder), *rates(folder),
-        *channels(folder), *short_and_still(folder), *containers(folder), *names(folder), *links(folder),
+        *channels(folder), *short_and_still(folder), *containers(folder), *joined(folder), *names(folder), *links(folder),
     ]  # fmt: skip
 
 
@@ -141,6 +141,9 @@ def cut_files(folder: Path) -> list[Kind]:
     found += written(folder, {"streamed.wav": streamed}, samples=whole)
     flac = encoded(tone(seconds=6.0), format="FLAC")
     middle = len(flac) // 2
+    for name, samples in {"of_unknown_length": bytes(5), "that_promises_a_month": b"\x0f" + b"\xff" * 4}.items():
+        told = bytes([flac[21] & 0xF0 | samples[0]]) + samples[1:]  # the 36 bits that count the samples
+        found += written(folder, {f"{name}.flac": flac[:21] + told + flac[26:]}, samples=tone(seconds=6.0))
     return found + written(
         folder,
         {
@@ -172,11 +175,15 @@ def codings(folder: Path) -> list[Kind]:
 
 
 def rates(folder: Path) -> list[Kind]:
-    """Sampling rates from that of a telephone to 192 kHz, and one that is nobody's."""
+    """Sampling rates from that of a telephone to 192 kHz, one that is nobody's, and headers that cannot be right."""
     found = []
     for rate in (8000, 11025, 12345, 22050, 32000, 44100, 48000, 96000, 192000):
         found += written(folder, {f"{rate}_hz.wav": encoded(tone(rate), rate)}, samples=tone(rate), rate=rate)
-    return found
+    told = {
+        "1_hz_told.wav": encoded(tone(), 1), "999_hz_told.flac": encoded(tone(), 999, format="FLAC"),
+        "2_ghz_told.wav": encoded(tone(), 2_000_000_000),
+    }  # fmt: skip
+    return found + written(folder, told)
 
 
 def channels(folder: Path) -> list[Kind]:
@@ -224,6 +231,58 @@ def containers(folder: Path) -> list[Kind]:
         },
         samples=tone(),
     )
+
+
+def joined(folder: Path) -> list[Kind]:
+    """Files one after another, as `cat` joins them, and mp3 files of variable bit rate that do not announce their length."""
+    first, second = tone(), tone(seconds=3.0, channel=1)
+    both = np.concatenate([first, second])
+    found = []
+    for name, options, tolerance in (
+        ("wav", {"format": "WAV"}, EXACT), ("aiff", {"format": "AIFF"}, EXACT), ("flac", {"format": "FLAC"}, EXACT),
+        ("vorbis", {"format": "OGG", "subtype": "VORBIS"}, LOSSY), ("opus", {"format": "OGG", "subtype": "OPUS"}, LOSSY),
+    ):  # fmt: skip
+        content = encoded(first, **options) + encoded(second, **options)
+        found += written(folder, {f"joined_{name}.wav": content}, samples=both, tolerance=tolerance)
+    noise = 0.2 * np.random.default_rng(0).standard_normal(2 * RATE)
+    loud, quiet = np.concatenate([noise, tone(seconds=6.0)]), np.concatenate([tone(seconds=3.0), noise])
+    announced = [encoded(part, format="MP3", subtype="MPEG_LAYER_III") for part in (first, second)]
+    silent = [without_announcement(variable_mp3(part)) for part in (loud, quiet)]
+    tagged = (
+        b"TAG" + bytes(125) + b"ID3\3\0\0\0\0\2\0" + bytes(256)
+    )  # an ID3v1 tag at the end, an ID3v2 tag at the start
+    mp3 = {
+        "joined.mp3": (announced[0] + announced[1], both),
+        "joined_tags.mp3": (announced[0] + tagged + announced[1], both),
+        "variable.mp3": (silent[0], loud),
+        "joined_variable.mp3": (silent[0] + tagged + silent[1], np.concatenate([loud, quiet])),
+        "joined_unlike.mp3": (announced[0] + silent[1], np.concatenate([first, quiet])),
+    }
+    for name, (content, samples) in mp3.items():
+        found += written(folder, {name: content}, samples=samples, tolerance=UNALIGNED)
+    found += written(
+        folder,
+        {
+            "joined_m4a.wav": 2 * (b"\0\0\0\x1cftypM4A " + bytes(16)),
+            "joined_caf.wav": 2 * (b"caff\0\1\0\0desc" + bytes(99)),
+        },
+    )
+    other_rate = encoded(tone(8000), 8000, format="FLAC")
+    return found + written(folder, {"joined_rates.flac": encoded(first, format="FLAC") + other_rate})
+
+
+def variable_mp3(samples: np.ndarray) -> bytes:
+    """Return an mp3 file of variable bit rate."""
+    buffer = io.BytesIO()
+    options = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": 0.1}
+    soundfile.write(buffer, samples, RATE, **options)
+    return buffer.getvalue()
+
+
+def without_announcement(mp3: bytes) -> bytes:
+    """Return an mp3 file without its first frame, which says how many others follow, as recorders and cutters write it."""
+    tag = mp3.index(b"Xing" if b"Xing" in mp3[:200] else b"Info")
+    return mp3[mp3.index(mp3[:2], tag) :]  # from the second frame's header
 
 
 def names(folder: Path) -> list[Kind]:

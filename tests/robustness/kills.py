@@ -76,7 +76,7 @@ class Phase(NamedTuple):
 
 
 EXPORT_PHASES = (
-    Phase(write, "make_empty"), Phase(write, "write_shards"), Phase(write, "data_card"),
+    Phase(write, "files_of_earlier_export"), Phase(write, "write_shards"), Phase(write, "data_card"),
     Phase(Irmas, "_generate_examples"),
 )  # fmt: skip
 TRAINING_PHASES = (
@@ -351,9 +351,9 @@ def scenarios(shared: Path) -> list[Scenario]:
 
 
 def fetch(folder: Path, url: str) -> None:
-    """Download as a training does first, and then as the verb does."""
-    ensure_irmas(folder / "irmas", parts=PARTS, base_url=url)
+    """Download as the verb does, which a training then leaves alone."""
     download(folder / "irmas", parts=PARTS, base_url=url)
+    ensure_irmas(folder / "irmas", parts=PARTS, base_url=url)
 
 
 def serve_record(address: Path) -> int:

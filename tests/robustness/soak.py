@@ -62,14 +62,15 @@ def soak(folder: Path, minutes: float, most_steps: int = 10_000_000) -> Watch:
     os.chdir(folder)  # where the synthetic music goes
     try:
         recipe = parse_recipe([str(recipe)])
-        checkpoint = begin(recipe)
+        run_folder = begin(recipe)
         data = load_data(recipe.data)
         model, feature_extractor = build_model(recipe, data)
         prepared = prepare_splits(data, recipe.data, feature_extractor.sampling_rate)
         trainer = build_trainer(recipe, prepared, model, feature_extractor)
         watch = Watch(60 * minutes)
         trainer.add_callback(watch)
-        train(recipe, trainer, checkpoint)
+        run_folder.claim(recipe)
+        train(recipe, trainer, run_folder.checkpoint)
     finally:
         os.chdir(before)
     print(f"{trainer.state.global_step} steps, {len(watch.memory_bytes)} evaluations in {minutes} minutes")

@@ -6,17 +6,21 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from datasets import Dataset
 from transformers import ASTFeatureExtractor, ASTForAudioClassification
 
 import run_irmas
 from irmas_dataset import WaveformColumn, decode, describe, load_irmas, prepare, resample
+from irmas_dataset.audit.clips import read_frames as read_audit_frames
+from irmas_dataset.builder import read_facts
 from irmas_dataset.errors import UserError
-from irmas_dataset.files import to_text
+from irmas_dataset.files import Clip, to_text
 from irmas_recipe.models.pipeline.audio_blocks import read_blocks, resample_blocks
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from tests.robustness.bad_audio import RATE, Kind, encoded, tone, write_bad_audio
@@ -104,19 +108,46 @@ def test_the_pipeline_goes_on_after_a_bad_file(kinds, recognise):
     ]
 
 
-def test_decode_reads_the_same_samples_as_the_pipeline(kinds):
+def test_training_and_the_pipeline_decode_with_the_same_file():
+    """What travels with a model imports nothing of this repository, so there are two copies: of the same bytes."""
+    inside = ROOT / "irmas_recipe/models/pipeline/decoding.py"
+    assert inside.read_bytes() == (ROOT / "irmas_dataset/decoding.py").read_bytes()
+
+
+def test_every_part_decodes_the_same_samples(kinds):
+    """`decode` and the pipeline's blocks, the audit's frames and the builder's duration."""
     wrong = []
     for kind in kinds:
         try:
-            waveform = resample(*decode(kind.path), RATE)
-            if not kind.is_sound:
-                wrong.append(f"{kind.path.name} was read")
-            elif (error := error_of(waveform, kind)) > kind.tolerance:
-                wrong.append(f"{kind.path.name} is off by {error}")
+            waveform, rate = decode(kind.path)
         except UserError as error:
-            if kind.is_sound or kind.path.name not in str(error):
+            if kind.is_sound or kind.path.name not in to_text(str(error)):
                 wrong.append(f"{kind.path.name}: {error}")
+            continue
+        if not kind.is_sound:
+            wrong.append(f"{kind.path.name} was read")
+        elif (error := error_of(resample(waveform, rate, RATE), kind)) > kind.tolerance:
+            wrong.append(f"{kind.path.name} is off by {error}")
+        blocks, frames = read_blocks(str(kind.path)), read_audit_frames(str(kind.path))
+        assert (rate, rate) == (blocks[0], frames[1]), kind.path.name
+        np.testing.assert_array_equal(np.concatenate(list(blocks[1])), waveform, err_msg=kind.path.name)
+        np.testing.assert_allclose(frames[0].mean(axis=1), waveform, atol=1e-6, err_msg=kind.path.name)
+        facts = read_facts(Clip(str(kind.path), kind.path.name, "train", ("piano",), None, None))
+        assert facts["duration"] == len(waveform) / rate and facts["problem"] is None
+        assert facts["cancelled"] == (kind.path.name == "opposite_channels.wav"), kind.path.name
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_model_hears_in_the_pipeline_what_it_heard_in_training(kinds, recognise, tmp_path):
+    """Windows of the pipeline against the prepared clip: 16 bits, clipped at full scale, whatever the file."""
+    sound = [kind.path for kind in kinds if kind.is_sound]
+    prepared = WaveformColumn(prepare(Dataset.from_dict({"path": [to_text(path) for path in sound]}), RATE, num_proc=1))
+    for path, trained in zip(sound, prepared, strict=True):
+        for window in recognise.preprocess(str(path), hop_seconds=1.0):
+            start, stop = window["start"], window["stop"]
+            heard = window["waveform"][: stop - start] * 2**15
+            np.testing.assert_allclose(heard, trained[start:stop], atol=1, err_msg=path.name)
+        assert stop == len(trained), path.name
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +250,17 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path):
     finally:
         (folder / "secret.wav").unlink(missing_ok=True)
         folder.rmdir()
+
+
+def test_notes_of_c_libraries_on_damaged_frames_stay_off_the_screen(tmp_path, capfd):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(64_000)
+    soundfile.write(tmp_path / "hurt.mp3", noise, 16_000)
+    damaged = bytearray((tmp_path / "hurt.mp3").read_bytes())
+    for start in range(2000, len(damaged), 700):
+        damaged[start : start + 40] = bytes(40)
+    (tmp_path / "hurt.mp3").write_bytes(damaged)
+    with ThreadPoolExecutor(4) as pool:
+        heard = list(pool.map(decode, [tmp_path / "hurt.mp3"] * 8))
+    assert all(len(waveform) > 30_000 for waveform, _ in heard)
+    os.write(2, b"the screen is back")
+    assert capfd.readouterr().err == "the screen is back"

@@ -112,3 +112,13 @@ def test_a_missing_or_broken_recipe_is_named(tmp_path):
     broken.write_text("a: [1")
     with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
         parse_recipe([str(broken)])
+
+
+def test_the_global_batch_is_divided_and_a_batch_per_device_on_the_command_line_replaces_it(recipe):
+    path = recipe(global_train_batch_size=32)
+    divided = parse_recipe([path, "--gradient_accumulation_steps=4"])
+    assert divided.training.per_device_train_batch_size == 8 and divided.values()["global_train_batch_size"] == 32
+    replaced = parse_recipe([path, "--per_device_train_batch_size=5"])
+    assert replaced.training.per_device_train_batch_size == 5 and "global_train_batch_size" not in replaced.values()
+    with pytest.raises(UserError, match="cannot be divided by 3"):
+        parse_recipe([path, "--gradient_accumulation_steps=3"])

@@ -10,7 +10,7 @@ from irmas_dataset.export.write import export
 from irmas_recipe.training import streaming as streaming_module
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.streaming import StreamedClips
-from tests.irmas_dataset.folders import write_wav
+from tests.irmas_dataset.folders import write_audio
 
 RATE, SAMPLES = 22_050, 2205
 
@@ -23,9 +23,9 @@ def folders(tmp_path_factory):
         patch.setattr("datasets.config.HF_DATASETS_CACHE", root / "cache")
         for number in range(40):
             seconds = {5: 0.27, 17: 0.32}.get(number, 0.05)
-            write_wav(root / f"own/train/{'abcd'[number % 4]}/{number}.wav", seed=number, seconds=seconds)
+            write_audio(root / f"own/train/{'abcd'[number % 4]}/{number}.wav", seed=number, seconds=seconds)
         for number in range(4):
-            write_wav(root / f"own/test/{'abcd'[number]}/{number}.wav", seed=100 + number)
+            write_audio(root / f"own/test/{'abcd'[number]}/{number}.wav", seed=100 + number)
         export(root / "own", root / "export", shard_bytes=60_000)
         yield root / "own", root / "export"
 

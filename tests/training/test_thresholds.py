@@ -141,3 +141,23 @@ def test_copies_of_one_recording_under_two_labels_are_not_mixed():
 
 def test_no_clips_give_no_mixtures():
     assert validation_mixtures([], [], seed=0) == []
+
+
+def test_mixtures_of_many_clips_take_time_in_proportion_to_their_number():
+    def entries(clips: int) -> int:
+        """Return how many lookups of a recording the choice of mixtures takes."""
+        looked_up = CountingList(range(clips))
+        validation_mixtures([{clip % 11} for clip in range(clips)], looked_up, seed=0)
+        return looked_up.lookups
+
+    assert entries(8000) < 9 * entries(1000)
+
+
+class CountingList(list):
+    """A list that counts how often its items are read."""
+
+    lookups = 0
+
+    def __getitem__(self, index):
+        self.lookups += 1
+        return super().__getitem__(index)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,14 @@ from datasets import ClassLabel, Features, List, Value
 from datasets import Dataset as ArrowDataset
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, TrainerCallback, set_seed
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
@@ -21,8 +29,15 @@ from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.model import device_features
 from irmas_recipe.training.processes import end
-from irmas_recipe.training.trainer import EpochSampler, InstrumentTrainer, interpolate, parameter_groups
+from irmas_recipe.training.trainer import (
+    EpochSampler,
+    InstrumentTrainer,
+    interpolate,
+    parameter_groups,
+)
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
+from tests.tiny import TINY
+from tests.tiny import build as tiny_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -242,7 +257,8 @@ def test_lower_layers_learn_slower_and_norms_and_biases_do_not_decay(tmp_path):
         assert groups[name]["lr"] == pytest.approx(rate), name
     for name, group in groups.items():
         decays = name.endswith("weight") and "layernorm" not in name
-        assert group["weight_decay"] == (0.1 if decays else 0), name
+        assert group["weight_decay"] == (0.1 if decays else 0) or "embeddings." in name, name
+    assert groups[f"{base}.layers.0.mlp.fc1.bias"]["weight_decay"] == 0
 
 
 def test_parameters_that_are_frozen_are_in_no_group():
@@ -250,6 +266,48 @@ def test_parameters_that_are_frozen_are_in_no_group():
     model[0].requires_grad_(False)
     groups = parameter_groups(model, {"1.weight"}, 1.0, 0.1, layer_decay=0.5)
     assert sum(len(group["params"]) for group in groups) == 2 and all(group["lr"] == 1.0 for group in groups)
+
+
+def test_the_logged_rate_is_that_of_the_recipe_and_not_the_lowest_layers(tmp_path):
+    trainer = build(tmp_path, max_steps=1, layer_decay=0.5, logging_steps=1, lr_scheduler_type="constant")
+    trainer.train()
+    groups = [group["lr"] for group in trainer.optimizer.param_groups]
+    assert min(groups) < 1e-3 and trainer.state.log_history[0]["learning_rate"] == 1e-3 == max(groups)
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_weights_of_layers_decay_and_nothing_else(name):
+    model, _ = tiny_model(name)
+    every = {parameter for parameter, _ in model.named_parameters()}
+    groups = parameter_groups(model, every, 1.0, 0.1, layer_decay=1.0)
+    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
+    names = {parameter for parameter, tensor in model.named_parameters() if id(tensor) in decayed}
+    linear = {f"{owner}.weight" for owner, module in model.named_modules() if isinstance(module, (torch.nn.Linear, torch.nn.modules.conv._ConvNd)) and hasattr(module, "weight")}  # fmt: skip
+    assert linear & every <= names
+    assert not [
+        n
+        for n in names
+        if re.search(r"position_embed|token|pos_embed|relative_attention_bias|norm|bias$", n) and n not in linear
+    ]
+
+
+def test_of_several_visible_gpus_without_a_launcher_one_is_used(tmp_path, monkeypatch, caplog):
+    original = TrainingArguments.__post_init__
+
+    def two_gpus(arguments: TrainingArguments) -> None:
+        original(arguments)
+        arguments._n_gpu = 2  # what transformers sets where two are visible
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", two_gpus)
+    arguments = IrmasTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert arguments.n_gpu == 1 and "2 GPUs are visible and one is used" in caplog.text
+
+
+def test_the_order_of_clips_follows_the_data_seed_where_there_is_one(tmp_path):
+    orders = [
+        list(build(tmp_path, **seeds)._get_train_sampler()) for seeds in ({}, {"data_seed": 42}, {"data_seed": 7})
+    ]
+    assert orders[0] == orders[1] != orders[2]
 
 
 def test_one_cycle_rises_and_falls(tmp_path):

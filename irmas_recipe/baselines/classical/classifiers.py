@@ -1,4 +1,4 @@
-"""Classifiers of feature rows: one a class against the rest, searched over recordings, with calibrated probabilities."""
+"""Classifiers of feature rows: one per class against the rest, searched over recordings, with calibrated probabilities."""
 
 import warnings
 from collections.abc import Callable

@@ -4,6 +4,7 @@ irmas classical/sarwar [--field value ...]
 """
 
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,11 +25,11 @@ from irmas_recipe.baselines.classical.features import SAMPLING_RATE, column_name
 from irmas_recipe.baselines.classical.importance import draw_importance, permutation_importance
 from irmas_recipe.baselines.classical.recipe import ClassicalRecipe
 from irmas_recipe.report.results import Results
-from irmas_recipe.report.table import results_table
-from irmas_recipe.report.write import finish
-from irmas_recipe.training import evaluation, machine, run_folder
+from irmas_recipe.report.write import finish, results_in_words
+from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
+from irmas_recipe.training.run_folder import RunFolder, choose
 from irmas_recipe.training.thresholds import validation_mixtures
 
 CLASSIFIERS_IN_WORDS = {
@@ -44,28 +45,30 @@ CLASSIFIERS_IN_WORDS = {
 
 def main(recipe: ClassicalRecipe) -> None:
     """Recipe -> data -> features -> classifiers -> evaluation -> report."""
-    begin(recipe)
+    folder = begin(recipe)
+    if folder.is_finished:
+        print(results_in_words(folder))
+        return
     data = load_data(recipe.data)
     prepared = prepare_splits(data, recipe.data, SAMPLING_RATE)
+    folder.claim(recipe)
     system, cost = train(recipe, prepared["train"])
-    results, importances = evaluate(recipe, data, prepared, system, cost)
-    draw_importance(importances, recipe.run_dir / "figures" / "feature_importance.png")
-    finish(recipe.run_dir, results, how_made=how_made(recipe, system), library="scikit-learn")
-    print(f"\n{results_table(results)}\n\nThe run folder is {recipe.run_dir}: the card is README.md.")
+    results, importances = evaluate(recipe, data, prepared, system, cost, folder.work)
+    draw_importance(importances, folder.work / "figures" / "feature_importance.png")
+    finish(folder, results, how_made=how_made(recipe, system), library="scikit-learn")
+    print(results_in_words(folder))
 
 
-def begin(recipe: ClassicalRecipe) -> None:
-    """Make the run folder, without what an earlier run left there.
+def begin(recipe: ClassicalRecipe) -> RunFolder:
+    """Choose the run's folder; nothing is changed yet.
 
     Raises:
-        UserError: the folder is a network's.
+        UserError: the folder is a network's, or a run there may not be replaced.
     """
     run_dir = recipe.run_dir
     if (run_dir / "config.json").exists() or list(run_dir.glob("checkpoint-*")):
         raise UserError(f"--output_dir {run_dir} holds a network's run: name another folder.")
-    run_folder.check_is_a_run(run_dir)
-    run_folder.clear(run_dir, keep_checkpoints=False)
-    recipe.save(run_dir / "recipe.yaml")
+    return choose(recipe, run_dir, recipe.classical.overwrite_output_dir)
 
 
 def train(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[CalibratedClassifiers, dict]:
@@ -115,7 +118,12 @@ def training_windows(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[Window
 
 
 def evaluate(
-    recipe: ClassicalRecipe, data: DatasetDict, prepared: DatasetDict, system: CalibratedClassifiers, cost: dict
+    recipe: ClassicalRecipe,
+    data: DatasetDict,
+    prepared: DatasetDict,
+    system: CalibratedClassifiers,
+    cost: dict,
+    run_dir: Path,
 ) -> tuple[Results, dict]:
     """Score validation mixtures and test clips, tune thresholds, write both; return results and importances."""
     classical, settings = recipe.classical, recipe.data
@@ -131,7 +139,7 @@ def evaluate(
         cost = cost | {"inference_clips_per_second": round(len(scores) / (time.perf_counter() - start), 3)}
 
     thresholds, reported = evaluation.tune_and_write(
-        prepared, mixtures, validation_scores, scores, settings, data_folder(recipe.data), recipe.run_dir
+        prepared, mixtures, validation_scores, scores, settings, data_folder(recipe.data), run_dir
     )
     columns = column_names(classical.features)
     rows = np.repeat(np.arange(len(validation_scores)), mixtures.windows_per_clip)
@@ -164,7 +172,7 @@ def how_made(recipe: ClassicalRecipe, system: CalibratedClassifiers) -> str:
     mixed = f", {classical.mix_probability:.0%} of them mixtures" if classical.mix_probability else ""
     return (
         f"It is no network: {len(column_names(classical.features))} hand-made features of {recipe.data.window_seconds:g} s "
-        f"of music (set `{classical.features}`, librosa) and {CLASSIFIERS_IN_WORDS[classical.classifier]}, one a class against "
+        f"of music (set `{classical.features}`, librosa) and {CLASSIFIERS_IN_WORDS[classical.classifier]}, one per class against "
         f"the rest{selection}, trained on excerpts{mixed}. Chosen among {len(system.search)} settings in "
         f"{classical.search_folds} folds of whole training recordings: {chosen or 'the only one'}. Scores are calibrated on "
         "the same held-out folds (Platt 1999)."

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.training.fields import COUNT, PROBABILITY, SEED, Bounds, DataArguments, option
+from irmas_recipe.training.fields import COUNT, OVERWRITE, PROBABILITY, SEED, Bounds, DataArguments, option
 from irmas_recipe.training.recipe import ResolvedRecipe, parse_system
 
 CLASSIFIER_NAMES = (
@@ -40,6 +40,7 @@ class ClassicalArguments:
     processes: int | None = option(None, "Processes for features and the search. Default: one per CPU core.", COUNT)
     seed: int = option(42, "Seed of folds, mixtures and classifiers.", SEED)
     output_dir: str | None = option(None, "The run folder. Default: runs/<recipe>.")
+    overwrite_output_dir: bool = option(False, OVERWRITE)
 
 
 @dataclass

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-import soundfile
 import torch
 import yaml
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from irmas_dataset import WaveformColumn, prepare
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import whole_file
+from irmas_dataset.write_audio import write_audio
 from irmas_recipe.baselines.wavegan.networks import LATENT_SIZE, Discriminator, Generator, discriminator_loss
 from irmas_recipe.baselines.wavegan.recipe import WaveganRecipe
 from irmas_recipe.report.style import save
@@ -137,7 +137,7 @@ def main(recipe: WaveganRecipe) -> None:
     folder = Path(settings.output_dir, "train", settings.instrument)
     folder.mkdir(parents=True, exist_ok=True)
     for number, waveform in enumerate(trainer.generate(settings.generate, settings.seed)):
-        soundfile.write(folder / f"wavegan-{number:05d}.wav", waveform, SAMPLING_RATE)
+        write_audio(folder / f"wavegan-{number:05d}.wav", waveform, SAMPLING_RATE)
     for left_over in sorted(folder.glob("wavegan-*.wav"))[settings.generate :]:  # of a start that was asked for more
         left_over.unlink()
     print(
@@ -190,7 +190,7 @@ def show(trainer: WaveganTrainer, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     waveforms = trainer.generate(NUM_SHOWN, seed=0)
     name = f"step-{trainer.step:06d}"
-    soundfile.write(folder / f"{name}.wav", np.concatenate(waveforms), SAMPLING_RATE)
+    write_audio(folder / f"{name}.wav", np.concatenate(waveforms), SAMPLING_RATE)
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     for axes, waveform in zip(figure.subplots(2, NUM_SHOWN // 2).flat, waveforms, strict=True):
         power = librosa.feature.melspectrogram(y=waveform, sr=SAMPLING_RATE, n_fft=1024, hop_length=256, n_mels=96)

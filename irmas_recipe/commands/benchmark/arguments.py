@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from irmas_dataset.errors import UserError
+from irmas_dataset.errors import UserError, did_you_mean
 from irmas_recipe.commands.arguments import check_output_file
 
 FEWEST_CLIPS = 33  # so that each class has recordings
@@ -37,7 +37,19 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     check_output_file(arguments.figure, "--figure")
     if arguments.figure and arguments.figure.suffix.lower() != ".png":
         raise UserError(f"--figure {arguments.figure} does not end with .png; name a PNG file.")
+    of_data, _ = data_parser().parse_known_args(fields)
+    if of_data.data_dir not in (None, "synthetic") and not Path(of_data.data_dir).is_dir():
+        raise UserError(
+            f"--data_dir {of_data.data_dir} does not exist{did_you_mean(Path(of_data.data_dir))}; name a folder."
+        )
     return arguments, fields
+
+
+def data_parser() -> argparse.ArgumentParser:
+    """Return a parser of the one field of the recipe that is checked here: its absence would go unnoticed."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--data_dir")
+    return parser
 
 
 def check_numbers(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from datasets import DatasetDict
 from irmas_dataset import load_irmas
 from irmas_dataset.files import TRAINING_FOLDER
 from irmas_dataset.synthetic import synthesize
+from irmas_dataset.write_audio import write_audio
 
 LONG_SECONDS = 20.0  # IRMAS's longest test clips
 
@@ -47,6 +48,6 @@ def make_long_clips(paths: list[str], folder: Path, count: int) -> list[str]:
             parts.append(audio)
             length += len(audio)
         path = folder / f"long {number}.wav"
-        soundfile.write(path, np.concatenate(parts)[:needed], rate)
+        write_audio(path, np.concatenate(parts)[:needed], rate)
         written.append(str(path))
     return written

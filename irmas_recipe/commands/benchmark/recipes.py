@@ -43,8 +43,9 @@ def benchmark_recipe(arguments: argparse.Namespace, fields: list[str], scratch: 
     own = LEFT_OUT | {"output_dir": f"{scratch}/run", "max_steps": LOOP_STEPS.get(device, LOOP_STEPS["cpu"])}
     if device == "cpu":
         own["dataloader_num_workers"] = 0  # they would take the cores from the model
-        if "--per_device_train_batch_size" not in {field.split("=")[0] for field in fields}:
-            own["per_device_train_batch_size"] = min(CPU_BATCH, recipe.training.per_device_train_batch_size)
+    if "--per_device_train_batch_size" not in {field.split("=")[0] for field in fields}:
+        batch = recipe.training.per_device_train_batch_size
+        own["per_device_train_batch_size"] = min(CPU_BATCH, batch) if device == "cpu" else batch
     recipe = parse_recipe([arguments.recipe, *fields, *(f"--{name}={value}" for name, value in own.items())])
     name = recipe.model.model_name_or_path
     if not name or (not arguments.random_weights and is_at_hand(name, recipe.model.model_revision)):

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from irmas_dataset.labels import readable_name
 from irmas_dataset.synthetic_music import SAMPLE_RATE, draw_style, play
+from irmas_dataset.write_audio import write_audio
 
 EXAMPLES = ((("pia",), ("pia", "vio")), (("sax",), ("org",)), (("gac",), ("gac", "voi")))
 """Instruments of each example's first and second half."""
@@ -24,5 +24,5 @@ def write_examples(folder: Path) -> list[Path]:
         clip = np.concatenate([play(style, half, HALF_SECONDS * SAMPLE_RATE, rng) for half in halves])
         names = [" and ".join(readable_name(code) for code in half) for half in halves]
         examples.append(folder / f"{names[0]}, then {names[1]}.wav")
-        soundfile.write(examples[-1], clip, SAMPLE_RATE)
+        write_audio(examples[-1], clip, SAMPLE_RATE)
     return examples

@@ -33,6 +33,8 @@ def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Block
             result = recognise(file, all_labels=True, return_activity=True)
         except (OSError, ValueError) as error:
             raise gradio.Error(str(error), print_exception=False) from error
+        if "warning" in result:
+            gradio.Warning(result["warning"])
         return draw_timeline(file, result, thresholds), scores_as_html(result, recognise.labels, thresholds)
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:

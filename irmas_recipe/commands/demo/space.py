@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import whole_folder
 from irmas_recipe.commands.demo.arguments import GRADIO, LARGEST_FILE
 from irmas_recipe.commands.demo.examples import write_examples
 from irmas_recipe.home import PACKAGE, shipped
@@ -69,7 +71,12 @@ def export_space(model: str, folder: Path) -> None:
     is_local = Path(model).is_dir()
     packages = packages_of(Path(model)) if is_local else PACKAGES
     name = Path(model).resolve().name if is_local else model
-    folder.mkdir(parents=True, exist_ok=True)
+    with whole_folder(folder) as unfinished:
+        write_space(model, name, is_local, packages, unfinished)
+
+
+def write_space(model: str, name: str, is_local: bool, packages: Sequence[str], folder: Path) -> None:
+    """Write the Space's files; `name` is the model's in words, `packages` what it installs."""
     if is_local:
         copy_model(Path(model), folder / "model")
     for module in modules_behind(PAGE):

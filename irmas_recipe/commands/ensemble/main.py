@@ -11,10 +11,10 @@ from irmas_recipe.commands.ensemble.arguments import FITTED, EnsembleRecipe
 from irmas_recipe.commands.ensemble.fusion import Fusion, fuse
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
-from irmas_recipe.report.table import results_table
 from irmas_recipe.report.text import markdown_table
-from irmas_recipe.report.write import finish
+from irmas_recipe.report.write import finish, results_in_words
 from irmas_recipe.training.evaluation import write_scores
+from irmas_recipe.training.run_folder import RunFolder, choose
 from irmas_recipe.training.thresholds import tune_thresholds
 
 METHODS_IN_WORDS = {
@@ -29,7 +29,11 @@ METHODS_IN_WORDS = {
 
 def main(recipe: EnsembleRecipe) -> None:
     """Fuse runs into a new run folder: results.json, predictions, figures and a card."""
-    output_dir, method = Path(recipe.output_dir), recipe.method
+    method = recipe.method
+    folder = choose(recipe, Path(recipe.output_dir), recipe.overwrite_output_dir)
+    if folder.is_finished:
+        print(results_in_words(folder))
+        return
     runs = read_runs([Path(run) for run in recipe.runs])
     validation = read_validation(runs, method)
     fusion = fuse(
@@ -39,8 +43,9 @@ def main(recipe: EnsembleRecipe) -> None:
         None if validation is None else validation[0].labels,
         np.stack([run.results.thresholds for run in runs]),
     )
-    results = write_run(output_dir, runs, validation, fusion, method)
-    print(f"{results_table(results)}\n\nThe run folder is {output_dir}: `compare` reads it as any other.")
+    folder.claim(recipe)
+    write_run(folder, runs, validation, fusion, method)
+    print(results_in_words(folder))
 
 
 def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
@@ -72,9 +77,9 @@ def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
 
 
 def write_run(
-    output_dir: Path, runs: list[Run], validation: list[ScoredClips] | None, fusion: Fusion, method: str
-) -> Results:
-    """Measure the fused scores and write the run folder; return its results."""
+    folder: RunFolder, runs: list[Run], validation: list[ScoredClips] | None, fusion: Fusion, method: str
+) -> None:
+    """Measure the fused scores and write the run folder."""
     first, test = runs[0].results, runs[0].test
     thresholds = None if validation is None else tune_thresholds(validation[0].labels, fusion.validation)
     recipe = {"ensemble": [str(run.folder) for run in runs], "method": method}
@@ -87,16 +92,13 @@ def write_run(
     )  # fmt: skip
     # Its ranking by frequency is the training set's, which only the runs have seen.
     results = replace(results, trivial=first.trivial)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_scores(output_dir / TEST_FILE, test.clips, test.songs, test.labels, fusion.test, first.classes)
-    (output_dir / VALIDATION_FILE).unlink(missing_ok=True)
+    write_scores(folder.work / TEST_FILE, test.clips, test.songs, test.labels, fusion.test, first.classes)
     if validation is not None:
         of_first = validation[0]
         write_scores(
-            output_dir / VALIDATION_FILE, of_first.clips, of_first.songs, of_first.labels, fusion.validation, first.classes
+            folder.work / VALIDATION_FILE, of_first.clips, of_first.songs, of_first.labels, fusion.validation, first.classes
         )  # fmt: skip
-    finish(output_dir, results, how_made=how_made(runs, results, output_dir), library="scikit-learn")
-    return results
+    finish(folder, results, how_made=how_made(runs, results, folder.path), library="scikit-learn")
 
 
 def cost(runs: list[Run]) -> dict:

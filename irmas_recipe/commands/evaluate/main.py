@@ -2,6 +2,7 @@
 
 import tempfile
 
+from irmas_dataset.whole_file import whole_folder
 from irmas_recipe.commands.evaluate.arguments import parse_arguments
 
 
@@ -14,14 +15,17 @@ def main(argv: list[str]) -> None:
     from irmas_recipe.report.table import results_table
     from irmas_recipe.training.data import data_folder
     from irmas_recipe.training.evaluation import write_predictions
+    from irmas_recipe.training.processes import leave
 
     with tempfile.TemporaryDirectory() as scratch:
         recipe, tuned_songs = evaluation_recipe(arguments, scratch)
+        if recipe.training.process_index > 0:  # a launcher started several; one measures
+            leave(0, several_on_cpu=True)
         results, test, scores = measure(recipe, tuned_songs)
     if arguments.output_dir:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        folder = data_folder(recipe.data)
-        write_predictions(arguments.output_dir / "predictions.parquet", test, scores, folder)
-        results.write(arguments.output_dir)
-        draw_figures(arguments.output_dir)
+        with whole_folder(arguments.output_dir) as folder:
+            write_predictions(folder / "predictions.parquet", test, scores, data_folder(recipe.data))
+            results.write(folder)
+            draw_figures(folder)
     print(results_table(results))
+    leave(0, several_on_cpu=recipe.training.world_size > 1 and recipe.training.device.type == "cpu")

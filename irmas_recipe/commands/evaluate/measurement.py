@@ -39,6 +39,7 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
     options += ["--per_device_eval_batch_size", str(arguments.batch_size), "--max_steps", "-1", "--eval_strategy", "no"]
     options += ["--save_strategy", "no", "--load_best_model_at_end", "false"]
+    options += ["--per_device_train_batch_size", "1"]  # whatever the number of processes, no batch has to be divided
     options += ["--backbone_name_or_path", ""]  # the model's folder has all of its weights
     options += ["--trust_remote_code"] if arguments.trust_remote_code else []
     recipe = parse_recipe([str(path), *options])
@@ -78,7 +79,7 @@ def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np
         UserError: the model has other classes than the data, or no thresholds; or it has seen every test song.
     """
     quiet_libraries(recipe.training.process_index)
-    splits = load_data(recipe.data)
+    splits = load_data(recipe.data, needed=("test",))
     model, extractor = build_model(recipe, splits)
     use_stored_protocol(recipe, model)
     reported = unseen_rows(splits["test"], tuned_songs)
@@ -97,7 +98,7 @@ def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np
         scores=scores,
         songs=test["song"],
         thresholds=np.array(model.config.thresholds),
-        training_counts=multi_hot(splits["train"]).sum(axis=0),
+        training_counts=multi_hot(splits["train"]).sum(axis=0) if len(splits["train"]) else None,
     )
     return results, test, scores
 

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from irmas_dataset.whole_file import whole_folder
 from irmas_recipe.commands.onnx.arguments import parse_arguments
+
+INT8_GRAPH = "model-int8.onnx"
 
 
 def main(argv: list[str]) -> None:
@@ -25,23 +28,23 @@ def main(argv: list[str]) -> None:
     window_and_hop = recognise.window_and_hop(args.window_seconds)
     facts = description(recognise, *window_and_hop)
     classifier = WaveformClassifier(recognise.model, recognise.feature_extractor)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    graphs = {"onnx": args.output_dir / "model.onnx"}
-    int8_graph = args.output_dir / "model-int8.onnx"
-    difference = export_onnx(classifier, facts["window_samples"], graphs["onnx"])
+    files = {"onnx": "model.onnx"} | ({"onnx int8": INT8_GRAPH} if args.int8 else {})
+    with whole_folder(args.output_dir) as folder:
+        difference = export_onnx(classifier, facts["window_samples"], folder / files["onnx"])
+        if args.int8:
+            from irmas_recipe.commands.onnx.quantisation import quantise
+
+            layers = quantise(folder / files["onnx"], folder / INT8_GRAPH)
+        write_description(folder / "model.json", graphs=list(files.values()), **facts)
+    graphs = {name: args.output_dir / file for name, file in files.items()}
     print(
         f"{graphs['onnx']} ({megabytes(graphs['onnx'])}): waveforms (batch, {facts['window_samples']}) at "
         f"{facts['sampling_rate']} Hz -> logits (batch, {len(recognise.labels)}); equal to torch within {difference:.0e}."
     )
     if args.int8:
-        from irmas_recipe.commands.onnx.quantisation import quantise
-
-        graphs["onnx int8"] = int8_graph
-        layers = quantise(graphs["onnx"], int8_graph)
-        print(f"{int8_graph} ({megabytes(int8_graph)}): {layers} linear layers with 8-bit weights.")
+        print(f"{graphs['onnx int8']} ({megabytes(graphs['onnx int8'])}): {layers} linear layers with 8-bit weights.")
     else:
-        int8_graph.unlink(missing_ok=True)  # from an earlier export: it would stand beside another model's graph
-    write_description(args.output_dir / "model.json", graphs=[graph.name for graph in graphs.values()], **facts)
+        (args.output_dir / INT8_GRAPH).unlink(missing_ok=True)  # of an earlier export: it is another model's graph
     if args.measure:
         from irmas_recipe.commands.onnx.measurement import measure
 

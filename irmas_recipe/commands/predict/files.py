@@ -1,13 +1,13 @@
 """Which files `predict` listens to, and where their pictures go."""
 
+import hashlib
 import os
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.files import to_text
+from irmas_dataset.files import READ_BY_FFMPEG, READ_BY_SOUNDFILE, to_text, walk_files
 
-READ_BY_SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", ".caf", ".w64")
-READ_BY_FFMPEG = (".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".ac3", ".ape", ".wv")
+LONGEST_NAME = 255  # bytes, on every common file system
 
 
 def find_audio(paths: list[Path]) -> list[Path]:
@@ -21,18 +21,13 @@ def find_audio(paths: list[Path]) -> list[Path]:
 
 
 def audio_in(folder: Path) -> list[Path]:
-    """Return the files in a folder and below whose names end as audio does.
+    """Return the files in a folder and below whose names end as audio does; a broken link is one, to be reported.
 
     Raises:
         UserError: there are none.
     """
-    inside = [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in READ_BY_SOUNDFILE + READ_BY_FFMPEG
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and (file.is_file() or (file.is_symlink() and not file.exists()))  # a broken link is reported, not skipped
-    ]
+    named = [Path(file) for file in walk_files(folder) if file.lower().endswith(READ_BY_SOUNDFILE + READ_BY_FFMPEG)]
+    inside = [file for file in named if file.is_file() or not file.exists()]
     if not inside:
         raise UserError(f"{to_text(folder)} has no audio files (wav, flac, mp3, ogg, ...); name another folder.")
     return inside
@@ -47,4 +42,13 @@ def picture_of(file: Path, files: list[Path], folder: Path) -> Path:
     """Return where a file's picture goes: in the same subfolders as the file, suffix included, so that no two collide."""
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
     inside = Path(os.path.abspath(file)).relative_to(common)
-    return folder / inside.with_name(inside.name + ".png")
+    return folder / inside.with_name(name_with_suffix(inside.name, ".png"))
+
+
+def name_with_suffix(name: str, suffix: str) -> str:
+    """Return a file's name with a suffix added; one too long for a file system is cut and told apart by a digest."""
+    encoded = os.fsencode(name)
+    if len(encoded) + len(suffix) <= LONGEST_NAME:
+        return name + suffix
+    suffix = f"-{hashlib.sha256(encoded).hexdigest()[:12]}{suffix}"
+    return encoded[: LONGEST_NAME - len(suffix)].decode("utf-8", "ignore") + suffix

@@ -1,5 +1,6 @@
 """`irmas predict MODEL PATH...`: which instruments are heard in files and folders, for people or for programs."""
 
+import os
 import sys
 
 from irmas_recipe.commands.predict.arguments import parse_arguments
@@ -9,10 +10,12 @@ def main(argv: list[str]) -> None:
     """Recognise the instruments of every file; exits with code 1 where some could not be read."""
     args = parse_arguments(argv)
 
+    from tqdm import tqdm
+
     from irmas_dataset.files import to_text  # the imports below need torch, which takes seconds
-    from irmas_recipe.commands.predict.answers import answers, errors_in_words
     from irmas_recipe.commands.predict.files import find_audio, sizes_of
     from irmas_recipe.commands.predict.outputs import Outputs
+    from irmas_recipe.commands.predict.rows import ASKED, errors_in_words, warnings_in_words
     from irmas_recipe.training.processes import Processes
     from irmas_recipe.training.recogniser import load_recogniser
 
@@ -25,22 +28,27 @@ def main(argv: list[str]) -> None:
             window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
         )  # fmt: skip
         outputs = Outputs(args, processes, files, recognise)
-    todo, errors = outputs.begin(), []
+    todo, errors, warnings = outputs.begin(), [], []
+    mine = processes.share(todo, sizes_of(todo))
+    results = recognise((os.fspath(file) for file in mine), **ASKED)
+    progress = {"total": len(mine), "unit": "file", "disable": None if processes.is_first else True, "leave": False}
     try:
-        for file, result in answers(recognise, processes.share(todo, sizes_of(todo)), quiet=not processes.is_first):
-            if "error" in result:
-                errors.append((to_text(file), result["error"]))
-            else:
-                outputs.add(file, result)
+        for file, result in tqdm(zip(mine, results, strict=True), **progress):
+            if error := result.get("error") or outputs.add(file, result):
+                errors.append((to_text(file), error))
+            elif "warning" in result:
+                warnings.append(result["warning"])
     except KeyboardInterrupt:
         if processes.is_first:
             print("Stopped." + f" {args.output} can be resumed with --resume." * bool(args.output), file=sys.stderr)
         processes.leave(130)
     outputs.close()
-    errors = sorted(processes.gather(errors))
+    errors, warnings = sorted(processes.gather(errors)), sorted(processes.gather(warnings))
     if processes.is_first:
         if written := outputs.written():
             print(f"Wrote {len(files) - len(errors)} files' results to {', '.join(written)}.", file=sys.stderr)
+        if warnings:
+            print(warnings_in_words(warnings, len(todo)), file=sys.stderr)
         if errors:
             print(errors_in_words(errors, len(todo)), file=sys.stderr)
     processes.leave(1 if errors else 0)

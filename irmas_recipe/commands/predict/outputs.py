@@ -7,10 +7,10 @@ from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
-from irmas_recipe.commands.predict.answers import TIMELINE_COLUMNS, result_columns, result_row, timeline_row
 from irmas_recipe.commands.predict.arguments import format_of
 from irmas_recipe.commands.predict.files import picture_of
 from irmas_recipe.commands.predict.resume import check_is_of_this_model
+from irmas_recipe.commands.predict.rows import TIMELINE_COLUMNS, result_columns, result_row, timeline_row
 from irmas_recipe.commands.predict.screen import open_screen
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
@@ -62,12 +62,15 @@ class Outputs:
             print(f"{finished_here} of {len(self.files)} files are in {self.args.output} already.", file=sys.stderr)
         return todo
 
-    def add(self, file: Path, result: dict) -> None:
-        """Draw, write or show the result of one file."""
+    def add(self, file: Path, result: dict) -> str | None:
+        """Draw, write or show the result of one file; return the error where its picture cannot read the file again."""
         row = result_row(file, result, self.thresholds)
         if self.args.timeline:
-            picture = picture_of(file, self.files, self.args.timeline)
-            save_picture(draw_timeline(file, result, list(self.thresholds.values())), picture)
+            try:
+                picture = draw_timeline(file, result, list(self.thresholds.values()))
+            except (FileNotFoundError, ValueError) as error:
+                return str(error)
+            save_picture(picture, picture_of(file, self.files, self.args.timeline))
         if self.timelines:
             self.timelines.append([timeline_row(file, segment) for segment in result["timeline"]])
         if self.results:
@@ -76,6 +79,7 @@ class Outputs:
             self.screen.add(row, result["timeline"])
         else:
             self.unshown.append((self.files.index(file), row, result["timeline"]))
+        return None
 
     def close(self) -> None:
         """Finish the tables and the screen; all processes call it together."""

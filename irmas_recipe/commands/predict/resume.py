@@ -1,11 +1,13 @@
 """Whether a table that an earlier run left may be resumed with this model."""
 
+import os
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
-from irmas_recipe.commands.predict.answers import answers, result_row
-from irmas_recipe.commands.predict.table import LIST_SEPARATOR, ResultTable
+from irmas_dataset.label_text import split_labels
+from irmas_recipe.commands.predict.rows import ASKED, result_row
+from irmas_recipe.commands.predict.table import ResultTable
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 
 SAME_SCORE = 0.01  # scores closer than this are of the same model: batches and devices round differently
@@ -25,7 +27,8 @@ def check_is_of_this_model(
     if not rows:
         return
     before = min(rows, key=lambda row: float(row["duration_seconds"]))
-    ((file, result),) = answers(recognise, [by_path[before["path"]]], quiet=True)
+    file = by_path[before["path"]]
+    (result,) = recognise([os.fspath(file)], **ASKED)
     if "error" in result:
         return  # it is not read again, and its row stays
     now, heard = result_row(file, result, thresholds), labels_of(before["instruments"])
@@ -41,4 +44,4 @@ def check_is_of_this_model(
 
 def labels_of(field: str | list[str]) -> list[str]:
     """Return the labels in a row's field `instruments`, which CSV keeps as one string."""
-    return field.split(LIST_SEPARATOR) if isinstance(field, str) else field
+    return split_labels(field) if isinstance(field, str) else field

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from irmas_dataset.files import to_text
-from irmas_recipe.commands.predict.answers import result_columns
+from irmas_recipe.commands.predict.rows import result_columns
 from irmas_recipe.commands.predict.table import csv_line
 from irmas_recipe.report.text import clock, shortened
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.label_text import join_labels
 from irmas_dataset.whole_file import whole_file
-
-LIST_SEPARATOR = ";"  # between the values of a list in a CSV field
 
 
 class ResultTable:
@@ -159,7 +158,7 @@ def read_lines(journal: Path) -> list[dict]:
 
 
 def csv_line(values: Iterable[object]) -> str:
-    """Return one line of CSV; a list becomes its values with semicolons between them."""
-    fields = [LIST_SEPARATOR.join(value) if isinstance(value, list) else str(value) for value in values]
+    """Return one line of CSV; a list of labels becomes one field, as `join_labels` writes it."""
+    fields = [join_labels(value) if isinstance(value, list) else str(value) for value in values]
     quoted = ['"' + field.replace('"', '""') + '"' if set(field) & set(',"\r\n') else field for field in fields]
     return ",".join(quoted) + "\n"

@@ -1,43 +1,38 @@
 """Read and resample any audio as mono float32 blocks, so that a file of hours takes little memory."""
 
-import io
 import math
 import os
 import queue
-import shutil
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 import torchaudio
+
+from .decoding import BLOCK_FRAMES, Mono, checked, checked_rate, read_frames, to_int16
 
 try:
     import soxr
 except ImportError:  # optional: without it torchaudio resamples
     soxr = None
 
-BLOCK_FRAMES = 1 << 17  # decoded at a time: 3 s at 44.1 kHz
-MAX_LEVEL = 100  # of floating-point samples, where 1 is full scale: unscaled integers are louder
 MAX_KERNEL_SIZE = 50_000_000  # values of the filter that torchaudio builds for two rates without a common divisor
-FFMPEG_RATE = 48_000  # in Hz, of what ffmpeg decodes
 
 
-def read_blocks(audio: Any, sampling_rate: int | None = None) -> tuple[int, Iterator[np.ndarray]]:
-    """Return an input's sampling rate in Hz and an iterator over its mono float32 blocks (samples,).
+def read_blocks(audio: Any, sampling_rate: int | None = None) -> tuple[int, Mono]:
+    """Return an input's sampling rate in Hz and an iterable over its mono float32 blocks (samples,).
 
     Args:
-        audio: any input of the pipeline: a path, bytes, an array, or a dictionary with one of them.
+        audio: any input of the pipeline: a path, bytes, an array, a decoder, or a dictionary with one of them.
         sampling_rate: of a bare array, in Hz.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the audio cannot be read; while the blocks are read, too.
     """
+    name = name_of(audio)
     if isinstance(audio, dict):
         sampling_rate = audio.get("sampling_rate", sampling_rate)
         present = [key for key in ("array", "raw", "bytes", "path") if audio.get(key) is not None]
@@ -46,116 +41,81 @@ def read_blocks(audio: Any, sampling_rate: int | None = None) -> tuple[int, Iter
                 "A dictionary of audio needs `array` or `raw` with `sampling_rate`, or `path`, or `bytes`."
             )
         audio = audio[present[0]]
-    if isinstance(audio, (str, os.PathLike)):
-        rate, blocks = _read_path(os.fspath(audio))
-    elif isinstance(audio, (bytes, bytearray)):
-        rate, blocks = _read_sound_file(_open_sound_file(io.BytesIO(audio), "the bytes given"), "the bytes given")
-    elif isinstance(audio, (np.ndarray, torch.Tensor)):
-        if not sampling_rate or sampling_rate <= 0:
-            raise ValueError("An array of audio needs its `sampling_rate` in Hz.")
-        rate, blocks = sampling_rate, _array_blocks(audio)
-    else:
-        raise ValueError(f"Audio must be a path, bytes, an array or a dictionary, not {type(audio).__name__}.")
-    return int(rate), _finite(blocks, name_of(audio))
+    if hasattr(audio, "get_all_samples"):  # torchcodec's AudioDecoder, which `datasets` gives for an Audio column
+        audio = audio.get_all_samples()
+    if hasattr(audio, "data") and hasattr(audio, "sample_rate"):  # its AudioSamples, (channels, samples)
+        audio, sampling_rate = audio.data.T, audio.sample_rate
+    if isinstance(audio, (str, os.PathLike)) and not os.path.exists(audio):
+        raise FileNotFoundError(f"There is no file {name}.")
+    is_file = isinstance(audio, (str, os.PathLike, bytes, bytearray))
+    remedy = ": export it again, or convert it" if is_file else ""
+    try:
+        rate, blocks = read_frames(audio) if is_file else array_frames(audio, sampling_rate)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}{remedy}.") from error
+    return rate, Mono(in_sentences(blocks, name, remedy))
 
 
 def name_of(audio: Any) -> str:
-    """Return an input's path, or `the audio` if it has none."""
+    """Return an input's path, or `The audio` if it has none."""
     if isinstance(audio, dict):
-        audio = audio.get("path") or "the audio"
-    return os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "the audio"
+        audio = audio.get("path")
+    return os.fspath(audio) if isinstance(audio, (str, os.PathLike)) else "The audio"
 
 
-def _finite(blocks: Iterable[np.ndarray], name: str) -> Iterator[np.ndarray]:
-    for block in blocks:
-        if not np.isfinite(block).all():
-            raise ValueError(f"{name} contains samples that are not numbers (NaN or infinity): export it again.")
-        if len(block) and np.abs(block).max() > MAX_LEVEL:
-            raise ValueError(
-                f"{name} contains samples above {MAX_LEVEL} times full scale, which is 1: export it again."
-            )
-        yield block
+def in_sentences(blocks: Iterable[np.ndarray], name: str, remedy: str) -> Iterator[np.ndarray]:
+    """Yield the blocks; the reason why one cannot be read is raised in a sentence."""
+    try:
+        yield from blocks
+    except ValueError as error:
+        raise ValueError(f"{name} {error}{remedy}.") from error
 
 
-def _array_blocks(array: np.ndarray | torch.Tensor) -> Iterator[np.ndarray]:
-    array = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+def array_frames(array: np.ndarray | torch.Tensor, sampling_rate: int | None) -> tuple[int, Iterator[np.ndarray]]:
+    """Return the rate of an array and its float32 blocks (samples, channels); raises ValueError as `read_frames` does."""
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        array = (array.float() if array.is_floating_point() else array).numpy()  # numpy has no bfloat16
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"must be a path, bytes, an array, a decoder or a dictionary, not {type(array).__name__}")
+    if not sampling_rate or sampling_rate <= 0:
+        raise ValueError("is an array and needs its `sampling_rate` in Hz")
     if array.ndim not in (1, 2):
-        raise ValueError(f"An array of audio must have one or two dimensions, not {array.ndim}.")
+        raise ValueError(f"must be an array of one or two dimensions, not {array.ndim}")
     if array.dtype.kind not in "iuf":
-        raise ValueError(f"An array of audio must contain integers or floating-point numbers, not {array.dtype}.")
-    if array.size == 0:
-        raise ValueError("The array has no samples.")
-    if array.ndim == 2 and array.shape[0] < array.shape[1]:
-        array = array.T
-    for start in range(0, len(array), BLOCK_FRAMES):
-        block = array[start : start + BLOCK_FRAMES]
-        if block.dtype.kind == "u":  # as 8-bit wav files have it: 128 is silence
-            half = 2.0 ** (8 * block.dtype.itemsize - 1)
-            block = (block.astype(np.float64) - half) / half
-        elif block.dtype.kind == "i":
-            block = block / -float(np.iinfo(block.dtype).min)
-        block = block.astype(np.float32)
-        yield block if block.ndim == 1 else block.mean(axis=1)
+        raise ValueError(f"must be an array of integers or floating-point numbers, not {array.dtype}")
+    frames = array[:, None] if array.ndim == 1 else array.T if array.shape[0] < array.shape[1] else array
+    frames = frames if frames.size else frames[:0]
+    silence, full_scale = scale_of(frames)
+    starts = range(0, len(frames), BLOCK_FRAMES)
+    blocks = (((frames[start : start + BLOCK_FRAMES] - silence) / full_scale).astype(np.float32) for start in starts)
+    return checked_rate(int(sampling_rate)), checked(blocks)
 
 
-def _read_path(path: str) -> tuple[int, Iterator[np.ndarray]]:
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"There is no file {path}.")
-    if os.path.isdir(path):
-        raise ValueError(f"{path} is a folder: pass the files in it.")
-    if os.path.getsize(path) == 0:
-        raise ValueError(f"{path} is an empty file.")
-    try:
-        # As bytes: a name that is not valid UTF-8 cannot be encoded again.
-        file = _open_sound_file(os.fsencode(path) if os.name == "posix" else path, path)
-    except ValueError:
-        if shutil.which("ffmpeg") is None:
-            raise
-        return FFMPEG_RATE, _ffmpeg_blocks(path, FFMPEG_RATE)
-    return _read_sound_file(file, path)
+def scale_of(array: np.ndarray) -> tuple[float, float]:
+    """Return which value of an array is silence, and how far from it full scale is.
+
+    Wide integers may hold 16-bit samples, as an array made of a list does: that is what they are where 16 bits hold them
+    all. Other 32-bit integers fill their 32 bits, and so do 24-bit samples in them: those are multiples of 256.
+
+    Raises ValueError for integers that could have several scales.
+    """
+    kind, bits = array.dtype.kind, 8 * array.dtype.itemsize
+    if kind == "f" or not array.size:
+        return 0.0, 1.0
+    if bits <= 16:  # unsigned ones are as in 8-bit wav files, where 128 is silence
+        return 2.0 ** (bits - 1) * (kind == "u"), 2.0 ** (bits - 1)
+    if kind == "i" and array.min() >= -(2**15) and array.max() < 2**15:
+        is_24_bit = bits == 32 and not np.bitwise_or.reduce(array, axis=None) & 0xFF
+        return 0.0, 2.0**31 if is_24_bit else 2.0**15
+    if kind == "i" and bits == 32:
+        return 0.0, 2.0**31
+    raise ValueError(f"is an array of {array.dtype}, whose full scale is not known: divide it by its full scale")
 
 
-def _open_sound_file(source: Any, name: str) -> soundfile.SoundFile:
-    try:
-        return soundfile.SoundFile(source)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: files without a header, such as *.raw
-        raise ValueError(
-            f"{name} is not a wav, flac, ogg or mp3 file that soundfile can read: install the ffmpeg program, or convert it."
-        ) from error
-
-
-def _read_sound_file(file: soundfile.SoundFile, name: str) -> tuple[int, Iterator[np.ndarray]]:
-    def blocks() -> Iterator[np.ndarray]:
-        with file:
-            while True:
-                try:
-                    block = file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
-                except soundfile.SoundFileError as error:
-                    raise ValueError(f"{name} is damaged: {error}") from error
-                if not len(block):
-                    return
-                yield block.mean(axis=1)
-
-    return file.samplerate, blocks()
-
-
-def _ffmpeg_blocks(path: str, rate: int) -> Iterator[np.ndarray]:
-    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", path, "-vn", "-ac", "1", "-ar", str(rate), "-f", "f32le", "-"]
-    with (
-        tempfile.TemporaryFile() as messages,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process,
-    ):
-        try:
-            while data := process.stdout.read(4 * BLOCK_FRAMES):
-                yield np.frombuffer(data[: len(data) // 4 * 4], dtype="<f4")
-            code = process.wait()
-        finally:
-            process.kill()  # if the reader stopped early; after ffmpeg's end it does nothing
-        if code != 0:
-            messages.seek(0)
-            first = (messages.read().decode(errors="replace").strip().splitlines() or ["no reason given"])[0]
-            said = first.rpartition("] ")[2]  # without the name of the part of ffmpeg that reports it
-            raise ValueError(f"{path} cannot be read as audio: ffmpeg says: {said}")
+def rounded_to_16_bits(waveform: np.ndarray) -> np.ndarray:
+    """Return a waveform (samples,) as training and evaluation hear it: rounded to 16 bits, and clipped at full scale."""
+    return to_int16(waveform).astype(np.float32) / 2**15
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ This file and those that it imports are stored beside every saved model, so they
     recognise("song.flac", return_timeline=True)    # and when each is heard
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -17,13 +18,18 @@ import numpy as np
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
-from .audio_blocks import name_of, read_ahead, read_blocks, resample_blocks
+from .audio_blocks import name_of, read_ahead, read_blocks, resample_blocks, rounded_to_16_bits
 from .separation import separate_blocks, separation_of
 from .windows import AGGREGATIONS, aggregate, cut_windows, merge_moments, moments
 
 TASK = "instrument-recognition"
 DEFAULT_WINDOW_SECONDS = 10.0  # of a model whose configuration says nothing; the hop is half a window
 MAX_WINDOW_SECONDS = 600
+CANCELLED_WARNING = (
+    "the channels cancel each other out, and their mean, which the model hears, is next to silence; invert one."
+)
+
+logger = logging.getLogger(__name__)
 
 
 class InstrumentRecognitionPipeline(ChunkPipeline):
@@ -73,10 +79,10 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Return the instruments of one input, [{"label", "score"}] best first, or a list of those for a list of inputs.
 
-        An input is a path, the bytes of a file, an array, or a dictionary with `array` (or `raw`) and `sampling_rate`,
-        or with `path` or `bytes`. An array may be (samples,), (samples, channels) or (channels, samples): the smaller
-        dimension is taken as the channels. Integer arrays are scaled to [-1, 1]. A generator of inputs gives a generator
-        of results.
+        An input is a path, the bytes of a file, an array, torchcodec's AudioDecoder (as `datasets` gives it), or a
+        dictionary with `array` (or `raw`) and `sampling_rate`, or with `path` or `bytes`. An array may be (samples,),
+        (samples, channels) or (channels, samples): the smaller dimension is taken as the channels. Integer arrays are
+        scaled to [-1, 1]; what is louder is clipped, as in training. A generator of inputs gives a generator of results.
 
         Options, here or when the pipeline is made:
         - `sampling_rate`: of bare arrays, in Hz.
@@ -86,7 +92,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         - `return_timeline=True`: a dictionary with `duration_seconds`, `instruments` (as above) and `timeline`, the
           list of {"label", "start_seconds", "end_seconds", "score"} in which a label reaches its threshold;
           `return_activity=True`: also `activity`, the scores behind it as {"edges_seconds": (moments + 1),
-          "scores": {label: (moments)}}.
+          "scores": {label: (moments)}}. A file that is not heard as it sounds has its `warning` here; elsewhere it is logged.
         - `batch_size`: how many windows the model sees at once.
         - `skip_unreadable=True`: an input that cannot be read gives {"error": sentence}, and the others go on.
 
@@ -192,20 +198,21 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
     ) -> Iterator[dict]:
         """Yield the windows of one input: `waveform` (samples,), `start` and `stop` in samples, and `is_last`."""
         window_seconds, hop_seconds = self.window_and_hop(window_seconds, hop_seconds)
-        rate, blocks = read_blocks(audio, sampling_rate)
+        rate, mono = read_blocks(audio, sampling_rate)
         own_rate = self.feature_extractor.sampling_rate
         window, hop = round(window_seconds * own_rate), max(1, round(hop_seconds * own_rate))
         held_back = None  # which window is the last is known only when the audio has ended
-        blocks = resample_blocks(blocks, rate, own_rate)
+        blocks = resample_blocks(mono, rate, own_rate)
         if self.separate is not None:
             blocks = separate_blocks(blocks, own_rate, self.separate)
-        for start, stop, waveform in cut_windows(blocks, window, hop):
+        for start, stop, waveform in cut_windows(map(rounded_to_16_bits, blocks), window, hop):
             if held_back is not None:
                 yield held_back
             held_back = {"waveform": waveform, "start": start, "stop": stop, "is_last": False}
         if held_back is None:
             raise ValueError(f"{name_of(audio)} has no samples.")
-        yield {**held_back, "is_last": True}
+        warning = f"{name_of(audio)}: {CANCELLED_WARNING}" if mono.is_cancelled else None
+        yield {**held_back, "is_last": True, "warning": warning}
 
     def get_iterator(
         self,
@@ -239,10 +246,12 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         for audio in inputs:
             try:
                 yield from self.preprocess(audio, **preprocess_params)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # whatever an input does to a decoder must cost only that input
                 if not skip_unreadable:
                     raise
-                yield {"error": str(error), "is_last": True}
+                is_sentence = isinstance(error, (OSError, ValueError))
+                said = str(error) if is_sentence else f"{name_of(audio)}: {type(error).__name__}: {error}"
+                yield {"error": said, "is_last": True}
 
     def _forward(self, model_inputs: dict) -> dict:
         """Return `logits` (windows, classes) of `waveforms` (windows, samples)."""
@@ -278,13 +287,18 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         elif not all_labels:
             ranked = [index for index in ranked if scores[index] >= thresholds[index]]
         instruments = [{"label": self.labels[index], "score": float(scores[index])} for index in ranked]
+        warning = windows[-1]["warning"]
         if not (return_timeline or return_activity):
+            if warning:
+                logger.warning(warning)
             return instruments
 
         rate = self.feature_extractor.sampling_rate
         edges, moment_scores = moments(windows, logits, normalise=aggregation == "s2")
         edges = edges / rate
         result = {"duration_seconds": float(edges[-1]), "instruments": instruments}
+        if warning:
+            result["warning"] = warning
         result["timeline"] = merge_moments(edges, moment_scores, self.labels, thresholds)
         if return_activity:
             by_label = {label: moment_scores[:, index].tolist() for index, label in enumerate(self.labels)}

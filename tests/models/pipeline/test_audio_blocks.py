@@ -82,3 +82,75 @@ def test_read_ahead_keeps_order_passes_errors_on_and_stops_when_abandoned():
     assert next(ahead) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(ahead)
+
+
+SIXTEEN_BITS = np.round(music(0.5) * 32_768).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(SIXTEEN_BITS.tolist()),
+        SIXTEEN_BITS.astype(np.int32),
+        SIXTEEN_BITS.astype(np.int32) * 2**16,
+        SIXTEEN_BITS.astype(">i2"),
+        (SIXTEEN_BITS.astype(np.int32) + 32_768).astype(np.uint16),
+        SIXTEEN_BITS.astype(np.longdouble) / 32_768,
+        torch.from_numpy(SIXTEEN_BITS).long(),
+        torch.from_numpy(SIXTEEN_BITS / 32_768),
+        torch.from_numpy(SIXTEEN_BITS / 32_768).bfloat16(),
+        torch.from_numpy(SIXTEEN_BITS / 32_768).float().requires_grad_(),
+    ],
+    ids=[
+        "int64",
+        "int32",
+        "scaled_int32",
+        "big_endian",
+        "uint16",
+        "longdouble",
+        "long",
+        "float64",
+        "bfloat16",
+        "gradient",
+    ],
+)
+def test_samples_are_the_same_in_every_type_of_array(array):
+    """16-bit samples are 16-bit samples, however many bits numpy or torch keep for each."""
+    rate, blocks = read_blocks(array, RATE)
+    tolerance = 1e-3 if getattr(array, "dtype", None) == torch.bfloat16 else 0
+    assert rate == RATE
+    np.testing.assert_allclose(np.concatenate(list(blocks)), SIXTEEN_BITS / 32_768, atol=tolerance)
+
+
+def test_dither_of_24_bits_in_an_array_of_32_stays_as_quiet_as_it_is():
+    dither = np.random.default_rng(0).integers(-2, 3, 1000).astype(np.int32) * 256  # as soundfile gives 24 bits
+    assert np.abs(np.concatenate(list(read_blocks(dither, RATE)[1]))).max() < 1e-6
+
+
+@pytest.mark.parametrize("array", [np.array([0, 2**20]), np.zeros(5, np.uint32), torch.tensor([0, -(2**40)])])
+def test_integers_of_an_unknown_scale_are_refused(array):
+    with pytest.raises(
+        ValueError, match=r"^The audio is an array of u?int(64|32), whose full scale is not known: divide"
+    ):
+        read_blocks(array, RATE)
+
+
+class AudioSamples:
+    """What torchcodec's decoder answers."""
+
+    def __init__(self, data: torch.Tensor, sample_rate: int) -> None:
+        self.data, self.sample_rate = data, sample_rate
+
+
+class AudioDecoder:
+    """What `datasets` gives for an Audio column: torchcodec's decoder, (channels, samples)."""
+
+    def get_all_samples(self) -> AudioSamples:
+        return AudioSamples(torch.from_numpy(music(0.5, 44_100, 2, seed=3).T), 44_100)
+
+
+def test_the_decoder_of_an_audio_column_is_audio():
+    for audio in (AudioDecoder(), AudioDecoder().get_all_samples()):
+        rate, blocks = read_blocks(audio)
+        assert rate == 44_100
+        np.testing.assert_allclose(np.concatenate(list(blocks)), music(0.5, 44_100, seed=3), atol=1e-7)

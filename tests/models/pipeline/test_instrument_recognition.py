@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -21,6 +22,7 @@ from transformers import (
     AutoModelForAudioClassification,
 )
 
+from irmas_dataset.audio import decode, read_mono
 from irmas_recipe.models import ARCHITECTURES
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.models.pipeline.windows import (
@@ -206,23 +208,23 @@ def broken_inputs(folder: Path) -> list[tuple[object, str]]:
     soundfile.write(folder / "nan.wav", samples, RATE, subtype="FLOAT")
     return [
         (str(folder / "missing.wav"), "There is no file .*missing.wav"),
-        (str(folder), "is a folder"),
+        (str(folder), "is not a regular file"),
         (str(folder / "empty.wav"), "empty.wav is an empty file"),
         (str(folder / "notes.wav"), "notes.wav .*"),
         (str(folder / "headerless.raw"), "headerless.raw .*"),
-        (str(folder / "no samples.wav"), "no samples.wav has no samples"),
-        (str(folder / "nan.wav"), "nan.wav contains samples that are not numbers"),
-        ({"array": np.array([0.0, np.inf]), "sampling_rate": RATE}, "not numbers"),
-        ({"array": np.zeros(0), "sampling_rate": RATE}, "has no samples"),
+        (str(folder / "no samples.wav"), "no samples.wav has no audio samples"),
+        (str(folder / "nan.wav"), "nan.wav contains NaN or infinite samples"),
+        ({"array": np.array([0.0, np.inf]), "sampling_rate": RATE}, "The audio contains NaN or infinite samples"),
+        ({"array": np.zeros(0), "sampling_rate": RATE}, "has no audio samples"),
         ({"array": np.zeros((2, 2, 2)), "sampling_rate": RATE}, "one or two dimensions"),
-        ({"array": np.zeros((2, 0)), "sampling_rate": RATE}, "has no samples"),
+        ({"array": np.zeros((2, 0)), "sampling_rate": RATE}, "has no audio samples"),
         (
             {"array": np.zeros(100, complex), "sampling_rate": RATE},
             "integers or floating-point numbers, not complex128",
         ),
         ({"array": np.zeros(5)}, "needs its `sampling_rate`"),
         ({"samples": np.zeros(5)}, "needs `array` or `raw`"),
-        (b"these are no samples", "the bytes given"),
+        (b"these are no samples", "The audio cannot be read as audio"),
         (5, "not int"),
         ([0.1, 0.2], "A list is a list of inputs"),
     ]
@@ -241,9 +243,44 @@ def test_unreadable_inputs_can_be_skipped_without_harm_to_their_neighbours(recog
     inputs = [good, str(tmp_path / "missing.wav"), damaged, other]
     results = recognise(inputs, sampling_rate=RATE, skip_unreadable=True, all_labels=True, batch_size=3)
     assert "There is no file" in results[1]["error"]
-    assert "not numbers" in results[2]["error"]
+    assert "NaN or infinite" in results[2]["error"]
     for clip, result in ((good, results[0]), (other, results[3])):
         assert scores(result) == pytest.approx(scores(recognise(clip, sampling_rate=RATE, all_labels=True)), abs=1e-5)
+
+
+class BrokenDecoder:
+    """torchcodec's decoder of a damaged file."""
+
+    def get_all_samples(self):
+        raise RuntimeError("Could not push packet to decoder")
+
+
+def test_whatever_one_input_raises_costs_only_that_input(recognise):
+    clip = {"array": music(1.3), "sampling_rate": RATE}
+    first, broken, last = recognise([clip, BrokenDecoder(), clip], skip_unreadable=True, all_labels=True)
+    assert broken["error"] == "The audio: RuntimeError: Could not push packet to decoder"
+    assert first == last and len(first) == 3
+
+
+def test_channels_that_cancel_each_other_out_are_said_by_name(recognise, tmp_path, caplog):
+    """Silence in the mean, all but: in a dictionary as its `warning`, otherwise in the log; true stereo is no such case."""
+    wide = np.stack([music(1.2, seed=1), music(1.2, seed=2)], axis=1)
+    opposite = np.stack([wide[:, 0], -wide[:, 0] + 0.02 * wide[:, 1]], axis=1)
+    for name, frames in {"wide": wide, "opposite": opposite, "silent": np.zeros_like(wide)}.items():
+        soundfile.write(tmp_path / f"{name}.wav", frames, RATE, subtype="FLOAT")
+    files = [str(tmp_path / f"{name}.wav") for name in ("wide", "opposite", "silent")]
+    warnings = [result.get("warning") for result in recognise(files, return_timeline=True)]
+    assert warnings[0] is warnings[2] is None and not caplog.records
+    assert warnings[1].startswith(f"{files[1]}: the channels cancel each other out")
+    recognise(files)
+    assert [record.message for record in caplog.records] == [warnings[1]]
+
+
+def test_audio_above_full_scale_is_clipped_as_in_training(recognise):
+    loud = 5 * music(1.2)
+    result, clipped = recognise([loud, np.clip(loud, -1, 1)], sampling_rate=RATE, all_labels=True)
+    assert scores(result) == pytest.approx(scores(clipped), abs=1e-5)
+    assert scores(result) != pytest.approx(scores(recognise(loud / 5, sampling_rate=RATE, all_labels=True)), abs=1e-5)
 
 
 def test_a_damaged_flac_names_itself(tmp_path, recognise):
@@ -277,16 +314,40 @@ def fake_ffmpeg(folder: Path, script: str) -> None:
 
 
 def test_what_soundfile_cannot_read_goes_through_the_ffmpeg_program(tmp_path, recognise, monkeypatch):
-    """A program in ffmpeg's place that writes what ffmpeg would: 48 kHz mono float32 to standard output."""
-    clip = music(1.5, 48_000)
-    clip.astype("<f4").tofile(tmp_path / "decoded")
+    """A program in ffmpeg's place that writes what ffmpeg would: a header with rate and channels, then float32."""
+    channels = np.stack([music(1.5, 22_050), music(1.5, 22_050, seed=1)], axis=1)
+    header = struct.pack(">4s5I4x", b".snd", 28, 0xFFFFFFFF, 6, 22_050, 2)
+    (tmp_path / "decoded").write_bytes(header + channels.astype(">f4").tobytes())
     decoded = tmp_path / "decoded"
     fake_ffmpeg(tmp_path / "bin", f"sys.stdout.buffer.write(open({str(decoded)!r}, 'rb').read())")
     (tmp_path / "song.m4a").write_text("not a wav file")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     from_file = recognise(tmp_path / "song.m4a", all_labels=True)
-    from_array = recognise(clip, sampling_rate=48_000, all_labels=True)
+    from_array = recognise(channels.mean(axis=1), sampling_rate=22_050, all_labels=True)
     assert scores(from_file) == pytest.approx(scores(from_array), abs=1e-6)
+
+
+def test_ffmpeg_gets_files_by_name_and_is_asked_for_all_channels(tmp_path, recognise, monkeypatch):
+    """A name with a colon is not a protocol; one channel from ffmpeg would be louder than the mean of all."""
+    fake_ffmpeg(tmp_path / "bin", "sys.exit(' '.join(sys.argv[1:]))")
+    (tmp_path / "04.23:50.m4a").write_text("not a wav file")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"ffmpeg says: .* -i file:04\.23:50\.m4a ") as refused:
+        recognise("04.23:50.m4a")
+    assert "-ac" not in str(refused.value) and "-ar" not in str(refused.value)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg program is not installed")
+def test_ffmpeg_and_soundfile_decode_the_same_samples(tmp_path):
+    clip = np.stack([music(2, 44_100, seed=1), music(2, 44_100, seed=2)], axis=1)
+    soundfile.write(tmp_path / "clip.wav", clip, 44_100)
+    source = f"file:{tmp_path / 'clip.wav'}"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-c:a", "alac", f"file:{tmp_path / '1:2.m4a'}"], check=True)
+    (wav, wav_rate), (m4a, m4a_rate) = decode(tmp_path / "clip.wav"), decode(tmp_path / "1:2.m4a")
+    assert wav_rate == m4a_rate
+    np.testing.assert_array_equal(wav, m4a)
+    np.testing.assert_array_equal(read_mono((tmp_path / "1:2.m4a").read_bytes())[0], wav)
 
 
 def test_ffmpegs_complaint_is_passed_on_and_its_absence_is_said(tmp_path, recognise, monkeypatch):
@@ -296,7 +357,7 @@ def test_ffmpegs_complaint_is_passed_on_and_its_absence_is_said(tmp_path, recogn
     with pytest.raises(ValueError, match=r"ffmpeg says: song\.m4a: Invalid data found"):
         recognise(tmp_path / "song.m4a")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="install the ffmpeg program"):
+    with pytest.raises(ValueError, match="install ffmpeg for other formats"):
         recognise(tmp_path / "song.m4a")
 
 

@@ -1,26 +1,14 @@
-"""What the model says about each file, and how that becomes the rows of a table."""
+"""What the model is asked about each file, and how its answer becomes the rows of a table."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from irmas_dataset.files import to_text
-from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 
 TIMELINE_COLUMNS = ["path", "label", "start_seconds", "end_seconds", "score"]
+ASKED = {"all_labels": True, "return_timeline": True, "return_activity": True, "skip_unreadable": True}
+"""Options of a call of the pipeline: scores and timeline, or the `error` that kept a file from being read."""
 ERRORS_SHOWN = 10  # lines, at most
-
-
-def answers(
-    recognise: InstrumentRecognitionPipeline, files: list[Path], quiet: bool = False
-) -> Iterator[tuple[Path, dict]]:
-    """Yield each file with its scores and timeline, or with the `error` that kept it from being read."""
-    wanted = {"all_labels": True, "return_timeline": True, "return_activity": True, "skip_unreadable": True}
-    results = recognise((os.fspath(file) for file in files), **wanted)
-    progress = {"total": len(files), "unit": "file", "disable": quiet or None, "leave": False}
-    yield from tqdm(zip(files, results, strict=True), **progress)
 
 
 def result_columns(labels: list[str]) -> list[str]:
@@ -64,3 +52,11 @@ def errors_in_words(errors: list[tuple[str, str]], files: int) -> str:
         hidden = sum(len(same) for same in list(by_reason.values())[ERRORS_SHOWN - 1 :])
         lines = [*lines[: ERRORS_SHOWN - 1], f"and {hidden} more"]
     return "\n  ".join([f"{len(errors)} of {files} files could not be read:", *lines])
+
+
+def warnings_in_words(warnings: list[str], files: int) -> str:
+    """Return what to print about files, out of `files`, that the model hears differently; ERRORS_SHOWN at most."""
+    more = [f"and {len(warnings) - ERRORS_SHOWN} more"] * (len(warnings) > ERRORS_SHOWN)
+    return "\n  ".join(
+        [f"{len(warnings)} of {files} files could not be heard as they were recorded:", *warnings[:ERRORS_SHOWN], *more]
+    )

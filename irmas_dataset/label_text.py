@@ -1,0 +1,129 @@
+"""Labels, recordings and tables as people and their programs write them, read as they are meant or refused by line."""
+
+import csv
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from irmas_dataset.errors import UserError
+
+INVISIBLE = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
+"""Zero-width characters and soft hyphens, which come along when text is copied."""
+LABEL = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^;]*?))\s*(?:;|$)')
+"""One label of a field: in quotes, with quotes inside doubled, or plain up to the next semicolon."""
+LONGEST_LABEL = 100
+
+
+def normalised(text: str) -> str:
+    """Return text in one spelling: composed (NFC), without invisible characters, with single spaces."""
+    return " ".join(unicodedata.normalize("NFC", INVISIBLE.sub("", text)).split())
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """Return labels as one field of a table, with `;` between them; `split_labels` reverses it for any labels."""
+    return ";".join('"' + label.replace('"', '""') + '"' if set(label) & set(';,"') else label for label in labels)
+
+
+def split_labels(field: str) -> list[str]:
+    """Return the normalised labels of a field of a table."""
+    return [label for label, _ in labels_and_quotes(field)]
+
+
+def labels_and_quotes(field: str) -> list[tuple[str, bool]]:
+    """Return each label of a field, and whether it was in quotes."""
+    found, position = [], 0
+    while position < len(field):
+        match = LABEL.match(field, position)
+        if match is None:  # a quote that opens inside a label, or is never closed: plain text
+            end = field.find(";", position)
+            end = len(field) if end < 0 else end
+            found.append((normalised(field[position:end]), False))
+            position = end + 1
+            continue
+        is_quoted = match[1] is not None
+        found.append((normalised(match[1].replace('""', '"') if is_quoted else match[2]), is_quoted))
+        position = match.end()
+    return [(label, is_quoted) for label, is_quoted in found if label]
+
+
+def labels_of_fields(fields: dict[str, str]) -> dict[str, list[str]]:
+    """Return the labels of many fields, place -> field. A comma without quotes separates labels that are known apart.
+
+    Raises UserError for a comma that may or may not be part of a label.
+    """
+    parts = {where: labels_and_quotes(field) for where, field in fields.items()}
+    known = {label for found in parts.values() for label, is_quoted in found if is_quoted or "," not in label}
+    labels = {}
+    for where, found in parts.items():
+        labels[where] = []
+        for label, is_quoted in found:
+            of_comma = [normalised(part) for part in label.split(",") if normalised(part)]
+            if is_quoted or "," not in label:
+                labels[where].append(label)
+            elif set(of_comma) <= known:
+                labels[where] += of_comma
+            else:
+                raise UserError(
+                    f"{where}: is `{label}` one label or several? Write ; between labels, and a label that has a comma in "
+                    'quotes inside the field ("""Violin, fiddle""").'
+                )
+    return labels
+
+
+def one_spelling(labels: Iterable[str]) -> dict[str, str]:
+    """Return the spelling to use for each label: of those that differ in capitals alone, the most frequent one."""
+    counts = Counter(labels)
+    chosen: dict[str, str] = {}
+    for label, _ in counts.most_common():
+        chosen.setdefault(label.casefold(), label)
+    return {label: chosen[label.casefold()] for label in counts}
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a file in UTF-8, with or without a mark, or in UTF-16 with one; UserError for any other."""
+    content = Path(path).read_bytes()
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not encoded in UTF-8: save it as UTF-8.") from None
+    if "\0" in text:
+        raise UserError(f"{path} is not a text file: write it again as UTF-8.")
+    return text
+
+
+def read_rows(path: str | Path, *needed: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the rows of a CSV table, column -> field, each with its place for messages.
+
+    Commas, semicolons or tabs separate the columns, as the first line shows. It must have the columns `needed`; of those
+    with | between them, one.
+    Raises UserError that names the line of a row with too many or too few fields, or what is wrong with the first line.
+    """
+    text = read_text(path)
+    first = next(iter(text.splitlines()), "")
+    dialects = {separator: [name.strip().strip('"').lower() for name in first.split(separator)] for separator in ",;\t"}
+    separator, columns = max(dialects.items(), key=lambda dialect: len({*"|".join(needed).split("|")} & {*dialect[1]}))
+    if any(not set(names.split("|")) & set(columns) for names in needed):
+        names = " and ".join(names.replace("|", " or ") for names in needed)
+        raise UserError(f"{path} needs the columns {names} in its first line.")
+    if repeated := [name for name in columns if columns.count(name) > 1]:
+        raise UserError(f"{path} has the column {repeated[0] or 'without a name'} twice: keep one.")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    next(reader)
+    rows = []
+    for fields in reader:
+        where = f"{path} line {reader.line_num}"
+        while len(fields) > len(columns) and not fields[-1].strip():
+            fields.pop()
+        if not any(field.strip() for field in fields):
+            continue
+        if len(fields) > len(columns):
+            raise UserError(
+                f"{where} has {len(fields)} fields for the {len(columns)} columns {', '.join(columns)}: put a field that has "
+                "a comma in quotes, and write ; between several labels."
+            )
+        rows.append((where, dict(zip(columns, [*fields, *[""] * (len(columns) - len(fields))], strict=True))))
+    return rows
