@@ -230,7 +230,10 @@ def check_libraries(training: "IrmasTrainingArguments") -> None:
         raise UserError("--use_liger_kernel is for language models: remove it.")
     for flag, make in (
         *((f"--report_to {name}", tracker) for name, tracker in trackers.items() if tracker),
-        (f"--optim {plain(training.optim)}", partial(Trainer.get_optimizer_cls_and_kwargs, training)),
+        (
+            f"--optim {plain(training.optim)} with --optim_args {training.optim_args}",
+            partial(Trainer.get_optimizer_cls_and_kwargs, training),
+        ),
         (
             f"--lr_scheduler_type {plain(training.lr_scheduler_type)} with --lr_scheduler_kwargs {training.lr_scheduler_kwargs}",
             partial(

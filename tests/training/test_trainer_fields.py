@@ -96,7 +96,7 @@ def test_a_field_that_would_do_nothing_or_fail_is_refused(answer, name):
     ("name", "value", "said"),
     [
         ("report_to", "mlflow", "--report_to mlflow cannot be used"),
-        ("optim", "adamw_bnb_8bit", "--optim adamw_bnb_8bit cannot be used"),
+        ("optim", "adamw_bnb_8bit", "--optim adamw_bnb_8bit with --optim_args None cannot be used"),
         ("lr_scheduler_kwargs", '{"num_cycles": 2}', "--lr_scheduler_type linear with"),
         (
             "audiomentations",
