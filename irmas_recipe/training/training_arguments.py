@@ -30,7 +30,7 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         super().__post_init__()
-        if self.global_train_batch_size is not None:
+        if (self.global_train_batch_size or 0) > 0:  # others are refused with the bounds of every number
             shares = self.world_size * self.gradient_accumulation_steps
             if self.global_train_batch_size % shares:
                 raise UserError(
