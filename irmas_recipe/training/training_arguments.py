@@ -42,7 +42,7 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         if self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):  # both take less for better by default
             mode = {"mode": "max" if self.greater_is_better else "min"}
             self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})
-        if self.global_train_batch_size is not None:
+        if (self.global_train_batch_size or 0) > 0:  # others are refused with the bounds of every number
             shares = self.world_size * self.gradient_accumulation_steps
             if self.global_train_batch_size % shares:
                 raise UserError(
