@@ -233,21 +233,23 @@ def try_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, wind
 def freeze(model: PreTrainedModel, what: str) -> None:
     """Freeze what the recipe's `freeze` names: the `backbone`, so that only the last linear layer trains, or `batch_norm`.
 
-    Of batch normalisation scale and shift are frozen here, and the statistics by the Trainer, which keeps frozen modules
+    Scale and shift of batch normalisation are frozen here, and its statistics by the Trainer, which keeps frozen modules
     in evaluation mode.
 
     Raises:
         UserError: the model has no single output layer, or no batch normalisation.
     """
+    if what not in ("backbone", "batch_norm"):
+        return
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if what == "backbone":
         model.requires_grad_(False)
         output_layer(model)[1].requires_grad_(True)
-    elif what == "batch_norm":
-        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        if not norms:
-            raise UserError(f"{model.config.model_type} has no batch normalisation: set --freeze none.")
-        for norm in norms:
-            norm.requires_grad_(False)
+    elif not norms:
+        raise UserError(f"{model.config.model_type} has no batch normalisation: set --freeze none.")
+    for norm in norms:
+        norm.requires_grad_(False)
+        norm.is_frozen = True  # which a norm without scale and shift shows in no other way
 
 
 def device_features(extractor: SequenceFeatureExtractor) -> Callable[[torch.Tensor], torch.Tensor]:

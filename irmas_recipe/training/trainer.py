@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -432,20 +431,18 @@ def full_precision(model: torch.nn.Module) -> Iterator[None]:
 
 
 def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Return the largest submodules whose parameters are all frozen.
+    """Return the largest submodules that are marked as frozen or whose parameters all are.
 
     They stay in evaluation mode, so that a linear probe sees the checkpoint's own features, without dropout, and the
-    batch statistics of a frozen backbone do not drift. Batch norms without parameters follow those beside them.
+    batch statistics of a frozen backbone do not drift.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    all_frozen = norms and not any(parameter.requires_grad for norm in norms for parameter in norm.parameters())
-    frozen = [norm for norm in norms if not list(norm.parameters())] if all_frozen else []
+    frozen = []
     for child in model.children():
         trainable = [parameter.requires_grad for parameter in child.parameters()]
-        if any(trainable):
-            frozen += frozen_modules(child)
-        elif trainable:
+        if getattr(child, "is_frozen", False) or (trainable and not any(trainable)):
             frozen.append(child)
+        else:
+            frozen += frozen_modules(child)
     return frozen
 
 

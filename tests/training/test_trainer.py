@@ -32,7 +32,6 @@ from irmas_recipe.training.processes import end
 from irmas_recipe.training.trainer import (
     EpochSampler,
     InstrumentTrainer,
-    frozen_modules,
     interpolate,
     parameter_groups,
 )
@@ -290,14 +289,6 @@ def test_weights_of_layers_decay_and_nothing_else(name):
         for n in names
         if re.search(r"position_embed|token|pos_embed|relative_attention_bias|norm|bias$", n) and n not in linear
     ]
-
-
-def test_batch_norms_without_parameters_are_frozen_with_the_others():
-    plain, learned = torch.nn.BatchNorm1d(2, affine=False), torch.nn.BatchNorm1d(2)
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), plain, torch.nn.Sequential(learned, torch.nn.Linear(2, 2)))
-    assert frozen_modules(model) == []
-    learned.requires_grad_(False)
-    assert set(frozen_modules(model)) == {plain, learned}
 
 
 def test_of_several_visible_gpus_without_a_launcher_one_is_used(tmp_path, monkeypatch, caplog):
