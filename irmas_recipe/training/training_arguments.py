@@ -42,9 +42,8 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
             logger.warning(
                 "%d GPUs are visible and one is used: start with `accelerate launch` to use all.", self.n_gpu
             )
-            self._n_gpu = (
-                1  # the Trainer would use nn.DataParallel: no bf16 outputs, another batch size, no compilation
-            )
+            # With more the Trainer would use nn.DataParallel: no bf16 outputs, another batch size, no compilation.
+            self._n_gpu = 1
 
 
 def cpu_multiplies_bf16() -> bool:

@@ -49,7 +49,6 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("fields")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
-        patch.setenv("HF_DATASETS_CACHE", str(path / "cache"))
         (path / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"disable_tqdm": True}))
         yield path
 
