@@ -95,21 +95,27 @@ class Silence:
     """
 
     def __init__(self) -> None:
-        self.lock, self.entered, self.screen = threading.Lock(), 0, -1
+        self.lock, self.entered = threading.Lock(), 0
+        self.screen: int | None = None  # a copy of the descriptor, where there is one
 
     def __enter__(self) -> None:
         with self.lock:
             self.entered += 1
-            if self.entered == 1:
+            if self.entered > 1:
+                return
+            try:
                 self.screen = os.dup(2)
-                nothing = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nothing, 2)
-                os.close(nothing)
+            except OSError:  # closed, as of a service: there is no screen
+                self.screen = None
+                return
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, 2)
+            os.close(nothing)
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.entered -= 1
-            if self.entered == 0:
+            if self.entered == 0 and self.screen is not None:
                 os.dup2(self.screen, 2)
                 os.close(self.screen)
 
@@ -194,15 +200,9 @@ def ffmpeg_blocks(source: str | os.PathLike | bytes) -> Iterator:
             copy.write(source)
             copy.flush()
             source = copy.name
-        command = [
-            "ffmpeg",
-            "-nostdin",
-            "-v",
-            "error",
-            "-i",
-            f"file:{os.fspath(source)}",
-        ]  # else a colon ends a protocol
-        command += ["-vn", "-c:a", "pcm_f32be", "-f", "au", "-"]  # of the headers that a pipe can take, the simplest
+        named = f"file:{os.fspath(source)}"  # otherwise a colon in the name would end a protocol
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", named, "-vn"]
+        command += ["-c:a", "pcm_f32be", "-f", "au", "-"]  # of the headers that a pipe can take, the simplest
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process:
             try:
                 header = process.stdout.read(24)

@@ -110,9 +110,9 @@ def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES,
         {path.name for path in data_dir.iterdir() if not path.name.startswith(".")} if data_dir.is_dir() else set()
     )
     if not visible and data_dir != DEFAULT_FOLDER:
-        state = "is empty" if data_dir.is_dir() else f"does not exist{did_you_mean(data_dir)}"
+        state = "is empty; " if data_dir.is_dir() else f"does not exist{did_you_mean(data_dir)}"
         raise UserError(
-            f"--data_dir {data_dir} {state}; `irmas download --data_dir {data_dir}` fetches IRMAS ({SIZE}) there."
+            f"--data_dir {data_dir} {state}`irmas download --data_dir {data_dir}` fetches IRMAS ({SIZE}) there."
         )
     zips = [archive for archive in parts if archive.zip_name in visible]
     asked_for = not visible or any(archive.part_name in visible for archive in parts)

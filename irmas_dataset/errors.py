@@ -47,12 +47,12 @@ def storage_problem(error: BaseException) -> str | None:
 
 
 def did_you_mean(path: Path) -> str:
-    """Return `; did you mean X?` with the existing folder whose name is nearest to a missing one's, or an empty text."""
+    """Return how a sentence on a missing folder goes on: `; did you mean X? ` with the existing one nearest by name, or `; `."""
     parent = next(folder for folder in (path.parent, *path.parents) if folder.is_dir() or folder == folder.parent)
     missing = path.relative_to(parent).parts[0] if path.is_relative_to(parent) else path.name
     there = [folder.name for folder in sorted(parent.iterdir()) if folder.is_dir()] if parent.is_dir() else []
     nearest = difflib.get_close_matches(missing, there, n=1)
-    return f"; did you mean {parent / nearest[0]}?" if nearest else ""
+    return f"; did you mean {parent / nearest[0]}? " if nearest else "; "
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:

@@ -128,8 +128,8 @@ def _warn_of_other_audio(root: Path, warnings: list[str]) -> None:
 def _rows_of_folders(root: Path, folders: dict[str, Path]) -> list[dict]:
     """Read train/<class>/** and test/<class>/**, and files directly in train/ or test/ with a .txt of the same name."""
     rows = []
-    for split, folder in sorted(folders.items(), reverse=True):
-        for path in walk_files(folder):
+    for split in ("train", "test"):
+        for path in walk_files(folders[split]) if split in folders else ():
             if not path.lower().endswith(READ_BY_SOUNDFILE):
                 continue
             relative = Path(path).relative_to(root)

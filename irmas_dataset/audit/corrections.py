@@ -13,9 +13,10 @@ WHOLE_COPY = 0.5  # of the shorter clip: less is an overlap, not a copy
 def corrections(clips: Clips, duplicates: pd.DataFrame) -> pd.DataFrame:
     """Return the training clips to drop, in the form that `--corrections` takes, with the reason.
 
-    Columns: path, instruments (empty), drop (yes), reason. Dropped are clips that are silent, or whose channels cancel each other out, recordings whose audio is also in
-    the test set, all copies with conflicting labels (the audio does not tell which label is right), and all but the
-    first of copies with the same label. The test set stays as published, so that figures on it are comparable.
+    Columns: path, instruments (empty), drop (yes), reason. Dropped are clips that are silent or whose channels cancel
+    each other out, recordings whose audio is also in the test set, all copies with conflicting labels (the audio does not
+    tell which label is right), and all but the first of copies with the same label. The test set stays as published, so
+    that figures on it are comparable.
     """
     table = clips.table
     is_training = clips.is_training

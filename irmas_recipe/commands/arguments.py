@@ -32,9 +32,15 @@ def check_is_no_run(folder: Path, flag: str) -> None:
 def add_overwrite(parser: argparse.ArgumentParser, help: str) -> None:
     """Add --overwrite_output_dir, alone or with `true` or `false`, as recipes take it."""
     parser.add_argument(
-        "--overwrite_output_dir", metavar="true", nargs="?", choices=("true", "false"), const="true", default="false",
-        help=help,
-    )  # fmt: skip
+        "--overwrite_output_dir", metavar="true", nargs="?", type=true_or_false, const=True, default=False, help=help
+    )
+
+
+def true_or_false(word: str) -> bool:
+    """Return what a word means; argparse says which argument has another one."""
+    if word not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"write true or false, not {word!r}")
+    return word == "true"
 
 
 def check_batch_size(batch_size: int | None) -> None:

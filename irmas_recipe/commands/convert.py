@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     check_output_folder(folder, "OUTPUT_DIR")
     if (folder / "recipe.yaml").exists():
         raise UserError(f"OUTPUT_DIR {folder} has a trained run; name a new folder.")
-    if (folder / "config.json").exists() and arguments.overwrite_output_dir == "false":
+    if (folder / "config.json").exists() and not arguments.overwrite_output_dir:
         raise UserError(f"OUTPUT_DIR {folder} has a model: name a new folder, or add --overwrite_output_dir true.")
 
     from irmas_recipe.models.beats import convert_beats  # these need torch, which takes seconds

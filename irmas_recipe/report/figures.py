@@ -166,6 +166,9 @@ def draw_confusions(results: Results, labels: np.ndarray, scores: np.ndarray) ->
             column, row, f"{100 * rate:.0f}", ha="center", va="center", fontsize=11,
             color="white" if rate > 0.6 * highest else INK if rate >= 0.1 else QUIET,
         )  # fmt: skip
+    if np.isnan(rates).all():
+        words = f"No instrument is missed in {FEWEST_MISSED} clips or more."
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", fontsize=12, color=INK)
     counts = labels.sum(axis=0)
     rows = [f"{name}  ({some:,} of {all_:,})" for name, some, all_ in zip(names, missed, counts, strict=True)]
     axes.set_xticks(range(len(codes)), names, rotation=40, ha="right", rotation_mode="anchor")

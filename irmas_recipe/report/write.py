@@ -82,14 +82,14 @@ def next_steps(recipe: Recipe, run_dir: Path) -> str:
     irmas = Path(sys.executable).with_name("irmas")
     irmas = irmas.relative_to(Path.cwd()) if irmas.is_relative_to(Path.cwd()) else irmas
     command = irmas if irmas.exists() else f"{sys.executable} {Path(sys.argv[0]).resolve()}"
-    lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(test_clip(recipe, run_dir)))}"]
+    lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(clip_to_try(recipe, run_dir)))}"]
     if recipe.data.data_dir == "synthetic":
         lines += ["Train AST on the real IRMAS (downloads it, about 12 GB, into data/irmas, and the checkpoint):",
                   f"  {command} recipes/ast/finetune.yaml"]  # fmt: skip
     return "\n".join(lines)
 
 
-def test_clip(recipe: Recipe, run_dir: Path) -> Path:
+def clip_to_try(recipe: Recipe, run_dir: Path) -> Path:
     """Return an audio file that exists, if any does: the first test clip, or the card's example."""
     first = read_scored_clips(run_dir / TEST_FILE, Results.read(run_dir).classes).clips[0]
     return next(

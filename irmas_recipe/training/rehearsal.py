@@ -61,13 +61,16 @@ def rehearse_optimizer(training: IrmasTrainingArguments) -> torch.optim.Optimize
 
 def rehearse_schedule(training: IrmasTrainingArguments, optimizer: torch.optim.Optimizer) -> None:
     """Make the recipe's schedule."""
+    kind = training.lr_scheduler_type
+    if kind in ("constant", "constant_with_warmup") and training.lr_scheduler_kwargs:
+        raise UserError(f"--lr_scheduler_kwargs: {kind.value} takes none: remove them.")
     try:
         warmup = training.get_warmup_steps(STEPS)
-        get_scheduler(training.lr_scheduler_type, optimizer, warmup, STEPS, training.lr_scheduler_kwargs)
+        get_scheduler(kind, optimizer, warmup, STEPS, training.lr_scheduler_kwargs)
     except Exception as error:
         raise UserError(
-            f"--lr_scheduler_type {training.lr_scheduler_type.value} cannot be used with --lr_scheduler_kwargs "
-            f"{training.lr_scheduler_kwargs}: {first_sentence(error)}."
+            f"--lr_scheduler_type {kind.value} cannot be used with --lr_scheduler_kwargs {training.lr_scheduler_kwargs}: "
+            f"{first_sentence(error)}."
         ) from error
 
 

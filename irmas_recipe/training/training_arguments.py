@@ -28,9 +28,8 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         self.compile_model = (cuda or asked) if self.torch_compile is None else self.torch_compile
         self.compile_backend, self.compile_mode = self.torch_compile_backend or "inductor", self.torch_compile_mode
         self.torch_compile, self.torch_compile_backend, self.torch_compile_mode = False, None, None
-        if (
-            get_cpu_distributed_information().world_size == 1
-        ):  # whatever the device: it reads the launcher's environment
+        # Whatever the device: this reads the launcher's environment.
+        if get_cpu_distributed_information().world_size == 1:
             self.ddp_backend = None  # accelerate would look for processes to join
         self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         self.dataloader_pin_memory = self.dataloader_pin_memory and cuda
@@ -54,9 +53,8 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
             logger.warning(
                 "%d GPUs are visible and one is used: start with `accelerate launch` to use all.", self.n_gpu
             )
-            self._n_gpu = (
-                1  # the Trainer would use nn.DataParallel: no bf16 outputs, another batch size, no compilation
-            )
+            # With more the Trainer would use nn.DataParallel: no bf16 outputs, another batch size, no compilation.
+            self._n_gpu = 1
 
     @property
     def order_seed(self) -> int:

@@ -90,6 +90,8 @@ def test_percentages_of_a_few_clips_are_not_drawn(tmp_path):
     scores[:, 2] = 1.0
     drawn = draw_confusions(results, labels, scores).axes[0]
     assert {text.get_position() for text in drawn.texts} == {(1, 0), (2, 0)}, "class a is missed in 9 clips, b in 3"
+    nothing_missed = draw_confusions(results, labels, labels.astype(float)).axes[0]
+    assert [text.get_text() for text in nothing_missed.texts] == ["No instrument is missed in 5 clips or more."]
 
 
 def test_one_logged_step_without_validation_is_drawn():

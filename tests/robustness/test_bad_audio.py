@@ -264,3 +264,12 @@ def test_notes_of_c_libraries_on_damaged_frames_stay_off_the_screen(tmp_path, ca
     assert all(len(waveform) > 30_000 for waveform, _ in heard)
     os.write(2, b"the screen is back")
     assert capfd.readouterr().err == "the screen is back"
+
+
+def test_a_process_without_a_screen_hears_files_too(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 16_000)
+    code = (
+        f"import os; os.close(2); from irmas_dataset import decode; print(len(decode({str(tmp_path / 'a.wav')!r})[0]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip() == "1000"

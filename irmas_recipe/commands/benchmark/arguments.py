@@ -40,7 +40,7 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     of_data, _ = data_parser().parse_known_args(fields)
     if of_data.data_dir not in (None, "synthetic") and not Path(of_data.data_dir).is_dir():
         raise UserError(
-            f"--data_dir {of_data.data_dir} does not exist{did_you_mean(Path(of_data.data_dir))}; name a folder."
+            f"--data_dir {of_data.data_dir} does not exist{did_you_mean(Path(of_data.data_dir))}name a folder."
         )
     return arguments, fields
 

@@ -41,7 +41,6 @@ def parse_arguments(argv: list[str]) -> EnsembleRecipe:
     parser.add_argument("--method", choices=METHODS, default="mean", help="how scores are fused (default: mean)")
     add_overwrite(parser, OVERWRITE)
     arguments = parser.parse_intermixed_args(argv)  # a run may stand behind a flag
-    arguments.overwrite_output_dir = arguments.overwrite_output_dir == "true"
     return checked(EnsembleRecipe(**vars(arguments)))
 
 
