@@ -34,6 +34,7 @@ def network(arguments: list[str]) -> None:
     from irmas_recipe.training.model import build_model
     from irmas_recipe.training.origin import check_origin
     from irmas_recipe.training.processes import end
+    from irmas_recipe.training.rehearsal import rehearse
     from irmas_recipe.training.run_folder import begin
     from irmas_recipe.training.train import build_trainer, train
 
@@ -42,6 +43,7 @@ def network(arguments: list[str]) -> None:
         show(recipe, folder)
         push(recipe)
         return
+    rehearse(recipe)
     splits = load_data(recipe.data)
     check_before_training(recipe, splits)
     model, feature_extractor = build_model(recipe, splits)

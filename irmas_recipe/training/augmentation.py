@@ -5,13 +5,13 @@ the same for a seed, resumed or not. Nothing here is saved with a model: the fea
 """
 
 import random
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
 import torchaudio
 
+from irmas_dataset.audit.levels import SILENT_PEAK_DB
 from irmas_recipe.training.fields import AugmentationArguments
 
 
@@ -85,6 +85,11 @@ def root_mean_square(waveforms: torch.Tensor) -> torch.Tensor:
     return waveforms.square().mean(dim=-1, keepdim=True).sqrt()
 
 
+def is_audible(waveforms: torch.Tensor) -> torch.Tensor:
+    """Return whether each waveform is anything but silence, as the audit defines it: (batch, 1)."""
+    return waveforms.abs().amax(dim=-1, keepdim=True) >= 10 ** (SILENT_PEAK_DB / 20)
+
+
 def gain(waveforms: torch.Tensor, min_gain_db: float, max_gain_db: float) -> torch.Tensor:
     """Scale each waveform by a random gain."""
     return waveforms * amplitude(uniform(waveforms, min_gain_db, max_gain_db))
@@ -142,9 +147,10 @@ def mix(
     batch = len(waveforms)
     level = root_mean_square(waveforms)
     partners = torch.randint(1, max_clips, (batch, 1), device=waveforms.device) * chosen(waveforms, probability)
-    mixture, united, is_heard = waveforms, labels, level > 0
+    mixture, united, heard = waveforms, labels, is_audible(waveforms)
+    others = heard & heard.T & ~torch.eye(batch, dtype=torch.bool, device=waveforms.device)
     for number in range(1, min(max_clips, batch)):
-        possible = (united @ labels.T == 0) & is_heard & is_heard.T
+        possible = (united @ labels.T == 0) & others
         other = torch.rand(batch, batch, device=waveforms.device).where(possible, -1.0).argmax(dim=1)
         joins = possible.any(dim=1, keepdim=True) & (partners >= number)
         weight = level / level[other].clamp_min(1e-8) * amplitude(uniform(waveforms, -max_gain_db, max_gain_db))
@@ -162,43 +168,48 @@ def mask_along(features: torch.Tensor, axis: int, longest: int) -> torch.Tensor:
     return masked if features.dim() == 4 else masked.squeeze(1)
 
 
-def cpu_transform(transforms: list | None, sampling_rate: int) -> Callable[[np.ndarray, list[int]], np.ndarray] | None:
-    """Return one function from a recipe's `audiomentations` list, or None.
+class CpuTransform:
+    """A recipe's `audiomentations` as one function of float32 samples in [-1, 1] and a seed, a list of numbers."""
 
-    It maps float32 samples in [-1, 1] and a seed, a list of numbers, to changed samples: the same for the same seed.
+    def __init__(self, transforms: list, sampling_rate: int) -> None:
+        """Build the transforms, each `{Name: {parameter: value}}` with a class of audiomentations, and try them on noise.
 
-    Each item is `{Name: {parameter: value}}` with a class of the audiomentations package.
+        Raises:
+            ValueError: an unknown class or parameter, or what it needs is missing (a package, a folder of noises).
+        """
+        import audiomentations
 
-    Raises:
-        ValueError: an unknown class or parameter, named.
-    """
-    if not transforms:
-        return None
-    import audiomentations
+        self.sampling_rate, built = sampling_rate, []
+        noise = np.random.default_rng(0).normal(0, 0.1, sampling_rate).astype(np.float32)
+        for item in transforms:
+            if not isinstance(item, dict) or len(item) != 1:
+                raise ValueError(f"each of `audiomentations` must read {{Name: {{parameter: value}}}}, not {item}")
+            ((name, parameters),) = item.items()
+            if not hasattr(audiomentations, name):
+                raise ValueError(f"audiomentations has no transform `{name}`")
+            try:
+                transform = getattr(audiomentations, name)(**(parameters or {}))
+                probability, transform.p = transform.p, 1.0
+                self.compose = audiomentations.Compose([transform])
+                self(noise, [0])
+                transform.p = probability
+            except Exception as error:
+                said = " ".join(str(error).split()) or type(error).__name__
+                raise ValueError(
+                    f"{name} cannot work with {parameters} ({said.rstrip('.')}): check its parameters and the files it names"
+                ) from error
+            built.append(transform)
+        self.compose = audiomentations.Compose(built)
 
-    built = []
-    for item in transforms:
-        if not isinstance(item, dict) or len(item) != 1:
-            raise ValueError(f"each of `audiomentations` must read {{Name: {{parameter: value}}}}, not {item}")
-        ((name, parameters),) = item.items()
-        if not hasattr(audiomentations, name):
-            raise ValueError(f"audiomentations has no transform `{name}`")
-        try:
-            built.append(getattr(audiomentations, name)(**(parameters or {})))
-        except Exception as error:  # an absent folder of noises is an error of audiomentations' own
-            raise ValueError(f"audiomentations.{name}: {error or type(error).__name__}") from error
-    compose = audiomentations.Compose(built)
-
-    def transform(samples: np.ndarray, seed: list[int]) -> np.ndarray:
+    def __call__(self, samples: np.ndarray, seed: list[int]) -> np.ndarray:
+        """Return changed samples, the same for the same seed."""
         # audiomentations draws from Python's and numpy's own generators, which others draw from too.
         python_state, numpy_state = random.getstate(), np.random.get_state()
         number = int(np.random.SeedSequence(seed).generate_state(1)[0])
         random.seed(number)
         np.random.seed(number)
         try:
-            return compose(samples, sample_rate=sampling_rate)
+            return self.compose(samples, sample_rate=self.sampling_rate)
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
-
-    return transform

@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 
 from irmas_dataset import WaveformColumn
+from irmas_dataset.audit.levels import SILENT_PEAK_DB
 from irmas_dataset.decoding import to_int16
 from irmas_recipe.models.pipeline.windows import aggregate, window_starts
 
@@ -19,6 +20,17 @@ def multi_hot(dataset: Dataset) -> np.ndarray:
     labels = np.zeros((len(lists), len(dataset.features["instruments"].feature.names)), dtype=np.float32)
     labels[np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy()), lists.flatten().to_numpy()] = 1
     return labels if dataset._indices is None else labels[dataset._indices.column(0).to_numpy()]
+
+
+def classes_to_mix(clips: Sequence[np.ndarray], labels: np.ndarray) -> list[set[int]]:
+    """Return each clip's classes for `validation_mixtures`; a silent clip has all of them, so that it is mixed with none.
+
+    Otherwise a mixture would carry the label of an instrument that is not heard in it.
+    """
+    loudest = 2**15 * 10 ** (SILENT_PEAK_DB / 20)
+    audible = [np.abs(clips[i].astype(np.int32)).max(initial=0) >= loudest for i in range(len(clips))]
+    every_class = set(range(labels.shape[1]))
+    return [set(np.flatnonzero(row)) if heard else every_class for row, heard in zip(labels, audible, strict=True)]
 
 
 class TrainingClips(torch.utils.data.Dataset):
@@ -35,7 +47,7 @@ class TrainingClips(torch.utils.data.Dataset):
         transform: Callable | None = None,
         seed: int = 0,
     ) -> None:
-        """`transform` is an optional CPU augmentation, made anew for every draw of a clip; see `cpu_transform`."""
+        """`transform` is an optional CPU augmentation, made anew for every draw of a clip; see `CpuTransform`."""
         self.waveforms = WaveformColumn(prepared)
         self.labels = torch.from_numpy(multi_hot(prepared))
         self.clip_samples, self.balanced, self.transform, self.seed = clip_samples, balanced, transform, seed

@@ -16,7 +16,7 @@ from transformers import EvalPrediction, PreTrainedModel
 
 from irmas_dataset import WaveformColumn
 from irmas_metric.figures import ranking_figures
-from irmas_recipe.training.clips import Mixtures, WindowedClips, collate, multi_hot
+from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, collate, multi_hot
 from irmas_recipe.training.data import data_folder, test_halves
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
 from irmas_recipe.training.recipe import Recipe
@@ -44,12 +44,11 @@ def windows_of_mixtures(
 
     Training clips carry one label and test clips several, so that single clips would tune thresholds for another task.
     """
-    labels = multi_hot(prepared)
-    classes = [set(np.flatnonzero(row)) for row in labels]
-    members = validation_mixtures(classes, prepared["recording"], seed=data.split_seed)
+    clips, labels = WaveformColumn(prepared), multi_hot(prepared)
+    members = validation_mixtures(classes_to_mix(clips, labels), prepared["recording"], seed=data.split_seed)
     united = np.stack([labels[list(of_one)].max(axis=0) for of_one in members])
     window, hop = window_and_hop_samples(data, sampling_rate)
-    return WindowedClips(Mixtures(WaveformColumn(prepared), members), united, window, hop, batch_size)
+    return WindowedClips(Mixtures(clips, members), united, window, hop, batch_size)
 
 
 def validation_figures(windows: WindowedClips, aggregation: str) -> Callable[[EvalPrediction], dict[str, float]]:

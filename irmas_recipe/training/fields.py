@@ -188,7 +188,9 @@ class AugmentationArguments:
 
     balanced_sampling: bool = option(False, "Draw every class equally often.")
     mix_probability: float = option(
-        0.0, "Share of clips that are mixed with clips of other classes; the mixture has all their labels.", PROBABILITY
+        0.0,
+        "Share of clips that are mixed with clips of other classes in their batch; the mixture has all their labels.",
+        PROBABILITY,
     )
     mix_max_clips: int = option(2, "A mixture holds 2 to this many clips (5 at most).", Bounds(at_least=2, at_most=5))
     mix_max_gain_db: float = option(
@@ -250,21 +252,57 @@ class TrainingFields:
     overwrite_output_dir: bool = option(False, OVERWRITE)
 
 
+SEVERAL_LABELS = "means a clip to have one label"
+TEXT = "is about models of text"
+LOGITS = "would change the logits that an evaluation works on"
+PRECISION = "would lower the precision of the evaluation, which is the same for all runs"
+RESUME = "would leave checkpoints from which no run could resume"
+BATCHES = "would change how clips become batches, which the sampler decides"
+WHOLE_MODEL = "would divide the model among processes, which would help only models larger than any here"
+ALWAYS = "changes nothing: a run trains (with --num_train_epochs 0 it does not), evaluates and predicts"
+ONE_UPLOAD = "changes nothing: a run is uploaded once, when it is finished, with --push_to_hub"
+
+UNUSABLE = {
+    "label_smoothing_factor": SEVERAL_LABELS,
+    "average_tokens_across_devices": TEXT,
+    "include_num_input_tokens_seen": TEXT,
+    "neftune_noise_alpha": TEXT,
+    "use_cache": TEXT,
+    "use_liger_kernel": TEXT,
+    "liger_kernel_config": TEXT,
+    "train_sampling_strategy": TEXT,
+    "length_column_name": TEXT,
+    "prediction_loss_only": LOGITS,
+    "batch_eval_metrics": LOGITS,
+    "eval_do_concat_batches": LOGITS,
+    "eval_use_gather_object": LOGITS,
+    "include_for_metrics": LOGITS,
+    "label_names": LOGITS,
+    "dataloader_in_order": LOGITS,
+    "bf16_full_eval": PRECISION,
+    "fp16_full_eval": PRECISION,
+    "save_only_model": RESUME,
+    "enable_jit_checkpoint": RESUME,
+    "auto_find_batch_size": BATCHES,
+    "dataloader_drop_last": BATCHES,
+    "accelerator_config": BATCHES,
+    "remove_unused_columns": "would drop the waveforms",
+    "optim_target_modules": "is about optimizers that choose their own groups of parameters",
+    "fsdp": WHOLE_MODEL,
+    "fsdp_config": WHOLE_MODEL,
+    "deepspeed": WHOLE_MODEL,
+    "parallelism_config": WHOLE_MODEL,
+    "do_train": ALWAYS,
+    "do_eval": ALWAYS,
+    "do_predict": ALWAYS,
+    "hub_strategy": ONE_UPLOAD,
+    "hub_always_push": ONE_UPLOAD,
+    "hub_revision": ONE_UPLOAD,
+}
+"""Field of transformers' TrainingArguments that a recipe cannot set -> why: it would crash, do harm or do nothing."""
+
 VALIDATION_FIGURES = ("map", "lrap", "loss")
 """What an evaluation during training measures, by which the best checkpoint can be chosen."""
-
-REFUSED = {
-    "prediction_loss_only": "true leaves no scores to tune thresholds on",
-    "bf16_full_eval": "true would change the scores: evaluation is in full precision, whatever training uses",
-    "fp16_full_eval": "true would change the scores: evaluation is in full precision, whatever training uses",
-    "batch_eval_metrics": "true cannot measure figures that need all clips at once",
-    "eval_do_concat_batches": "false cannot measure figures that need all clips at once",
-    "label_names": "is `labels` here",
-    "label_smoothing_factor": "is for one label per clip and would change nothing here",
-    "train_sampling_strategy": "would change nothing: clips come in random order, or with --balanced_sampling",
-    "length_column_name": "would change nothing: all clips of a batch have one length",
-}
-"""Fields of the Trainer that could do nothing here, or that fail: name -> why."""
 
 TRAINER_BOUNDS = {
     "adam_beta1": PROBABILITY,
@@ -277,7 +315,6 @@ TRAINER_BOUNDS = {
     "eval_delay": NOT_NEGATIVE,
     "eval_steps": POSITIVE,
     "gradient_accumulation_steps": COUNT,
-    "label_smoothing_factor": PROBABILITY,
     "learning_rate": NOT_NEGATIVE,
     "max_grad_norm": NOT_NEGATIVE,
     "num_train_epochs": NOT_NEGATIVE,

@@ -35,8 +35,14 @@ REGULARIZATION = {
 
 def build_model(recipe: Recipe, splits: DatasetDict) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Return the recipe's model with one output per class, and its feature extractor."""
-    classes = splits["train"].features["instruments"].feature.names
-    return load_model(recipe.model, classes, recipe.data.window_seconds, trained=recipe.training.num_train_epochs > 0)
+    classes, training = splits["train"].features["instruments"].feature.names, recipe.training
+    model, extractor = load_model(recipe.model, classes, recipe.data.window_seconds, training.num_train_epochs > 0)
+    if training.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise UserError(
+            f"{model.config.model_type} cannot recompute its activations: remove --activation_checkpointing, and lower "
+            "--per_device_train_batch_size with more --gradient_accumulation_steps if the memory is short."
+        )
+    return model, extractor
 
 
 def load_model(

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.training.fields import check_numbers
+from irmas_recipe.training.fields import UNUSABLE, check_numbers
 from irmas_recipe.training.recipe_file import read_recipe, run_name
 
 
@@ -53,10 +53,13 @@ def fill(path: Path, given: list[str], parts: Iterable[type]) -> tuple[list, dic
     default_output = ["--output_dir", str(Path("runs", run_name(path)))]
     untouched = vars(parser.parse_args([]))
     values = vars(parser.parse_args([*default_output, *as_arguments(path, known, replaced), *given]))
+    chosen = {name: value for name, value in values.items() if value != untouched[name]}
+    if unusable := [name for name in chosen if name in UNUSABLE]:
+        raise UserError(f"--{unusable[0]} {UNUSABLE[unusable[0]]}: remove it from the recipe.")
     filled = [part_of(part, values) for part in parts]
     for part in filled:
         check_numbers(part)
-    return filled, {name: value for name, value in values.items() if value != untouched[name]}
+    return filled, chosen
 
 
 def as_arguments(path: Path, known: dict[str, argparse.Action], replaced: set[str]) -> list[str]:

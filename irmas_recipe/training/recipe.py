@@ -1,12 +1,12 @@
 """Every parameter of a run, and how a recipe (one YAML) and the command line set them."""
 
+import argparse
 import dataclasses
 import os
 import re
 import sys
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import yaml
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import whole_file
 from irmas_recipe.training.fields import (
-    REFUSED,
+    UNUSABLE,
     VALIDATION_FIGURES,
     AugmentationArguments,
     DataArguments,
@@ -25,9 +25,12 @@ from irmas_recipe.training.fields import (
 from irmas_recipe.training.recipe_file import asks_for_help, find_recipe, show_help
 
 if TYPE_CHECKING:
-    from torch.optim import Optimizer
-
     from irmas_recipe.training.training_arguments import IrmasTrainingArguments
+
+DIVIDING_THE_MODEL = (
+    "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM", "ACCELERATE_USE_PARALLELISM_CONFIG",
+)  # fmt: skip
+SCHEDULES_WITHOUT_WARMUP = ("constant", "reduce_lr_on_plateau", "greedy")
 
 # Fields that say how to start, not what the run is.
 START_FIELDS = {"resume_from_checkpoint", "overwrite_output_dir", "hub_token", "local_rank"}
@@ -88,8 +91,12 @@ def parse_recipe(arguments: list[str]) -> Recipe:
     from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
     if "--help_trainer" in given:
-        RecipeParser((IrmasTrainingArguments,), prog=f"irmas {name}").print_help()
+        parser = RecipeParser((IrmasTrainingArguments,), prog=f"irmas {name}")
+        for action in parser._actions:
+            action.help = argparse.SUPPRESS if action.dest in UNUSABLE else action.help
+        parser.print_help()
         sys.exit(0)
+    check_launcher()
     parts = (ModelArguments, DataArguments, AugmentationArguments, IrmasTrainingArguments)
     (model, data, augmentation, training), chosen = fill(find_recipe(name), given, parts)
     of_trainer = {item.name for item in dataclasses.fields(training) if item.init} - START_FIELDS
@@ -141,6 +148,15 @@ def check(recipe: Recipe) -> None:
     check_training(training)
 
 
+def check_launcher() -> None:
+    """Raise UserError where accelerate was told to divide the model: every process trains with a whole one."""
+    if dividing := [name for name in DIVIDING_THE_MODEL if os.environ.get(name, "").lower() in ("true", "1")]:
+        raise UserError(
+            f"accelerate was told to divide the model among processes ({dividing[0]}), which would help only models larger "
+            "than any here: start it with --config_file recipes/accelerate/several_gpus.yaml."
+        )
+
+
 def check_data(data: DataArguments) -> None:
     """Refuse contradictions in the fields of the data, which every kind of recipe has."""
     if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
@@ -163,6 +179,9 @@ def check_augmentation(augmentation: AugmentationArguments, window_seconds: floa
             f"--max_time_shift_seconds {augmentation.max_time_shift_seconds} is longer than the window "
             f"({window_seconds} s): make it shorter."
         )
+    for masks, longest in (("time_masks", "max_time_mask_frames"), ("frequency_masks", "max_frequency_mask_bins")):
+        if getattr(augmentation, masks) and not getattr(augmentation, longest):
+            raise UserError(f"--{masks} without --{longest} masks nothing: set both.")
     for low, high in (("min_gain_db", "max_gain_db"), ("min_snr_db", "max_snr_db")):
         if getattr(augmentation, low) > getattr(augmentation, high):
             raise UserError(f"--{low} is greater than --{high}: swap them.")
@@ -201,57 +220,23 @@ def check_model(model: ModelArguments) -> None:
 
 def check_training(training: "IrmasTrainingArguments") -> None:
     """Refuse contradictions in the fields of the training."""
-    if training.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
-        raise UserError(
-            "FSDP divides models that one GPU cannot hold; every model here fits into one: start with "
-            "recipes/accelerate/several_gpus.yaml, which divides the batch."
-        )
-    if training.remove_unused_columns:
-        raise UserError("--remove_unused_columns true would drop the waveforms: remove it.")
-    for item in dataclasses.fields(training):
-        if item.name in REFUSED and getattr(training, item.name) not in (item.default, None, ["labels"]):
-            raise UserError(f"--{item.name} {REFUSED[item.name]}: remove it.")
-    check_libraries(training)
+    if training.max_steps == 0 or (training.max_steps > 0 and training.num_train_epochs == 0):
+        raise UserError("--max_steps is a number of steps to train: to train nothing, set --num_train_epochs 0 alone.")
     best = (training.metric_for_best_model or "").removeprefix("eval_")
     if training.load_best_model_at_end and best not in VALIDATION_FIGURES:
         raise UserError(
             f"--metric_for_best_model {training.metric_for_best_model} is not measured: choose one of "
             f"{', '.join(VALIDATION_FIGURES)}."
         )
-
-
-def check_libraries(training: "IrmasTrainingArguments") -> None:
-    """Refuse trackers, optimizers and schedules that cannot be made, while nothing is lost yet."""
-    from transformers import Trainer, get_scheduler
-    from transformers.integrations import INTEGRATION_TO_CALLBACK
-
-    trackers = {name: INTEGRATION_TO_CALLBACK.get(name) for name in training.report_to or () if name != "none"}
-    if training.use_liger_kernel:
-        raise UserError("--use_liger_kernel is for language models: remove it.")
-    for flag, make in (
-        *((f"--report_to {name}", tracker) for name, tracker in trackers.items() if tracker),
-        (
-            f"--optim {plain(training.optim)} with --optim_args {training.optim_args}",
-            partial(Trainer.get_optimizer_cls_and_kwargs, training),
-        ),
-        (
-            f"--lr_scheduler_type {plain(training.lr_scheduler_type)} with --lr_scheduler_kwargs {training.lr_scheduler_kwargs}",
-            partial(
-                get_scheduler, training.lr_scheduler_type, optimizer_of_nothing(), 1, 10, training.lr_scheduler_kwargs
-            ),
-        ),
-    ):
-        try:
-            make()
-        except (ImportError, RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"{flag} cannot be used: {error}") from error
-
-
-def optimizer_of_nothing() -> "Optimizer":
-    """Return an optimizer to try a schedule on."""
-    from torch import nn, optim
-
-    return optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    if training.load_best_model_at_end and training.greater_is_better != (best != "loss"):
+        raise UserError(f"--greater_is_better would keep the worst {best}, not the best: remove it.")
+    if training.fp16 and training.device.type == "cpu":
+        raise UserError("--fp16 needs a GPU: remove it, or set --bf16 true.")
+    if training.warmup_steps and training.lr_scheduler_type in SCHEDULES_WITHOUT_WARMUP and not training.one_cycle:
+        raise UserError(
+            f"--lr_scheduler_type {training.lr_scheduler_type.value} does not warm up: set --warmup_steps 0, or choose "
+            "constant_with_warmup, linear or cosine."
+        )
 
 
 def check_streaming(recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training import evaluation, machine
-from irmas_recipe.training.augmentation import Augmentation, cpu_transform
+from irmas_recipe.training.augmentation import Augmentation, CpuTransform
 from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
 from irmas_recipe.training.data import EXCERPT_SECONDS
 from irmas_recipe.training.head import balanced_weights, fit_output_layer, output_layer, window_embeddings
@@ -33,12 +33,13 @@ def build_trainer(
     window_samples, _ = evaluation.window_and_hop_samples(data, rate)
     clip_samples = round(max(data.window_seconds, EXCERPT_SECONDS) * rate)
     try:
-        transform = cpu_transform(recipe.augmentation.audiomentations, rate)
+        transforms = recipe.augmentation.audiomentations
+        transform = CpuTransform(transforms, rate) if transforms else None
     except ValueError as error:
         raise UserError(f"--audiomentations: {error}.") from error
     if data.streaming:
         training_clips = StreamedClips(
-            prepared["train"], rate, clip_samples, arguments.train_batch_size, arguments.seed,
+            prepared["train"], rate, clip_samples, arguments.train_batch_size, arguments.order_seed,
             arguments.process_index, arguments.world_size, transform,
         )  # fmt: skip
     else:

@@ -56,7 +56,7 @@ class InstrumentTrainer(Trainer):
         self.frozen = frozen_modules(self.model)
         attend_without_mask(self.model)
         if self.args.compile_model:
-            compile_blocks(self.model, self.args.torch_compile_mode)
+            compile_blocks(self.model, self.args.compile_mode, self.args.compile_backend)
         if self.args.weight_averaging == "ema":
             self.add_callback(WeightAveraging(self))
         self.add_callback(EpochOfClips(self))
@@ -92,8 +92,9 @@ class InstrumentTrainer(Trainer):
         """
         clips, batch_size = self.train_dataset, self.args.train_batch_size
         if isinstance(clips, IterableDataset):
-            workers, pinned = self.args.dataloader_num_workers, self.args.dataloader_pin_memory
-            return DataLoader(clips, batch_size, collate_fn=self.data_collator, num_workers=workers, pin_memory=pinned)
+            options = ("num_workers", "pin_memory", "prefetch_factor", "multiprocessing_context")
+            given = {name: getattr(self.args, f"dataloader_{name}") for name in options}
+            return DataLoader(clips, batch_size, collate_fn=self.data_collator, **given)
         if getattr(clips, "on_device", None) is None:
             return super().get_train_dataloader()
         sampler = self._get_train_sampler()
@@ -108,8 +109,7 @@ class InstrumentTrainer(Trainer):
         """Return a shuffled order, balanced if asked for; an epoch is a whole number of global batches, so shapes never change."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
         step = self.args.train_batch_size * self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self.epoch_sampler = EpochSampler(dataset.labels, seed, multiple_of=step, balanced=dataset.balanced)
+        self.epoch_sampler = EpochSampler(dataset.labels, self.args.order_seed, step, dataset.balanced)
         return self.epoch_sampler
 
     def training_step(self, model: torch.nn.Module, inputs: dict, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 import torch
+from accelerate.utils import get_cpu_distributed_information
 from transformers import TrainingArguments
 
 from irmas_dataset.errors import UserError
@@ -23,13 +24,23 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         if self.bf16 and not torch.cuda.is_available():
             self.use_cpu = True  # transformers refuses bf16 on a CPU that it was not told to use
         # The blocks are compiled before the Trainer sees the model; it would compile the whole.
-        self.compile_model = cuda if self.torch_compile is None else self.torch_compile
-        self.torch_compile = False
+        asked = bool(self.torch_compile_backend or self.torch_compile_mode)
+        self.compile_model = (cuda or asked) if self.torch_compile is None else self.torch_compile
+        self.compile_backend, self.compile_mode = self.torch_compile_backend or "inductor", self.torch_compile_mode
+        self.torch_compile, self.torch_compile_backend, self.torch_compile_mode = False, None, None
+        # Whatever the device: this reads the launcher's environment.
+        if get_cpu_distributed_information().world_size == 1:
+            self.ddp_backend = None  # accelerate would look for processes to join
         self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         self.dataloader_pin_memory = self.dataloader_pin_memory and cuda
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         super().__post_init__()
+        # accelerate's configuration may say otherwise, and what is written down about a run would be wrong.
+        self.mixed_precision = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
+        if self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):  # both take less for better by default
+            mode = {"mode": "max" if self.greater_is_better else "min"}
+            self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})
         if (self.global_train_batch_size or 0) > 0:  # others are refused with the bounds of every number
             shares = self.world_size * self.gradient_accumulation_steps
             if self.global_train_batch_size % shares:
@@ -44,6 +55,11 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
             )
             # With more the Trainer would use nn.DataParallel: no bf16 outputs, another batch size, no compilation.
             self._n_gpu = 1
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of the order in which clips are drawn."""
+        return self.seed if self.data_seed is None else self.data_seed
 
 
 def cpu_multiplies_bf16() -> bool:

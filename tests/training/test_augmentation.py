@@ -131,6 +131,26 @@ def test_silence_is_neither_mixed_nor_a_partner(waveforms, labels):
     assert torch.equal(augmentation.mix(alone, labels, 1.0, max_clips=3, max_gain_db=3.0)[1], labels)
 
 
+def test_every_clip_that_can_be_a_partner_is_one_equally_often():
+    labels = torch.eye(2)[torch.tensor([0, 0, 1, 1, 1, 1])]
+    partners = [augmentation.mix(torch.eye(6), labels, 1.0, 2, 0.0)[0] > 0 for _ in range(2000)]
+    times = torch.stack(partners).sum(dim=0)[:2, 2:]
+    assert times.sum() == 4000 and times.min() > 400 and times.max() < 600
+
+
+def test_a_clip_without_labels_is_mixed_but_not_with_itself():
+    labels = torch.tensor([[0.0, 0], [1, 1], [1, 1]])
+    for _ in range(20):
+        mixture, united = augmentation.mix(torch.eye(3), labels, 1.0, 2, 0.0)
+        assert united.tolist() == [[1, 1]] * 3 and (mixture[0] > 0).sum() == 2
+
+
+def test_a_clip_that_the_audit_calls_silent_is_mixed_with_none(waveforms, labels):
+    waveforms[::2] = 1e-5 * waveforms[::2]
+    mixture, united = augmentation.mix(waveforms, labels, 1.0, max_clips=3, max_gain_db=3.0)
+    assert torch.equal(mixture[::2], waveforms[::2]) and torch.equal(united[::2], labels[::2])
+
+
 def test_every_window_of_a_clip_is_as_likely_as_any_other():
     torch.manual_seed(0)
     ramp = torch.arange(100.0).repeat(40_000, 1)
@@ -165,16 +185,33 @@ def test_masks_cover_whole_frames_and_bands(shape, time_axis):
 
 
 def test_audiomentations_by_name():
-    transform = augmentation.cpu_transform([{"Gain": {"min_gain_db": 6.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
+    transform = augmentation.CpuTransform([{"Gain": {"min_gain_db": 6.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
     assert transform(torch.full((100,), 0.1).numpy(), [0]).mean() == pytest.approx(0.1995, abs=1e-3)
-    assert augmentation.cpu_transform(None, RATE) is None
-    for wrong in (["Gain"], [{"NoSuchTransform": {}}], [{"Gain": {"no_such_parameter": 1}}]):
-        with pytest.raises(ValueError, match="audiomentations"):
-            augmentation.cpu_transform(wrong, RATE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("Gain", "must read"),
+        ({"NoSuchTransform": {}}, "no transform `NoSuchTransform`"),
+        ({"Gain": {"no_such_parameter": 1}}, "Gain cannot work with .*no_such_parameter"),
+        ({"Gain": {"min_gain_db": 6, "max_gain_db": 0, "p": 0.01}}, "Gain cannot work with "),
+        ({"AddBackgroundNoise": {"sounds_path": "/nowhere", "p": 0.01}}, "AddBackgroundNoise cannot work with "),
+        (
+            {"ApplyImpulseResponse": {"ir_path": "/nowhere.wav", "p": 0.01}},
+            "ApplyImpulseResponse cannot work with .*nowhere",
+        ),
+        ({"LowPassFilter": {"min_cutoff_freq": "low", "p": 0.01}}, "LowPassFilter cannot work with "),
+        ({"OneOf": {"transforms": [{"Gain": {}}]}}, "OneOf cannot work with "),
+    ],
+)
+def test_an_audiomentation_that_cannot_work_is_refused_when_it_is_made(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        augmentation.CpuTransform([wrong], RATE)
 
 
 def test_audiomentations_depend_on_the_seed_alone_and_leave_other_generators_as_they_are():
-    transform = augmentation.cpu_transform([{"Gain": {"min_gain_db": -20.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
+    transform = augmentation.CpuTransform([{"Gain": {"min_gain_db": -20.0, "max_gain_db": 6.0, "p": 1.0}}], RATE)
     samples = torch.full((100,), 0.1).numpy()
     before = random.getstate(), np.random.get_state()[1].tolist()
     gains = [float(transform(samples, [7, epoch, clip]).mean()) for epoch in range(3) for clip in range(3)]

@@ -5,7 +5,8 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets
 
-from irmas_recipe.training.clips import Mixtures, TrainingClips, WindowedClips, collate, multi_hot
+from irmas_recipe.training.clips import Mixtures, TrainingClips, WindowedClips, classes_to_mix, collate, multi_hot
+from irmas_recipe.training.thresholds import validation_mixtures
 
 
 @pytest.fixture
@@ -95,3 +96,11 @@ def test_a_loud_mixture_is_scaled_rather_than_clipped():
     tone = (30000 * np.sin(np.arange(1000) * 0.1)).astype(np.int16)
     mixture = Mixtures([tone, tone], [(0, 1)])[0]
     assert np.abs(mixture).max() > 32700 and np.corrcoef(mixture, tone)[0, 1] > 0.9999
+
+
+def test_a_silent_clip_is_mixed_with_none():
+    quiet, loud = np.full(50, 20, dtype=np.int16), np.full(50, 8000, dtype=np.int16)
+    labels = np.eye(3, dtype=np.float32)[[0, 1, 2] * 4]
+    mixtures = validation_mixtures(classes_to_mix([quiet, loud, loud] * 4, labels), [None] * 12, 0, (0, 1))
+    assert all(len(mixture) == 1 or all(clip % 3 for clip in mixture) for mixture in mixtures)
+    assert sum(len(mixture) == 2 for mixture in mixtures) >= 6

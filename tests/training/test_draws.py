@@ -12,7 +12,7 @@ import torch
 from datasets import ClassLabel, Features, List, Value
 from datasets import Dataset as ArrowDataset
 
-from irmas_recipe.training.augmentation import cpu_transform
+from irmas_recipe.training.augmentation import CpuTransform
 from irmas_recipe.training.clips import TrainingClips
 from irmas_recipe.training.processes import end
 from tests.training.test_trainer import build
@@ -26,7 +26,7 @@ def clips():
     features = {"instruments": List(ClassLabel(names=["cel", "cla", "voi"])), "waveform": List(Value("int16"))}
     waveforms = (2000 * np.random.default_rng(0).standard_normal((10, 8000))).astype(np.int16)
     rows = {"instruments": [[0]] + [[1]] * 9, "waveform": list(waveforms)}
-    gain = cpu_transform([{"Gain": {"min_gain_db": -12.0, "max_gain_db": 0.0, "p": 1.0}}], 16000)
+    gain = CpuTransform([{"Gain": {"min_gain_db": -12.0, "max_gain_db": 0.0, "p": 1.0}}], 16000)
     prepared = ArrowDataset.from_dict(rows, features=Features(features))
     return TrainingClips(prepared, 8000, balanced=True, transform=gain)
 

@@ -27,7 +27,7 @@ from irmas_recipe.baselines.classical.recipe import ClassicalRecipe
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.write import finish, results_in_words
 from irmas_recipe.training import evaluation, machine
-from irmas_recipe.training.clips import Mixtures, WindowedClips, multi_hot
+from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
 from irmas_recipe.training.run_folder import RunFolder, choose
 from irmas_recipe.training.thresholds import validation_mixtures
@@ -104,17 +104,17 @@ def training_windows(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[Window
         return evaluation.windows_of(prepared, recipe.data, SAMPLING_RATE), fold
     share = classical.mix_probability / (classical.mix_max_clips - 1)
     proportions = (1 - classical.mix_probability, *[share] * (classical.mix_max_clips - 1))
-    members, fold_of_mixture = [], []
+    clips, members, fold_of_mixture = WaveformColumn(prepared), [], []
+    classes = classes_to_mix(clips, labels)
     for number in range(classical.search_folds):
         of_fold = np.flatnonzero(fold == number)
-        classes = [set(np.flatnonzero(labels[clip])) for clip in of_fold]
-        found = validation_mixtures(classes, [recordings[clip] for clip in of_fold], classical.seed, proportions)
+        of_clips = [classes[clip] for clip in of_fold], [recordings[clip] for clip in of_fold]
+        found = validation_mixtures(*of_clips, classical.seed, proportions)
         members += [tuple(int(of_fold[clip]) for clip in mixture) for mixture in found]
         fold_of_mixture += [number] * len(found)
     united = np.stack([labels[list(mixture)].max(axis=0) for mixture in members])
     window, hop = evaluation.window_and_hop_samples(recipe.data, SAMPLING_RATE)
-    mixtures = Mixtures(WaveformColumn(prepared), members)
-    return WindowedClips(mixtures, united, window, hop), np.array(fold_of_mixture)
+    return WindowedClips(Mixtures(clips, members), united, window, hop), np.array(fold_of_mixture)
 
 
 def evaluate(
