@@ -9,13 +9,9 @@ from irmas_dataset.html_page import address_of, templates
 from irmas_dataset.whole_file import whole_file
 from irmas_recipe.report.view import FILTERS
 
-PAGE = "index.html"
 
-
-def write_page(
-    folder: Path, views: dict[str, dict], model: str, errors: Sequence[tuple[str, str]] = ()
-) -> Path:
-    """Write index.html into a folder, which is made where it is missing; return its path.
+def write_page(file: Path, views: dict[str, dict], model: str, errors: Sequence[tuple[str, str]] = ()) -> Path:
+    """Write the page, in a folder that is made where it is missing; return its path.
 
     Args:
         views: path, as `to_text` spells it, -> its view; in the order of the page.
@@ -23,9 +19,7 @@ def write_page(
         errors: (path, sentence) of each file that could not be read.
     """
     around = folder_around(list(views))
-    files = [
-        (inside(path, around), view, address_of(from_text(path), folder)) for path, view in views.items()
-    ]
+    files = [(inside(path, around), view, address_of(from_text(path), file.parent)) for path, view in views.items()]
     environment = templates(Path(__file__).parent)
     environment.filters |= FILTERS
     html = environment.get_template("page.html.jinja").render(
@@ -37,10 +31,10 @@ def write_page(
         instruments=summary(list(views.values())),
         unheard=sum(bool(view["nothing"]) for view in views.values()),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / PAGE) as unfinished:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file) as unfinished:
         unfinished.write_text(html, encoding="utf-8", errors="backslashreplace")
-    return folder / PAGE
+    return file
 
 
 def folder_around(paths: list[str]) -> str:

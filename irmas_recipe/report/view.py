@@ -57,14 +57,12 @@ def instrument(entry: dict, segments: list[dict], duration_seconds: float) -> di
     `score` is the confidence, where the pipeline gives one.
     """
     seconds = entry.get("seconds", sum(part["end_seconds"] - part["start_seconds"] for part in segments))
+    spans = [(part["start_seconds"], part["end_seconds"], part.get("confidence", part["score"])) for part in segments]
     return {
         "score": entry.get("confidence", entry.get("score")),
         "seconds": seconds,
         "share": entry.get("share", seconds / duration_seconds),
-        "segments": [
-            [round(part["start_seconds"], 2), round(part["end_seconds"], 2), part.get("confidence", part["score"])]
-            for part in segments
-        ],
+        "segments": [[round(value, 3) for value in span] for span in spans],
     }
 
 
