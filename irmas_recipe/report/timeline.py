@@ -11,13 +11,12 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from irmas_recipe.models.pipeline.audio_blocks import read_blocks
 from irmas_recipe.report.style import INK, LABEL_COLOURS, PALE, QUIET, save
-from irmas_recipe.report.text import clock, shortened
+from irmas_recipe.report.text import clock, clock_step, shortened
 
 ROWS = 12
 COLUMNS = 1_600  # of the waveform: about the pixels of its width
 LEGEND = "area: score · bar: heard · right: score of the whole file"
 NOTHING_HEARD = "no score reaches its threshold; the three that come nearest"
-CLOCK_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200)
 
 
 def draw_timeline(file: str | Path, result: dict, thresholds: list[float]) -> Figure:
@@ -102,7 +101,7 @@ def draw_waveform(axes: Axes, file: str | Path, duration_seconds: float) -> None
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(QUIET)
     axes.tick_params(colors=QUIET, labelcolor=INK)
-    step = next((step for step in CLOCK_STEPS if duration_seconds / step <= 12), duration_seconds)
+    step = clock_step(duration_seconds, 12)
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda seconds, _: clock(seconds) if step >= 1 else f"{seconds:.1f} s")

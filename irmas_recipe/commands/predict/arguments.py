@@ -7,6 +7,8 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.commands.arguments import check_batch_size, check_output_file, check_output_folder
 
 FORMATS = ("csv", "json", "parquet")
+PAGE, VIEWS = "index.html", "page.json"
+"""What --html writes: the page, and what it shows, so that processes can share it and a stopped run resume it."""
 AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
 """The pipeline's, which cannot be imported here: it needs torch."""
 
@@ -26,6 +28,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     check_output_file(args.output, "--output")
     check_output_file(args.timeline_table, "--timeline_table")
     check_output_folder(args.timeline, "--timeline")
+    check_output_folder(args.html, "--html")
     check_batch_size(args.batch_size)
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold {args.threshold} is not a score; give a number from 0 to 1.")
@@ -45,6 +48,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="keep the rows that --output already has, and skip their files")
     add("--timeline", metavar="DIR", type=Path, help="draw each file's instruments over time into this folder")
     add("--timeline_table", metavar="F", type=Path, help="write when each is heard to this csv, json or parquet file")
+    add(
+        "--html",
+        metavar="DIR",
+        type=Path,
+        help="write a page to listen to, with each file's timeline, into this folder",
+    )
     add("--threshold", metavar="T", type=float, help="for all instruments, instead of the model's own thresholds")
     add("--aggregation", choices=AGGREGATIONS, help="how window scores become one, instead of the model's own way")
     add("--window_seconds", metavar="S", type=float, help="instead of the model's own")
@@ -63,6 +72,8 @@ def check_combination(args: argparse.Namespace) -> None:
         raise UserError("--format parquet cannot be shown on the screen; add --output FILE.parquet.")
     if args.resume and not args.output:
         raise UserError("--resume needs a table to resume; add --output FILE.")
+    if args.html and (args.html / PAGE).exists() and not (args.resume and (args.html / VIEWS).exists()):
+        raise UserError(f"{args.html / PAGE} exists; delete it, or name another folder with --html.")
     if args.timeline_table and args.output and args.timeline_table.resolve() == args.output.resolve():
         raise UserError("--output and --timeline_table name the same file; name two files.")
 

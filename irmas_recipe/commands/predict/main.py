@@ -42,8 +42,8 @@ def main(argv: list[str]) -> None:
         if processes.is_first:
             print("Stopped." + f" {args.output} can be resumed with --resume." * bool(args.output), file=sys.stderr)
         processes.leave(130)
-    outputs.close()
     errors, warnings = sorted(processes.gather(errors)), sorted(processes.gather(warnings))
+    outputs.close(errors)
     if processes.is_first:
         if written := outputs.written():
             print(f"Wrote {len(files) - len(errors)} files' results to {', '.join(written)}.", file=sys.stderr)

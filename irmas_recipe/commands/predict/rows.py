@@ -6,6 +6,7 @@ from pathlib import Path
 from irmas_dataset.files import to_text
 
 TIMELINE_COLUMNS = ["path", "label", "start_seconds", "end_seconds", "score"]
+VIEW_COLUMNS = ["path", "view"]
 ASKED = {"all_labels": True, "return_timeline": True, "return_activity": True, "skip_unreadable": True}
 """Options of a call of the pipeline: scores and timeline, or the `error` that kept a file from being read."""
 ERRORS_SHOWN = 10  # lines, at most

@@ -31,12 +31,12 @@ class ResultTable:
             UserError: the file exists without `resume`, or is not a table with these columns.
         """
         self.file, self.columns, self.format = file, columns, format
-        self.journal = file if format == "csv" else file.with_name(file.name + ".journal")
+        self.journal = journal_of(file, format)
         file.parent.mkdir(parents=True, exist_ok=True)
-        left_over = next((path for path in (file, self.journal, *parts_of(file)) if path.exists()), None)
-        if left_over and not resume:
-            raise UserError(f"{left_over} exists; add --resume to keep its rows and add to them, or delete it.")
-        rows = [row for row in self._read() if only_paths is None or row["path"] in only_paths] if left_over else []
+        found = left_over(file, format)
+        if found and not resume:
+            raise UserError(f"{found} exists; add --resume to keep its rows and add to them, or delete it.")
+        rows = [row for row in self._read() if only_paths is None or row["path"] in only_paths] if found else []
         self._start_from(rows)
 
     def append(self, rows: list[dict]) -> None:
@@ -137,6 +137,16 @@ class ResultPart:
     def close(self) -> None:
         """Finish the part."""
         self._appended_to.close()
+
+
+def journal_of(file: Path, format: str) -> Path:
+    """Return where a table's rows go before it is finished."""
+    return file if format == "csv" else file.with_name(file.name + ".journal")
+
+
+def left_over(file: Path, format: str) -> Path | None:
+    """Return what there is of a table already: itself, its journal or one of its parts."""
+    return next((path for path in (file, journal_of(file, format), *parts_of(file)) if path.exists()), None)
 
 
 def parts_of(file: Path) -> list[Path]:
