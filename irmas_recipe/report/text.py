@@ -12,6 +12,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
+def in_words(seconds: float) -> str:
+    """Return 11520 as 3 h 12 min, 65 as 1 min 5 s and 5.4 as 5 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def clock_step(seconds: float, most: int) -> float:
     """Return the shortest even step, in seconds, that divides an axis of this length into `most` parts or fewer."""
     return next((step for step in CLOCK_STEPS if seconds / step <= most), seconds)

@@ -19,20 +19,20 @@ RULES = {"clip": "answer by the score of the whole file", "timeline": "answer by
 """The pipeline's `rule`: what it means in words."""
 
 
-def view_of(result: dict, labels: Sequence[str], thresholds: Sequence[float], heard: Sequence[str]) -> dict:
+def view_of(result: dict, heard: Sequence[str]) -> dict:
     """Return what the view of a result shows, as values that JSON can store.
 
     Args:
-        result: of the pipeline, with `return_activity`.
-        labels, thresholds: of the model, in the order of the label ids.
+        result: of the pipeline, with `all_labels` and `return_activity`.
         heard: the labels that are the answer, most important first.
     """
+    labels = list(result["activity"]["scores"])
     scored = {entry["label"]: entry for entry in result["instruments"]}
     segments = {label: [] for label in labels}
     for segment in result["timeline"]:
         segments[segment["label"]].append(segment)
     instruments = [
-        instrument(scored.get(label, {}), segments[label], result["duration_seconds"])
+        instrument(scored[label], segments[label])
         | {"label": label, "place": labels.index(label), "is_heard": label in heard}
         for label in dict.fromkeys([*heard, *(label for label in labels if segments[label])])
     ]
@@ -41,7 +41,7 @@ def view_of(result: dict, labels: Sequence[str], thresholds: Sequence[float], he
         "duration_seconds": result["duration_seconds"],
         "rule": RULES.get(result.get("rule"), ""),
         "instruments": instruments,
-        "nothing": "" if heard else nothing_in_words(result, dict(zip(labels, thresholds, strict=True))),
+        "nothing": "" if heard else nothing_in_words(result),
         "warning": result.get("warning", ""),
     }
 
@@ -51,25 +51,22 @@ def longest_last_of_unheard(row: dict) -> float:
     return -math.inf if row["is_heard"] else -row["seconds"]
 
 
-def instrument(entry: dict, segments: list[dict], duration_seconds: float) -> dict:
-    """Return the numbers of one label, from its `entry` of the result (empty if there is none) and its segments.
-
-    `score` is the confidence, where the pipeline gives one.
-    """
-    seconds = entry.get("seconds", sum(part["end_seconds"] - part["start_seconds"] for part in segments))
-    spans = [(part["start_seconds"], part["end_seconds"], part.get("confidence", part["score"])) for part in segments]
+def instrument(entry: dict, segments: list[dict]) -> dict:
+    """Return the numbers of one label, from its `entry` of the result and its segments; `score` is the confidence."""
+    spans = [(part["start_seconds"], part["end_seconds"], part["confidence"]) for part in segments]
     return {
-        "score": entry.get("confidence", entry.get("score")),
-        "seconds": seconds,
-        "share": entry.get("share", seconds / duration_seconds),
+        "score": entry["confidence"],
+        "seconds": entry["seconds"],
+        "share": entry["share"],
         "segments": [[round(value, 3) for value in span] for span in spans],
     }
 
 
-def nothing_in_words(result: dict, thresholds: dict[str, float]) -> str:
+def nothing_in_words(result: dict) -> str:
     """Return what to say where no instrument is the answer, with the one that came nearest to its threshold."""
     if result["timeline"]:
         return "No instrument was heard in the file as a whole; these reach their thresholds for moments."
+    thresholds = result["activity"]["thresholds"]
     highest = {label: max(scores) for label, scores in result["activity"]["scores"].items()}
     nearest = max(highest, key=lambda label: highest[label] / max(thresholds[label], 1e-9))
     score, threshold = highest[nearest], thresholds[nearest]

@@ -24,7 +24,6 @@ STYLE = """
 
 def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Blocks:
     """Return the page for an `instrument-recognition` pipeline; `model` is the name on it."""
-    thresholds = recognise.resolve_thresholds()
 
     def listen(file: str | None) -> tuple[Figure | None, str]:
         if file is None:
@@ -35,7 +34,7 @@ def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Block
             raise gradio.Error(str(error), print_exception=False) from error
         if "warning" in result:
             gradio.Warning(result["warning"])
-        return draw_timeline(file, result, thresholds), scores_as_html(result, recognise.labels, thresholds)
+        return draw_timeline(file, result), scores_as_html(result, recognise.labels)
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:
         gradio.HTML(f"<style>{STYLE}</style>")
@@ -48,22 +47,22 @@ def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Block
                 if examples:
                     gradio.Examples([[str(example)] for example in examples], audio, label="Synthetic examples")
             with gradio.Column(scale=2):
-                gradio.Markdown("**Score of the whole piece** · line: threshold")
+                gradio.Markdown("**Confidence** · of music longer than 30 s: share of the time")
                 scores = gradio.HTML()
         timeline = gradio.Plot(show_label=False, format="png")
         audio.change(listen, audio, [timeline, scores], api_name="recognise")
     return page
 
 
-def scores_as_html(result: dict, labels: list[str], thresholds: list[float]) -> str:
-    """Return HTML of one bar per label, best first, with a line at its threshold; labels below it are pale."""
-    rows = []
+def scores_as_html(result: dict, labels: list[str]) -> str:
+    """Return HTML of one bar per label, in the order of the answer; labels that are not part of it are pale."""
+    rows, is_song = [], result["rule"] == "timeline"
     for entry in result["instruments"][:SHOWN]:
         place = labels.index(entry["label"])
-        score, threshold = entry["score"], thresholds[place]
-        pale = "" if score >= threshold else " unheard"
+        score = entry["share" if is_song else "confidence"]
+        pale = "" if entry["score"] >= result["thresholds"][entry["label"]] else " unheard"
         bar = f'<div class="bar" style="width: {100 * score:.1f}%; background: {LABEL_COLOURS[place % len(LABEL_COLOURS)]}"></div>'
-        line = f'<div class="threshold" style="left: {100 * min(threshold, 1):.1f}%"></div>'
+        line = "" if is_song else '<div class="threshold" style="left: 50%"></div>'
         rows.append(
             f'<div class="{pale}">{html.escape(entry["label"])}</div><div class="track{pale}">{bar}{line}</div>'
             f'<div class="score{pale}">{score:.2f}</div>'

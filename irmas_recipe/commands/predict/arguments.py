@@ -7,6 +7,7 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.commands.arguments import check_batch_size, check_output_file, check_output_folder
 
 FORMATS = ("csv", "json", "parquet")
+TABLES = ("output", "timeline_table", "window_table")
 PAGE, VIEWS = "index.html", "page.json"
 """What --html writes: the page, and what it shows, so that processes can share it and a stopped run resume it."""
 AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
@@ -22,13 +23,14 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     args = build_parser().parse_args(argv)
     if args.format is None:
         args.format = format_of(args.output, "--output") if args.output else "table"
-    if args.timeline_table:
-        format_of(args.timeline_table, "--timeline_table")
+    for flag in ("timeline_table", "window_table"):
+        if file := getattr(args, flag):
+            format_of(file, f"--{flag}")
     check_combination(args)
-    check_output_file(args.output, "--output")
-    check_output_file(args.timeline_table, "--timeline_table")
-    check_output_folder(args.timeline, "--timeline")
-    check_output_folder(args.html, "--html")
+    for flag in TABLES:
+        check_output_file(getattr(args, flag), f"--{flag}")
+    for flag in ("timeline", "audacity", "html"):
+        check_output_folder(getattr(args, flag), f"--{flag}")
     check_batch_size(args.batch_size)
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold {args.threshold} is not a score; give a number from 0 to 1.")
@@ -42,7 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a run folder, or the id of a model on the Hub")
-    add("paths", metavar="PATH", nargs="+", type=Path, help="audio files, or folders of them")
+    add(
+        "paths", metavar="PATH", nargs="+", type=Path,
+        help="audio files or folders of them; - reads their names from the standard input, one a line",
+    )  # fmt: skip
     add("--format", choices=("table", *FORMATS), help="default: from the name of --output, otherwise table")
     add("--output", metavar="F", type=Path, help="write to this csv, json or parquet file instead of the screen")
     add("--resume", action="store_true", help="keep the rows that --output already has, and skip their files")
@@ -53,6 +58,25 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         help="write a page to listen to, with each file's timeline, into this folder",
+    )
+    add(
+        "--window_table",
+        metavar="F",
+        type=Path,
+        help="write the scores of every window to this csv, json or parquet file",
+    )
+    add(
+        "--audacity",
+        metavar="DIR",
+        type=Path,
+        help="write each file's timeline as an Audacity label track into this folder",
+    )
+    add("--only", metavar="LABEL", action="append", help="speak of this instrument only; can be given several times")
+    add("--top_k", metavar="K", type=int, help="the K first instruments of each file, whatever their thresholds")
+    add(
+        "--sort",
+        metavar="BY",
+        help="order the lines on the screen by `duration`, or by an instrument, most of it first",
     )
     add("--threshold", metavar="T", type=float, help="for all instruments, instead of the model's own thresholds")
     add("--aggregation", choices=AGGREGATIONS, help="how window scores become one, instead of the model's own way")
@@ -74,8 +98,13 @@ def check_combination(args: argparse.Namespace) -> None:
         raise UserError("--resume needs a table to resume; add --output FILE.")
     if args.html and (args.html / PAGE).exists() and not (args.resume and (args.html / VIEWS).exists()):
         raise UserError(f"{args.html / PAGE} exists; delete it, or name another folder with --html.")
-    if args.timeline_table and args.output and args.timeline_table.resolve() == args.output.resolve():
-        raise UserError("--output and --timeline_table name the same file; name two files.")
+    named = {flag: getattr(args, flag).resolve() for flag in TABLES if getattr(args, flag)}
+    if len(set(named.values())) < len(named):
+        raise UserError(f"Two of {', '.join(f'--{flag}' for flag in named)} name the same file; name several.")
+    if args.top_k is not None and args.top_k < 1:
+        raise UserError(f"--top_k {args.top_k} asks for no instrument; give 1 or more.")
+    if args.sort and args.format != "table":
+        raise UserError("--sort orders the lines on the screen: sort the table with what reads it.")
 
 
 def format_of(file: Path, flag: str) -> str:

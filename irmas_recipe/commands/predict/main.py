@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
 
     processes = Processes(args.device)
     with processes.ending_together():
-        files = find_audio(args.paths)
+        files = processes.from_first(find_audio(args.paths) if processes.is_first else None)
         recognise = load_recogniser(
             args.model, device=processes.device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
             thresholds=args.threshold, aggregation=args.aggregation,
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
         outputs = Outputs(args, processes, files, recognise)
     todo, errors, warnings = outputs.begin(), [], []
     mine = processes.share(todo, sizes_of(todo))
-    results = recognise((os.fspath(file) for file in mine), **ASKED)
+    results = recognise((os.fspath(file) for file in mine), return_windows=args.window_table is not None, **ASKED)
     progress = {"total": len(mine), "unit": "file", "disable": None if processes.is_first else True, "leave": False}
     try:
         for file, result in tqdm(zip(mine, results, strict=True), **progress):
@@ -44,7 +44,10 @@ def main(argv: list[str]) -> None:
         processes.leave(130)
     errors, warnings = sorted(processes.gather(errors)), sorted(processes.gather(warnings))
     outputs.close(errors)
+    summary = outputs.summary(len(todo) - len(errors))
     if processes.is_first:
+        if summary:
+            print("", *summary, sep="\n", file=sys.stdout if outputs.screen else sys.stderr)
         if written := outputs.written():
             print(f"Wrote {len(files) - len(errors)} files' results to {', '.join(written)}.", file=sys.stderr)
         if warnings:

@@ -1,21 +1,35 @@
 """Where results go: to the screen or into a table, and if asked for into a table of timelines, pictures and a page."""
 
 import argparse
+import difflib
 import json
 import sys
+from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
 from irmas_recipe.commands.predict.arguments import PAGE, VIEWS, format_of
-from irmas_recipe.commands.predict.files import picture_of
+from irmas_recipe.commands.predict.files import place_of
 from irmas_recipe.commands.predict.resume import check_is_of_this_model
-from irmas_recipe.commands.predict.rows import TIMELINE_COLUMNS, VIEW_COLUMNS, result_columns, result_row, timeline_row
+from irmas_recipe.commands.predict.rows import (
+    TIMELINE_COLUMNS,
+    VIEW_COLUMNS,
+    audacity_labels,
+    heard_in,
+    narrowed,
+    result_columns,
+    result_row,
+    timeline_row,
+    window_columns,
+    window_rows,
+)
 from irmas_recipe.commands.predict.screen import open_screen
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable, left_over
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.report.page import write_page
+from irmas_recipe.report.text import in_words
 from irmas_recipe.report.timeline import draw_timeline, save_picture
 from irmas_recipe.report.view import view_of
 from irmas_recipe.training.processes import Processes
@@ -41,15 +55,18 @@ class Outputs:
             UserError: a table exists and must not or cannot be resumed.
         """
         self.args, self.processes, self.files = args, processes, files
-        self.thresholds = dict(zip(recognise.labels, recognise.resolve_thresholds(args.threshold), strict=True))
-        self.results = self.timelines = self.views = self.screen = None
-        self.unshown: list[tuple[int, dict, list[dict]]] = []
+        self.labels = chosen_labels(recognise.labels, args)
+        self.heading = heading(recognise, args, self.labels)
+        self.results = self.timelines = self.windows = self.views = self.screen = None
+        self.unshown: list[tuple[int, dict, dict, list[dict]]] = []
+        self.heard_in: dict[str, list[float]] = {}  # label -> number of files, seconds in them
         if processes.is_first:
             check_beside(args)
-            self.results = open_results(args, recognise.labels)
-            if self.results:
-                check_is_of_this_model(self.results, recognise, files, self.thresholds)
+            self.results = open_results(args, self.labels, self.heading)
+            if self.results and args.top_k is None:
+                check_is_of_this_model(self.results, recognise, files)
             self.timelines = open_beside(args.timeline_table, TIMELINE_COLUMNS, args, self.results)
+            self.windows = open_beside(args.window_table, window_columns(self.labels), args, self.results)
             self.views = open_views(args, self.results)
 
     def begin(self) -> list[Path]:
@@ -57,42 +74,51 @@ class Outputs:
         finished = self.processes.from_first(set(self.results.paths) if self.results else set())
         todo = [file for file in self.files if to_text(file) not in finished]
         if not self.processes.is_first:
-            self.results, self.timelines, self.views = (
+            self.results, self.timelines, self.windows, self.views = (
                 ResultPart(file, self.processes.index) if file else None
-                for file in (self.args.output, self.args.timeline_table, views_of(self.args))
+                for file in (self.args.output, self.args.timeline_table, self.args.window_table, views_of(self.args))
             )
         elif self.results is None:
-            self.screen = open_screen(self.args.format, todo, self.thresholds)
+            self.screen = open_screen(self.args, todo, self.labels, self.heading)
         elif finished_here := len(self.files) - len(todo):
             print(f"{finished_here} of {len(self.files)} files are in {self.args.output} already.", file=sys.stderr)
         return todo
 
     def add(self, file: Path, result: dict) -> str | None:
         """Draw, write or show the result of one file; return the error where its picture cannot read the file again."""
-        row = result_row(file, result, self.thresholds)
+        result = narrowed(result, self.args.only)
+        heard = heard_in(result, self.args.top_k)
+        row = result_row(file, result, heard, self.labels, self.args.format)
         if self.args.timeline:
             try:
-                picture = draw_timeline(file, result, list(self.thresholds.values()))
+                picture = draw_timeline(file, result)
             except (FileNotFoundError, ValueError) as error:
                 return str(error)
-            save_picture(picture, picture_of(file, self.files, self.args.timeline))
+            save_picture(picture, place_of(file, self.files, self.args.timeline, ".png"))
+        if self.args.audacity:
+            track = place_of(file, self.files, self.args.audacity, ".txt")
+            track.parent.mkdir(parents=True, exist_ok=True)
+            track.write_text(audacity_labels(result["timeline"]), encoding="utf-8")
         if self.timelines:
             self.timelines.append([timeline_row(file, segment) for segment in result["timeline"]])
+        if self.windows:
+            self.windows.append(window_rows(file, result, self.labels))
         if self.views:
-            thresholds, heard = list(self.thresholds.values()), row["instruments"]
-            view = view_of(result, list(self.thresholds), thresholds, heard)
-            self.views.append([{"path": row["path"], "view": view}])
+            self.views.append([{"path": row["path"], "view": view_of(result, [entry["label"] for entry in heard])}])
         if self.results:
             self.results.append([row])  # last: a file whose row is there has everything else, and --resume skips it
         elif self.processes.count == 1:
-            self.screen.add(row, result["timeline"])
+            self.screen.add(row, result, heard)
         else:
-            self.unshown.append((self.files.index(file), row, result["timeline"]))
+            self.unshown.append((self.files.index(file), row, without_activity(result), heard))
+        for entry in heard:
+            count, seconds = self.heard_in.get(entry["label"], (0, 0.0))
+            self.heard_in[entry["label"]] = [count + 1, seconds + entry["seconds"]]
         return None
 
     def close(self, errors: list[tuple[str, str]]) -> None:
         """Finish the tables, the page, which names the `errors` of all processes, and the screen; all call it together."""
-        for table in (self.timelines, self.views, self.results):
+        for table in (self.timelines, self.windows, self.views, self.results):
             if table:
                 close_together(table, self.processes, order=[to_text(file) for file in self.files])
         if self.views and self.processes.is_first:
@@ -101,22 +127,81 @@ class Outputs:
             write_page(self.args.html / PAGE, views, self.args.model, errors)
         unshown = self.processes.gather(self.unshown)
         if self.screen:
-            for _, row, timeline in sorted(unshown, key=itemgetter(0)):
-                self.screen.add(row, timeline)
+            for _, *shown in sorted(unshown, key=itemgetter(0)):
+                self.screen.add(*shown)
             self.screen.close()
+
+    def summary(self, files: int) -> list[str]:
+        """Return a line for each instrument that was heard in these files: in how many, and for how long.
+
+        All processes call it together; nothing is to be summed up of a single file, or where programs read the screen.
+        """
+        together: dict[str, list[float]] = {}
+        for label, (count, seconds) in self.processes.gather(list(self.heard_in.items())):
+            of_label = together.setdefault(label, [0, 0.0])
+            of_label[:] = of_label[0] + count, of_label[1] + seconds
+        if files < 2 or (self.screen and self.args.format != "table"):
+            return []
+        most_first = sorted(together.items(), key=lambda item: (-item[1][0], -item[1][1]))
+        return [
+            f"{label} in {count:.0f} of {files} files, {in_words(seconds)}" for label, (count, seconds) in most_first
+        ]
 
     def written(self) -> list[str]:
         """Return the names of the files and the folder that were written to."""
         args = self.args
         page = args.html and args.html / PAGE
-        return [str(path) for path in (args.output, args.timeline_table, args.timeline, page) if path]
+        named = (args.output, args.timeline_table, args.window_table, args.timeline, args.audacity, page)
+        return [str(path) for path in named if path]
 
 
-def open_results(args: argparse.Namespace, labels: list[str]) -> ResultTable | None:
+def chosen_labels(labels: list[str], args: argparse.Namespace) -> list[str]:
+    """Return the labels that are spoken of, in the model's order.
+
+    Raises:
+        UserError: --only or --sort names none of the model's.
+    """
+    for flag, named in (("only", args.only or []), ("sort", [args.sort] if args.sort else [])):
+        for label in named:
+            if label not in labels and (flag, label) != ("sort", "duration"):
+                nearest = difflib.get_close_matches(label, labels, n=1)
+                hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(labels)}."
+                raise UserError(f"--{flag} {label} is no instrument of the model; {hint}")
+    return [label for label in labels if args.only is None or label in args.only]
+
+
+def heading(recognise: InstrumentRecognitionPipeline, args: argparse.Namespace, labels: list[str]) -> dict:
+    """Return what a JSON file says before its files: the model, the settings and the thresholds of both rules."""
+    window, hop = recognise.window_and_hop(args.window_seconds, args.hop_seconds)
+    own = getattr(recognise.model.config, "aggregation", None) or "mean"
+    thresholds = {
+        rule: {
+            label: round(value, 6)
+            for label, value in zip(
+                recognise.labels,
+                recognise.resolve_thresholds(args.threshold, of_moments=rule == "timeline"),
+                strict=True,
+            )
+            if label in labels
+        }
+        for rule in ("clip", "timeline")
+    }
+    settings = {"window_seconds": window, "hop_seconds": hop, "aggregation": args.aggregation or own}
+    settings |= {"longest_clip_seconds": recognise.longest_clip_seconds} | asdict(recognise.rules)
+    return {"model": args.model, "settings": settings, "thresholds": thresholds}
+
+
+def without_activity(result: dict) -> dict:
+    """Return a result without its scores over time, which are large."""
+    return {name: value for name, value in result.items() if name not in ("activity", "windows")}
+
+
+def open_results(args: argparse.Namespace, labels: list[str], heading: dict) -> ResultTable | None:
     """Return the table of results, if asked for."""
     if not args.output:
         return None
-    return ResultTable(args.output, result_columns(labels), format=args.format, resume=args.resume)
+    columns = result_columns(labels, args.format)
+    return ResultTable(args.output, columns, format=args.format, resume=args.resume, heading=heading)
 
 
 def views_of(args: argparse.Namespace) -> Path | None:
@@ -126,7 +211,7 @@ def views_of(args: argparse.Namespace) -> Path | None:
 
 def check_beside(args: argparse.Namespace) -> None:
     """Raise UserError where a table beside the results exists and is not resumed, before any other is made."""
-    for file in (args.timeline_table, views_of(args)):
+    for file in (args.timeline_table, args.window_table, views_of(args)):
         if file and not args.resume and (found := left_over(file, format_of(file, "--timeline_table"))):
             raise UserError(f"{found} exists; delete it, or add --output and --resume to resume both tables.")
 

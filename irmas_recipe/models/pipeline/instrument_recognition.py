@@ -38,7 +38,7 @@ DEFAULT_WINDOW_SECONDS = 10.0  # of a model whose configuration says nothing; th
 MAX_WINDOW_SECONDS = 600
 PREPROCESSING = ("sampling_rate", "window_seconds", "hop_seconds", "skip_unreadable")
 POSTPROCESSING = (
-    "aggregation", "longest_clip_seconds", "thresholds", "all_labels", "top_k", "return_timeline", "return_activity",
+    "aggregation", "longest_clip_seconds", "thresholds", "all_labels", "top_k", "return_timeline", "return_activity", "return_windows",
 )  # fmt: skip
 """Options of a call: those that say how audio is cut, and those that say what is made of the logits."""
 CANCELLED_WARNING = (
@@ -116,9 +116,10 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
           dictionary label -> number.
         - `top_k`: the best k labels, whatever their threshold; `top_k=None` or `all_labels=True`: every label.
         - `return_timeline=True`: a dictionary with `duration_seconds`, `rule`, `instruments` (as above, each with its
-          seconds and share) and `timeline`, the list of {"label", "start_seconds", "end_seconds", "score",
+          seconds and share), their `thresholds` and `timeline`, the list of {"label", "start_seconds", "end_seconds", "score",
           "confidence"} in which a label is heard; `return_activity=True`: also `activity`, the scores behind it as
-          {"edges_seconds": (moments + 1), "scores": {label: (moments)}}. A file that is not heard as it sounds has its
+          {"edges_seconds": (moments + 1), "scores": {label: (moments)}, "thresholds": {label: number}}; and
+          `return_windows=True`: `windows`, what the model said of each. A file that is not heard as it sounds has its
           `warning` here; elsewhere it is logged.
         - `batch_size`: how many windows the model sees at once.
         - `skip_unreadable=True`: an input that cannot be read gives {"error": sentence}, and the others go on.
@@ -195,6 +196,12 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         """Return the slopes of each label's confidence below and above its threshold: the configuration's, else 1."""
         name = "window_confidence_slopes" if of_moments else "confidence_slopes"
         return getattr(self.model.config, name, None) or [[1.0, 1.0]] * len(self.labels)
+
+    @property
+    def longest_clip_seconds(self) -> float:
+        """How long audio is answered as a clip."""
+        stored = getattr(self.model.config, "longest_clip_seconds", None)
+        return LONGEST_CLIP_SECONDS if stored is None else stored
 
     @property
     def rules(self) -> TimelineRules:
@@ -311,6 +318,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         top_k: int | None = None,
         return_timeline: bool = False,
         return_activity: bool = False,
+        return_windows: bool = False,
     ) -> list[dict] | dict:
         """Return one input's result as `__call__` describes it, from its windows, each with its `logits` (classes,)."""
         config = self.model.config
@@ -318,7 +326,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         how = aggregation or getattr(config, "aggregation", None) or "mean"
         edges, activity = moments(windows, logits, normalise=how == "s2")
         edges = edges / self.feature_extractor.sampling_rate
-        longest = longest_clip_seconds or getattr(config, "longest_clip_seconds", None) or LONGEST_CLIP_SECONDS
+        longest = self.longest_clip_seconds if longest_clip_seconds is None else longest_clip_seconds
         is_clip = aggregation is not None or edges[-1] <= longest
         of_moments, chosen = self.resolve_thresholds(thresholds, of_moments=True), thresholds
         timeline = merge_moments(edges, activity, self.labels, of_moments, self.rules)
@@ -333,7 +341,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             heard = {label for label, score, bar in zip(self.labels, scores, chosen, strict=True) if score >= bar}
             answer = [entry for entry in answer if entry["label"] in heard]
         warning = windows[-1]["warning"]
-        if not (return_timeline or return_activity):
+        if not (return_timeline or return_activity or return_windows):
             if warning:
                 logger.warning(warning)
             return answer if not is_clip else [without_times(entry) for entry in answer]
@@ -346,11 +354,23 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         }
         if warning:
             result["warning"] = warning
-        result["timeline"] = timeline
+        result["thresholds"], result["timeline"] = dict(zip(self.labels, chosen, strict=True)), timeline
         if return_activity:
-            by_label = {label: activity[:, index].tolist() for index, label in enumerate(self.labels)}
-            result["activity"] = {"edges_seconds": edges.tolist(), "scores": by_label}
+            scores = {label: activity[:, index].tolist() for index, label in enumerate(self.labels)}
+            bars = dict(zip(self.labels, of_moments, strict=True))
+            result["activity"] = {"edges_seconds": edges.tolist(), "scores": scores, "thresholds": bars}
+        if return_windows:
+            result["windows"] = self.window_scores(windows, logits)
         return result
+
+    def window_scores(self, windows: list[dict], logits: torch.Tensor) -> dict:
+        """Return what the model said of each window: `start_seconds`, `end_seconds` and `scores` of each label."""
+        rate, probabilities = self.feature_extractor.sampling_rate, torch.sigmoid(logits.double())
+        return {
+            "start_seconds": [window["start"] / rate for window in windows],
+            "end_seconds": [window["stop"] / rate for window in windows],
+            "scores": {label: probabilities[:, index].tolist() for index, label in enumerate(self.labels)},
+        }
 
     def answer(
         self, scores: Iterable[float], thresholds: list[float], timeline: list[dict], duration: float, is_clip: bool
