@@ -199,8 +199,10 @@ def test_the_aggregations_that_can_be_asked_for_are_the_pipelines():
 def test_a_stopped_run_goes_on_where_it_stopped(run, music, tmp_path, suffix, capsys):
     whole, output = tmp_path / f"whole.{suffix}", tmp_path / f"t.{suffix}"
     timeline = tmp_path / "timeline.csv"
-    predict.main([run, str(music), "--output", str(whole), "--timeline_table", str(tmp_path / "whole timeline.csv")])
-    predict.main([run, str(music / "a"), "--output", str(output), "--timeline_table", str(timeline)])
+    more = ["--timeline_table", str(tmp_path / "whole timeline.csv"), "--html", str(tmp_path / "whole page")]
+    predict.main([run, str(music), "--output", str(whole), *more])
+    more = ["--timeline_table", str(timeline), "--html", str(tmp_path / "page")]
+    predict.main([run, str(music / "a"), "--output", str(output), *more])
     if suffix == "csv":  # the run was killed in the middle of a row, and its timeline was one file ahead
         output.write_text(output.read_text() + '"half a')
         timeline.write_text(timeline.read_text() + f"{music}/b/one.wav,cello,0.0,1.0,0.9\nhalf")
@@ -215,11 +217,13 @@ def test_a_stopped_run_goes_on_where_it_stopped(run, music, tmp_path, suffix, ca
         output.unlink()
     with pytest.raises(UserError, match="add --resume"):
         predict.main([run, str(music), "--output", str(output)])
-    predict.main([run, str(music), "--output", str(output), "--timeline_table", str(timeline), "--resume"])
+    predict.main([run, str(music), "--output", str(output), *more, "--resume"])
     assert "2 of 4 files are in" in capsys.readouterr().err
     read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix]
     pd.testing.assert_frame_equal(read(output), read(whole))
     pd.testing.assert_frame_equal(pd.read_csv(timeline), pd.read_csv(tmp_path / "whole timeline.csv"))
+    page, whole_page = (tmp_path / folder / "index.html" for folder in ("page", "whole page"))
+    assert page.read_text() == whole_page.read_text() and page.read_text().count("<article") == 4
     assert not list(tmp_path.glob("*.journal")) and not list(tmp_path.glob("*.unfinished"))
 
 
@@ -264,6 +268,42 @@ def test_a_timeline_table_alone_cannot_be_gone_on_with(run, music, tmp_path):
     predict.main([run, str(music / "a"), "--timeline_table", str(tmp_path / "w.csv")])
     with pytest.raises(UserError, match="delete it, or add --output and --resume"):
         predict.main([run, str(music / "a"), "--timeline_table", str(tmp_path / "w.csv")])
+
+
+def test_a_page_has_every_file_and_tells_what_could_not_be_read(run, music, tmp_path, capsys):
+    (music / "b" / "empty.wav").touch()
+    with pytest.raises(SystemExit):
+        predict.main([run, str(music), "--html", str(tmp_path / "page"), "--threshold", "0.5"])
+    shown = capsys.readouterr()
+    assert "Wrote 4 files' results to" in shown.err and "page/index.html" in shown.err
+    html = (tmp_path / "page/index.html").read_text(encoding="utf-8")
+    assert html.count("<article") == html.count('preload="none"') == 4 and 'src="../music/a/one.wav"' in html
+    assert "b/empty.wav is an empty file" in html
+    heard = [line.split()[-2] for line in shown.out.splitlines() if "a/one.wav" in line and "nearest" not in line]
+    assert all(label in html for label in heard)
+
+
+def test_a_page_replaces_no_other_and_lacks_no_file_of_a_resumed_table(run, music, tmp_path):
+    page, table = tmp_path / "page", tmp_path / "t.csv"
+    asked = [run, str(music / "a"), "--output", str(table), "--html", str(page)]
+    page.mkdir()
+    (page / "index.html").write_text("mine")
+    for resume in ([], ["--resume"]):
+        with pytest.raises(UserError, match=r"index.html exists; delete it, or name another folder with --html\.$"):
+            predict.main([*asked, *resume])
+    assert (page / "index.html").read_text() == "mine" and not table.exists()
+    predict.main([run, str(music / "a"), "--output", str(table)])
+    with pytest.raises(UserError, match=r"t.csv has 2 files that the page in .*new would lack; resume with the folder"):
+        predict.main([run, str(music), "--output", str(table), "--html", str(tmp_path / "new"), "--resume"])
+
+
+def test_no_table_is_begun_where_another_must_not_be_replaced(run, music, tmp_path):
+    (tmp_path / "when.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"when\.csv exists"):
+        predict.main(
+            [run, str(music), "--output", str(tmp_path / "t.csv"), "--timeline_table", str(tmp_path / "when.csv")]
+        )
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["when.csv"]
 
 
 def test_pictures_of_files_outside_the_folder_stay_in_the_folder(run, music, tmp_path, monkeypatch):
@@ -368,13 +408,16 @@ def test_thresholds_that_were_tuned_for_another_aggregation_are_named(run, music
 
 def test_two_processes_share_a_folder_and_write_one_table(run, music, tmp_path, two_processes):
     tables = ["--output", tmp_path / "t.parquet", "--timeline_table", tmp_path / "when.csv"]
-    two_processes(run, music, *tables, "--timeline", tmp_path / "pictures")
+    two_processes(run, music, *tables, "--timeline", tmp_path / "pictures", "--html", tmp_path / "page")
     predict.main([run, str(music), "--output", str(tmp_path / "one.csv"), "--timeline_table", str(tmp_path / "1.csv")])
     together, alone = pd.read_parquet(tmp_path / "t.parquet"), pd.read_csv(tmp_path / "one.csv")
     assert together.path.tolist() == alone.path.tolist()
     assert together[LABELS].to_numpy() == pytest.approx(alone[LABELS].to_numpy(), abs=1e-5)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "when.csv"), pd.read_csv(tmp_path / "1.csv"), atol=1e-5)
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == 4
+    shown = re.findall(r"<h2>(.*wav|.*flac|.*ogg)</h2>", (tmp_path / "page/index.html").read_text())
+    assert shown == ["a/Zwei – música.flac", "a/one.wav", "b/one.wav", "b/three, &#34;four&#34;.ogg"]
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "page.json"}
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"t.parquet", "when.csv", "one.csv", "1.csv"}
 
 
@@ -527,6 +570,7 @@ def test_a_name_that_is_no_valid_utf8_goes_through_everything(run, tmp_path, cap
         (["{run}", "{file}", "--resume"], "--resume needs"),
         (["{run}", "{file}", "--timeline_table", "x.txt"], "--timeline_table x.txt does not say"),
         (["{run}", "{file}", "--output", "x.csv", "--timeline_table", "x.csv"], "the same file"),
+        (["{run}", "{file}", "--html", "{file}"], "--html .* is a file; name a folder"),
         (["{run}", "{file}", "--batch_size", "0"], "--batch_size 0 is too small"),
         (["{run}", "{file}", "--window_seconds", "9"], "longer than the 1.00 s"),
         (["{run}", "{file}", "--hop_seconds", "2"], "at most window_seconds"),
