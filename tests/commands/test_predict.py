@@ -25,7 +25,6 @@ from irmas_recipe.commands.predict import outputs
 from irmas_recipe.commands.predict.arguments import AGGREGATIONS
 from irmas_recipe.commands.predict.files import find_audio
 from irmas_recipe.commands.predict.rows import ERRORS_SHOWN, errors_in_words
-from irmas_recipe.commands.predict.screen import nearest_label
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline import windows
 from irmas_recipe.models.pipeline.attach import attach_pipeline
@@ -36,7 +35,8 @@ from irmas_recipe.training.processes import Processes
 from tests.tiny import build
 
 LABELS = list(INSTRUMENT_NAMES.values())
-COLUMNS = ["path", "duration_seconds", "instruments", *LABELS]
+SCORES = [f"score_{label}" for label in LABELS]
+COLUMNS = ["path", "duration_seconds", "rule", "instruments", "seconds", *SCORES]
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -111,33 +111,138 @@ def test_files_named_from_here_and_from_the_root_share_a_table(run, music, monke
     assert names[:2] == ["file", "a/one.wav"] and names[2].endswith("b/one.wav")
 
 
-def test_csv_json_and_parquet_hold_the_same_rows(run, music, tmp_path, capsys):
+def test_csv_json_and_parquet_say_the_same(run, music, tmp_path, capsys):
     table = predict_csv(run, tmp_path / "out" / "t.csv", music)
     predict.main([run, str(music), "--output", str(tmp_path / "t.json")])
     predict.main([run, str(music), "--output", str(tmp_path / "t.parquet")])
-    rows = json.loads((tmp_path / "t.json").read_text())
+    document = json.loads((tmp_path / "t.json").read_text())
     parquet = pd.read_parquet(tmp_path / "t.parquet")
-    assert list(table.columns) == list(parquet.columns) == list(rows[0]) == COLUMNS
-    assert table.path.tolist() == parquet.path.tolist() == [row["path"] for row in rows]
-    assert table[LABELS].to_numpy() == pytest.approx(parquet[LABELS].to_numpy())
-    assert parquet[LABELS].to_numpy() == pytest.approx(np.array([[row[label] for label in LABELS] for row in rows]))
-    assert table.instruments.fillna("").tolist() == [";".join(row["instruments"]) for row in rows]
-    assert [list(names) for names in parquet.instruments] == [row["instruments"] for row in rows]
-    assert [row["duration_seconds"] for row in rows] == [2.0, 1.3, 2.7, 3.4]
-    for row in rows:
-        assert set(row["instruments"]) == {label for label in LABELS if row[label] >= 0.5}
-        assert row["instruments"] == sorted(row["instruments"], key=lambda label: -row[label])
+    assert list(table.columns) == list(parquet.columns) == COLUMNS
+    assert list(document) == ["model", "settings", "thresholds", "files"] and document["model"] == run
+    assert document["thresholds"]["clip"] == dict.fromkeys(LABELS, 0.5)
+    assert document["settings"]["window_seconds"] == 1.0 and document["settings"]["longest_clip_seconds"] == 30.0
+    files = document["files"]
+    assert table.path.tolist() == parquet.path.tolist() == [file["path"] for file in files]
+    assert table[SCORES].to_numpy() == pytest.approx(parquet[SCORES].to_numpy())
+    nested = np.array([[file["scores"][label] for label in LABELS] for file in files])
+    assert parquet[SCORES].to_numpy() == pytest.approx(nested)
+    named = [[entry["label"] for entry in file["instruments"]] for file in files]
+    assert table.instruments.fillna("").tolist() == [";".join(labels) for labels in named]
+    assert [list(labels) for labels in parquet.instruments] == named
+    assert [list(seconds) for seconds in parquet.seconds] == [[e["seconds"] for e in f["instruments"]] for f in files]
+    assert [file["duration_seconds"] for file in files] == [2.0, 1.3, 2.7, 3.4]
+    assert set(table.rule) == {"clip"}
+    for file in files:
+        scores = file["scores"]
+        assert {entry["label"] for entry in file["instruments"]} == {label for label in LABELS if scores[label] >= 0.5}
+        assert all(entry["confidence"] >= 0.5 for entry in file["instruments"])
+        assert [e["label"] for e in file["instruments"]] == sorted(
+            (e["label"] for e in file["instruments"]), key=lambda label: -scores[label]
+        )
+        for part in file["timeline"]:
+            assert 0 <= part["start_seconds"] < part["end_seconds"] <= file["duration_seconds"]
     assert capsys.readouterr().out == ""
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["t.json", "t.parquet"]
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory) -> Path:
+    """Forty seconds, longer than a clip."""
+    path = tmp_path_factory.mktemp("songs") / "song.wav"
+    noise = np.random.default_rng(1).normal(0, 0.1, 40 * 16_000)
+    soundfile.write(path, noise * np.sin(np.arange(len(noise)) / 30_000), 16_000)
+    return path
+
+
+def test_a_song_is_answered_by_its_timeline_with_times_and_shares(run, song, tmp_path, capsys):
+    predict.main([run, str(song), "--output", str(tmp_path / "t.json"), "--timeline", str(tmp_path / "pictures")])
+    (file,) = json.loads((tmp_path / "t.json").read_text())["files"]
+    assert file["rule"] == "timeline" and file["instruments"]
+    for entry in file["instruments"]:
+        own = [part for part in file["timeline"] if part["label"] == entry["label"]]
+        assert entry["seconds"] == pytest.approx(sum(p["end_seconds"] - p["start_seconds"] for p in own), abs=0.01)
+        assert entry["share"] == pytest.approx(entry["seconds"] / 40, abs=1e-3) and entry["seconds"] >= 8
+    assert (tmp_path / "pictures" / "song.wav.png").is_file()
+    capsys.readouterr()
+    predict.main([run, str(song)])
+    shown = capsys.readouterr().out.splitlines()
+    first = file["instruments"][0]
+    assert shown[1].startswith(f"* {first['label']}") and f"{round(100 * first['share'])}%" in shown[1]
+    assert shown[-1] == "* heard for long enough, by the timeline"
+
+
+def test_many_files_are_summed_up(run, music, song, capsys):
+    predict.main([run, str(music), str(song), "--threshold", "0"])
+    shown = capsys.readouterr().out.splitlines()
+    assert sum(" in 5 of 5 files, 49 s" in line for line in shown) == 11
+    assert any(line.count("0:40 (100%)") == 11 for line in shown)
+
+
+def test_only_some_instruments_are_spoken_of(run, music, tmp_path):
+    table = predict_csv(run, tmp_path / "t.csv", music, "--only", "voice", "--only", "cello")
+    assert list(table.columns)[5:] == ["score_cello", "score_voice"]
+    assert set(";".join(table.instruments.fillna("")).split(";")) <= {"", "cello", "voice"}
+    with pytest.raises(UserError, match="did you mean cello"):
+        predict.main([run, str(music), "--only", "celo"])
+
+
+def test_the_first_k_are_named_whatever_their_thresholds(run, music, tmp_path):
+    table = predict_csv(run, tmp_path / "t.csv", music, "--top_k", "2", "--threshold", "1")
+    assert [len(labels.split(";")) for labels in table.instruments] == [2, 2, 2, 2]
+
+
+def test_lines_are_sorted_by_what_is_asked_for(run, music, capsys):
+    predict.main([run, str(music), "--sort", "duration"])
+    lines = capsys.readouterr().out.splitlines()[2:6]
+    assert [line.split("  ")[0] for line in lines] == [
+        'b/three, "four".ogg', "b/one.wav", "a/Zwei – música.flac", "a/one.wav",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="--sort banjo"):
+        predict.main([run, str(music), "--sort", "banjo"])
+
+
+def test_names_come_from_the_standard_input(run, music):
+    names = f"{music / 'a' / 'one.wav'}\n\n{music / 'b'}\n"
+    done = subprocess.run(
+        [sys.executable, "run_irmas.py", "predict", run, "-", "--format", "csv", "--device", "cpu"],
+        cwd=REPOSITORY, input=names, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [Path(row["path"]).name for row in csv.DictReader(done.stdout.splitlines())] == [
+        "one.wav", "one.wav", 'three, "four".ogg',
+    ]  # fmt: skip
+
+
+def test_audacity_reads_each_files_timeline(run, music, tmp_path):
+    predict.main([run, str(music), "--audacity", str(tmp_path / "labels"), "--timeline_table", str(tmp_path / "w.csv")])
+    when = pd.read_csv(tmp_path / "w.csv")
+    tracks = sorted((tmp_path / "labels").rglob("*.txt"))
+    assert [str(track.relative_to(tmp_path / "labels")) for track in tracks] == [
+        "a/Zwei – música.flac.txt", "a/one.wav.txt", "b/one.wav.txt", 'b/three, "four".ogg.txt',
+    ]  # fmt: skip
+    lines = [line.split("\t") for track in tracks for line in track.read_text().splitlines()]
+    assert len(lines) == len(when) > 0
+    assert all(float(start) < float(end) and label in LABELS for start, end, label in lines)
+
+
+def test_the_window_table_has_a_row_a_window(run, music, tmp_path):
+    predict.main([run, str(music), "--window_table", str(tmp_path / "w.csv"), "--output", str(tmp_path / "t.csv")])
+    rows, files = pd.read_csv(tmp_path / "w.csv"), pd.read_csv(tmp_path / "t.csv")
+    assert list(rows.columns) == ["path", "start_seconds", "end_seconds", *SCORES]
+    for path, of_file in rows.groupby("path"):
+        file = files[files.path == path].iloc[0]
+        logits = torch.logit(torch.tensor(of_file[SCORES].to_numpy()).clamp(1e-6, 1 - 1e-6))
+        assert windows.aggregate(logits, "mean") == pytest.approx(file[SCORES].to_numpy(float), abs=1e-3)
+        assert of_file.end_seconds.max() == pytest.approx(file.duration_seconds, abs=1e-3)
 
 
 def test_csv_and_json_can_go_to_the_screen(run, music, capsys):
     predict.main([run, str(music), "--format", "csv"])
     from_csv = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     predict.main([run, str(music), "--format", "json"])
-    from_json = json.loads(capsys.readouterr().out)
+    from_json = json.loads(capsys.readouterr().out)["files"]
     assert [row["path"] for row in from_csv] == [row["path"] for row in from_json]
-    assert [float(row["cello"]) for row in from_csv] == [row["cello"] for row in from_json]
+    assert [float(row["score_cello"]) for row in from_csv] == [row["scores"]["cello"] for row in from_json]
 
 
 def test_unreadable_files_are_told_at_the_end_and_the_others_are_kept(run, music, tmp_path, capsys):
@@ -166,10 +271,6 @@ def test_at_most_ten_lines_are_said_about_unreadable_files():
     lines = errors_in_words(errors, 12).splitlines()
     assert len(lines) == 1 + ERRORS_SHOWN and lines[-1] == "  and 3 more"
     assert len(errors_in_words(errors[:ERRORS_SHOWN], 12).splitlines()) == 1 + ERRORS_SHOWN
-
-
-def test_the_nearest_label_is_nearest_to_its_own_threshold():
-    assert nearest_label({"cello": 0.4, "organ": 0.2}, {"cello": 0.9, "organ": 0.25}) == "organ"
 
 
 def test_a_file_without_instruments_names_the_nearest_and_its_threshold(run, music, capsys):
@@ -412,7 +513,7 @@ def test_two_processes_share_a_folder_and_write_one_table(run, music, tmp_path, 
     predict.main([run, str(music), "--output", str(tmp_path / "one.csv"), "--timeline_table", str(tmp_path / "1.csv")])
     together, alone = pd.read_parquet(tmp_path / "t.parquet"), pd.read_csv(tmp_path / "one.csv")
     assert together.path.tolist() == alone.path.tolist()
-    assert together[LABELS].to_numpy() == pytest.approx(alone[LABELS].to_numpy(), abs=1e-5)
+    assert together[SCORES].to_numpy() == pytest.approx(alone[SCORES].to_numpy(), abs=1e-5)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "when.csv"), pd.read_csv(tmp_path / "1.csv"), atol=1e-5)
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == 4
     shown = re.findall(r"<h2>(.*wav|.*flac|.*ogg)</h2>", (tmp_path / "page/index.html").read_text())
@@ -524,10 +625,10 @@ def test_a_picture_is_drawn_for_each_file_under_a_name_of_its_own(run, music, tm
 def test_options_of_a_call_override_the_model(run, music, tmp_path):
     own = predict_csv(run, tmp_path / "own.csv", music)
     shorter = predict_csv(run, tmp_path / "shorter.csv", music, "--window_seconds", "0.5", "--aggregation", "max")
-    assert not np.allclose(own[LABELS], shorter[LABELS])
+    assert not np.allclose(own[SCORES], shorter[SCORES])
     strict = predict_csv(run, tmp_path / "strict.csv", music, "--threshold", "1")
     assert strict.instruments.isna().all()
-    np.testing.assert_allclose(own[LABELS], strict[LABELS])
+    np.testing.assert_allclose(own[SCORES], strict[SCORES])
 
 
 def test_files_are_found_once_and_hidden_ones_not_at_all(music):

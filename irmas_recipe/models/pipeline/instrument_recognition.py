@@ -139,8 +139,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         known = (*PREPROCESSING, *POSTPROCESSING, "threshold")
         for name in given:
             if name not in known:
-                nearest = difflib.get_close_matches(name, known, n=1)
-                raise TypeError(f"{TASK} has no option `{name}`" + f"; did you mean `{nearest[0]}`?" * bool(nearest))
+                nearest = "".join(f"; did you mean `{n}`?" for n in difflib.get_close_matches(name, known, n=1))
+                raise TypeError(f"{TASK} has no option `{name}`{nearest}")
         if "top_k" in given and given["top_k"] is None:  # as in transformers' own pipelines
             given["all_labels"] = True
         given = {name: value for name, value in given.items() if value is not None}
@@ -324,22 +324,22 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         config = self.model.config
         logits = torch.stack([window["logits"] for window in windows])
         how = aggregation or getattr(config, "aggregation", None) or "mean"
-        edges, activity = moments(windows, logits, normalise=how == "s2")
+        edges, of_moment = moments(windows, logits, normalise=how == "s2")
         edges = edges / self.feature_extractor.sampling_rate
         longest = self.longest_clip_seconds if longest_clip_seconds is None else longest_clip_seconds
         is_clip = aggregation is not None or edges[-1] <= longest
         of_moments, chosen = self.resolve_thresholds(thresholds, of_moments=True), thresholds
-        timeline = merge_moments(edges, activity, self.labels, of_moments, self.rules)
+        timeline = merge_moments(edges, of_moment, self.labels, of_moments, self.rules)
         if is_clip:
             scores, chosen = aggregate(logits, how), self.resolve_thresholds(thresholds)
         else:
-            scores, chosen = [self.rules.sustained_score(edges, column) for column in activity.T], of_moments
+            scores, chosen = [self.rules.sustained_score(edges, column) for column in of_moment.T], of_moments
+        bars = dict(zip(self.labels, chosen, strict=True))
         answer = self.answer(scores, chosen, timeline, edges[-1], is_clip)
         if top_k is not None:
             answer = answer[:top_k]
         elif not all_labels:
-            heard = {label for label, score, bar in zip(self.labels, scores, chosen, strict=True) if score >= bar}
-            answer = [entry for entry in answer if entry["label"] in heard]
+            answer = [entry for entry in answer if entry["score"] >= bars[entry["label"]]]
         warning = windows[-1]["warning"]
         if not (return_timeline or return_activity or return_windows):
             if warning:
@@ -354,14 +354,20 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         }
         if warning:
             result["warning"] = warning
-        result["thresholds"], result["timeline"] = dict(zip(self.labels, chosen, strict=True)), timeline
+        result["thresholds"], result["timeline"] = bars, timeline
         if return_activity:
-            scores = {label: activity[:, index].tolist() for index, label in enumerate(self.labels)}
-            bars = dict(zip(self.labels, of_moments, strict=True))
-            result["activity"] = {"edges_seconds": edges.tolist(), "scores": scores, "thresholds": bars}
+            result["activity"] = self.activity(edges, of_moment, of_moments)
         if return_windows:
             result["windows"] = self.window_scores(windows, logits)
         return result
+
+    def activity(self, edges: np.ndarray, scores: np.ndarray, thresholds: list[float]) -> dict:
+        """Return the scores over time as `__call__` describes them, from those of all labels (moments, classes)."""
+        return {
+            "edges_seconds": edges.tolist(),
+            "scores": {label: scores[:, index].tolist() for index, label in enumerate(self.labels)},
+            "thresholds": dict(zip(self.labels, thresholds, strict=True)),
+        }
 
     def window_scores(self, windows: list[dict], logits: torch.Tensor) -> dict:
         """Return what the model said of each window: `start_seconds`, `end_seconds` and `scores` of each label."""
