@@ -98,6 +98,12 @@ FILTERS = {"clock": clock, "until": until, "colour": colour, "ticks": ticks}
 """What the view's template needs."""
 
 
+def style_and_script() -> tuple[str, str]:
+    """Return what a page with views needs once: CSS and JavaScript."""
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("view.css", "view.js"))
+    return style, script
+
+
 def as_html(view: dict, name: str, address: str) -> str:
     """Return the view as HTML; `address` is where the player finds the file."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True)
