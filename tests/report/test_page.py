@@ -31,8 +31,8 @@ def result(*timeline: dict, **more: object) -> dict:
     entries = [{"label": label, "score": score} for label, score in zip(LABELS, (0.6, 0.3, 0.2), strict=True)]
     activity = {"edges_seconds": [0, 4, 8], "scores": scores}
     return {
-        "duration_seconds": SECONDS, "instruments": entries, "timeline": list(timeline), "activity": activity, **more
-    }  # fmt: skip
+        "duration_seconds": SECONDS, "instruments": entries, "timeline": list(timeline), "activity": activity,
+    } | more  # fmt: skip
 
 
 CELLO_THEN_PIANO = result(segment("cello", 1.0, 4.0), segment("piano", 6.0, 8.0))
@@ -91,6 +91,8 @@ def test_nothing_heard_is_said_in_words_with_the_nearest():
         "No instrument was heard: no score reaches its threshold. The nearest is piano: at most 0.30, threshold 0.40."
     )
     assert said in as_html(view(result(), heard=()), "a.wav", "a.wav")
+    specks = view(result(activity={"scores": {label: [0.1, 0.9] for label in LABELS}}), heard=())
+    assert specks["nothing"] == "No instrument was heard: no score reaches its threshold for long enough."
     for_moments = as_html(view(heard=()), "a.wav", "a.wav")
     assert "No instrument was heard in the file as a whole" in for_moments and for_moments.count('class="bar"') == 2
     assert "No instrument" not in as_html(view(), "a.wav", "a.wav")
