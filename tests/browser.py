@@ -76,9 +76,7 @@ class Browser:
 
     def open(self, address: str, width: int = 1200, height: int = 900, dark: bool = False) -> None:
         """Show a page in a window of this size, and wait until it is loaded."""
-        self.ask(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
+        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
         self.ask("Page.navigate", url=address)
@@ -97,6 +95,10 @@ class Browser:
             assert time.monotonic() < until, f"never true: {script}"
             time.sleep(0.05)
         return value
+
+    def scrolls_sideways(self) -> bool:
+        """Return whether the page is wider than its window."""
+        return self.run("document.documentElement.scrollWidth > document.documentElement.clientWidth")
 
     def click(self, selector: str, share: float = 0.5) -> None:
         """Click the first such element with the mouse, at this share of its width."""

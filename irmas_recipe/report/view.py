@@ -65,13 +65,17 @@ def instrument(entry: dict, segments: list[dict]) -> dict:
 def nothing_in_words(result: dict) -> str:
     """Return what to say where no instrument is the answer, with the one that came nearest to its threshold."""
     if result["timeline"]:
-        return "No instrument was heard in the file as a whole; these reach their thresholds for moments."
+        return "No instrument was heard in the file as a whole; these are heard for moments."
     thresholds = result["activity"]["thresholds"]
     highest = {label: max(scores) for label, scores in result["activity"]["scores"].items()}
     nearest = max(highest, key=lambda label: highest[label] / max(thresholds[label], 1e-9))
     score, threshold = highest[nearest], thresholds[nearest]
-    so_near = f" The nearest is {nearest}: at most {score:.2f}, threshold {threshold:.2f}." * (score < threshold)
-    return f"No instrument was heard: no score reaches its threshold.{so_near}"
+    if score >= threshold:  # for a moment that is too short to count
+        return "No instrument was heard: no score reaches its threshold for long enough."
+    return (
+        "No instrument was heard: no score reaches its threshold. "
+        f"The nearest is {nearest}: at most {score:.2f}, threshold {threshold:.2f}."
+    )
 
 
 def ticks(duration_seconds: float) -> list[tuple[float, str]]:
@@ -93,6 +97,12 @@ def until(seconds: float) -> str:
 
 FILTERS = {"clock": clock, "until": until, "colour": colour, "ticks": ticks}
 """What the view's template needs."""
+
+
+def style_and_script() -> tuple[str, str]:
+    """Return what a page with views needs once: CSS and JavaScript."""
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("view.css", "view.js"))
+    return style, script
 
 
 def as_html(view: dict, name: str, address: str) -> str:

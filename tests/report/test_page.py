@@ -31,8 +31,8 @@ def result(*timeline: dict, **more: object) -> dict:
     entries = [{"label": label, "score": score} for label, score in zip(LABELS, (0.6, 0.3, 0.2), strict=True)]
     activity = {"edges_seconds": [0, 4, 8], "scores": scores}
     return {
-        "duration_seconds": SECONDS, "instruments": entries, "timeline": list(timeline), "activity": activity, **more
-    }  # fmt: skip
+        "duration_seconds": SECONDS, "instruments": entries, "timeline": list(timeline), "activity": activity,
+    } | more  # fmt: skip
 
 
 CELLO_THEN_PIANO = result(segment("cello", 1.0, 4.0), segment("piano", 6.0, 8.0))
@@ -91,6 +91,8 @@ def test_nothing_heard_is_said_in_words_with_the_nearest():
         "No instrument was heard: no score reaches its threshold. The nearest is piano: at most 0.30, threshold 0.40."
     )
     assert said in as_html(view(result(), heard=()), "a.wav", "a.wav")
+    specks = view(result(activity={"scores": {label: [0.1, 0.9] for label in LABELS}}), heard=())
+    assert specks["nothing"] == "No instrument was heard: no score reaches its threshold for long enough."
     for_moments = as_html(view(heard=()), "a.wav", "a.wav")
     assert "No instrument was heard in the file as a whole" in for_moments and for_moments.count('class="bar"') == 2
     assert "No instrument" not in as_html(view(), "a.wav", "a.wav")
@@ -177,7 +179,7 @@ def test_no_width_needs_scrolling_to_the_side(browser, tmp_path, music, width):
     long_name = {str(tmp_path / ("x" * 200 + ".wav")): view(result(warning="y" * 300), heard=())}
     page = write_page(tmp_path / "page/index.html", music | long_name, "m" * 100, [("z.wav", "z" * 300)])
     open_page(browser, page, width=width)
-    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert not browser.scrolls_sideways()
     assert browser.run("Math.min(...[...document.querySelectorAll('.track')].map(track => track.clientWidth))") > 300
 
 

@@ -38,7 +38,7 @@ def open_page(args: argparse.Namespace) -> None:
 
     recognise = load_recogniser(args.model, device=args.device, trust_remote_code=args.trust_remote_code)
     with tempfile.TemporaryDirectory(prefix="irmas-demo-") as folder:
-        page = build_page(recognise, Path(args.model).name, write_examples(Path(folder)))
+        page = build_page(recognise, Path(args.model).name, write_examples(Path(folder), recognise.labels))
         try:
             page.launch(
                 server_name="127.0.0.1",
