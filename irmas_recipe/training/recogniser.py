@@ -68,7 +68,7 @@ def build_recogniser(
     model: PreTrainedModel | WithoutNetwork,
     extractor: Any,
     *,
-    kind: type[InstrumentRecognitionPipeline] = InstrumentRecognitionPipeline,
+    kind: Callable[..., InstrumentRecognitionPipeline] = InstrumentRecognitionPipeline,
     device: str | None = None,
     batch_size: int | None = None,
     **options: Any,
@@ -77,7 +77,7 @@ def build_recogniser(
 
     Args:
         name: the model's, for messages.
-        kind: the pipeline's class.
+        kind: makes the pipeline: its class.
         device, batch_size, options: as of `load_recogniser`.
 
     Raises:

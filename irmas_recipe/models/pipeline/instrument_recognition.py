@@ -280,7 +280,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         aggregation = aggregation or getattr(self.model.config, "aggregation", None) or "mean"
         thresholds = self.resolve_thresholds(thresholds)
         logits = torch.stack([window["logits"] for window in windows])
-        scores = aggregate(logits, aggregation)
+        scores = self.clip_scores(windows, logits, aggregation)
         ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
         if top_k is not None:
             ranked = ranked[:top_k]
@@ -304,6 +304,10 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             by_label = {label: moment_scores[:, index].tolist() for index, label in enumerate(self.labels)}
             result["activity"] = {"edges_seconds": edges.tolist(), "scores": by_label}
         return result
+
+    def clip_scores(self, windows: list[dict], logits: torch.Tensor, aggregation: str) -> np.ndarray:
+        """Return one score per label (classes,) from the logits (windows, classes) of a clip's windows."""
+        return aggregate(logits, aggregation)
 
 
 def check_protocol(config: Any) -> None:
