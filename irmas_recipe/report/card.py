@@ -70,12 +70,7 @@ FEW_SONGS = 20  # with fewer, resampling songs is itself coarse
 
 
 def write_card(
-    run_dir: Path,
-    *,
-    repo_id: str | None = None,
-    how_made: str = "",
-    how_kept: str = "",
-    library: str = "transformers",
+    run_dir: Path, *, repo_id: str | None = None, how_made: str = "", how_kept: str = "", library: str = "transformers"
 ) -> Path:
     """Write README.md of a run folder from its results.json and return its path.
 
