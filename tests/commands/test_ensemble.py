@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import run_irmas
 from irmas_dataset.errors import UserError
 from irmas_metric.protocol import test_results
 from irmas_recipe.commands.ensemble.arguments import METHODS
-from irmas_recipe.commands.ensemble.fusion import fit, fit_weights, logits, votes
+from irmas_recipe.commands.ensemble.fusion import Fusion, as_numbers, fit, fit_weights, logits, regress, votes
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.training.thresholds import tune_thresholds
 from run_irmas import ensemble as run_ensemble
@@ -108,6 +109,16 @@ def test_stacked_validation_scores_are_out_of_fold():
     assert mean_average_precision(labels, fused) < 0.7
 
 
+def test_a_regression_in_plain_numbers_says_what_the_fitted_one_says(heard):
+    (labels, scores), (_, test) = heard["validation"], heard["test"]
+    read = [0, 13, 25]
+    model, _ = regress(logits(scores)[:, read], labels[:, 2].astype(bool))
+    kept = Fusion("stacking", regressions=[None, None, as_numbers(model, read, 33), *[None] * 8])
+    again = Fusion(**json.loads(json.dumps(asdict(kept))))(test)
+    np.testing.assert_allclose(again[:, 2], model.predict_proba(logits(test)[:, read])[:, 1], atol=1e-9)
+    np.testing.assert_allclose(again[:, 3], test[:, :, 3].mean(axis=0))
+
+
 def test_a_class_without_validation_clips_keeps_the_mean(heard):
     (labels, validation), (_, test) = heard["validation"], heard["test"]
     labels = labels.copy()
@@ -174,7 +185,7 @@ def test_the_run_folder_is_whole_and_compares(runs, tmp_path, method, capsys):
     assert fused.parameters == 2 * 86_192_651
     card = (folder / "README.md").read_text()
     assert "ensemble of 2 runs" in card
-    assert "pipeline(" not in card
+    assert "pipeline(" not in card and f"irmas predict {folder} song.mp3" in card
     assert f"--method {method}" in card
     assert len(list((folder / "figures").glob("*.png"))) == 3
     if method == "mean":
