@@ -260,7 +260,7 @@ def usage_section(model: str, config: dict) -> str:
 def command_section(run_dir: Path) -> str:
     """Return the command that uses a system without a network, which only this project loads."""
     return (
-        "## How to use\n\nAudio of any length, with the windows and thresholds of this card, by this project's command:\n\n"
+        "## How to use\n\nAudio of any length, with the run's windows and thresholds, by this project's command:\n\n"
         f"```bash\nirmas predict {shlex.quote(str(run_dir))} song.mp3\n```"
     )
 
