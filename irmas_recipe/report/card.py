@@ -5,6 +5,7 @@ The words are in card.md.jinja and usage.md.jinja; here are the values that they
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,11 +69,13 @@ PAPER_OF = {
 FEW_SONGS = 20  # with fewer, resampling songs is itself coarse
 
 
-def write_card(run_dir: Path, *, repo_id: str | None = None, how_made: str = "", library: str = "transformers") -> Path:
+def write_card(
+    run_dir: Path, *, repo_id: str | None = None, how_made: str = "", how_kept: str = "", library: str = "transformers"
+) -> Path:
     """Write README.md of a run folder from its results.json and return its path.
 
     repo_id: the model's name on the Hub, for the title and the examples; without it the folder's own name.
-    how_made: a paragraph on a system without weights; a network has none.
+    how_made, how_kept: on a system without a network: how it was made, and what it is loaded from.
     library: the library that loads the system.
     Raises UserError where results.json is missing.
     """
@@ -102,7 +105,8 @@ def write_card(run_dir: Path, *, repo_id: str | None = None, how_made: str = "",
         instrument_table=instrument_table(results),
         pictures=pictures_of(run_dir),
         published_table=published_table(results) if results.music == "irmas" else "",
-        usage="" if how_made else usage_section(repo_id or str(run_dir), config),
+        how_kept=how_kept,
+        usage=command_section(run_dir) if how_made else usage_section(repo_id or str(run_dir), config),
         limits=limits(results),
         training=[] if how_made else training_lines(results, config),
         at_commit=f" at commit `{results.commit}`" if results.commit else "",
@@ -250,6 +254,14 @@ def usage_section(model: str, config: dict) -> str:
     )
     return jinja2.Template(USAGE_TEMPLATE.read_text(encoding="utf-8")).render(
         model=model, separation=separation, separate=separate, needs=needs, own_code=bool(config.get("auto_map"))
+    )
+
+
+def command_section(run_dir: Path) -> str:
+    """Return the command that uses a system without a network, which only this project loads."""
+    return (
+        "## How to use\n\nAudio of any length, with the run's windows and thresholds, by this project's command:\n\n"
+        f"```bash\nirmas predict {shlex.quote(str(run_dir))} song.mp3\n```"
     )
 
 

@@ -151,6 +151,12 @@ class Results:
         found = self.decisions["ci95"] | self.test["ci95"]
         return {name: found[name] for name in FIGURES}
 
+    def as_config(self) -> dict[str, Any]:
+        """Return labels, thresholds and protocol under the names that a network's configuration has for them."""
+        stored = ("window_seconds", "hop_seconds", "aggregation", "separation")
+        found = {name: self.protocol[name] for name in stored if name in self.protocol}
+        return found | {"id2label": dict(enumerate(self.names)), "thresholds": self.thresholds.tolist()}
+
     def single_threshold(self, regime: str) -> float:
         """Return the threshold of a regime that has one for all classes."""
         return next(iter(self.test[regime]["per_class"].values()))["threshold"]

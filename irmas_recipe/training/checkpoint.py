@@ -24,6 +24,7 @@ import irmas_recipe.models  # noqa: F401  registers this repository's architectu
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.recipe_file import system_of_run
 
 CONVERTIBLE = ("beats", "mobilenet", "passt")  # released as bare weights, which `convert` turns into a folder
 TIMEOUT_SECONDS = 10
@@ -112,6 +113,8 @@ def check_name(name: str) -> None:
     """Raise UserError unless a name is the folder of a saved model, or could be the id of a model on the Hub."""
     folder = Path(name)
     if folder.is_dir():
+        if (system := system_of_run(folder)) != "network":
+            raise UserError(f"{name} is a run of another system ({system}): give the folder of a network's run.")
         if not (folder / "config.json").is_file():
             runs = sorted(path.parent for path in folder.glob("*/config.json"))
             hint = f"did you mean {runs[0]}?" if runs else "give the folder of a finished run."

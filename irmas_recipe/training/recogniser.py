@@ -1,10 +1,13 @@
 """Load a trained model, from a run folder or the Hub, as the windowed pipeline."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as transformers_logging
 
 from irmas_dataset.errors import UserError
@@ -13,6 +16,25 @@ from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecogn
 from irmas_recipe.training.checkpoint import load_checkpoint
 
 logger = logging.getLogger(__name__)
+
+
+class WithoutNetwork(torch.nn.Module):
+    """What the pipeline asks of a model, for a system that has no network and runs on the CPU."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, config: dict[str, Any], logits: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        """Make a model of what its configuration says and its function from features to logits.
+
+        logits: (windows, columns) -> (windows, classes); None where the pipeline needs none.
+        """
+        super().__init__()
+        self.config = PreTrainedConfig(problem_type="multi_label_classification", **config)
+        self.logits = logits
+
+    def forward(self, input_values: torch.Tensor) -> SequenceClassifierOutput:
+        """Return the `logits`, as a network of transformers does."""
+        return SequenceClassifierOutput(logits=torch.from_numpy(self.logits(input_values.numpy())))
 
 
 def load_recogniser(
@@ -35,14 +57,40 @@ def load_recogniser(
         UserError: the model cannot be loaded or used, or there is no such device.
     """
     transformers_logging.disable_progress_bar()
-    usable = usable_device(device)
+    usable_device(device)  # said before the model is loaded, which may take a while
     network, extractor = load_checkpoint(model, trust_remote_code=trust_remote_code)
     check_stored_protocol(model, network.config)
-    warn_of_thresholds(network.config, options.get("aggregation"), options.get("thresholds"))
-    separation = getattr(network.config, "separation", "none")
+    return build_recogniser(model, network, extractor, device=device, batch_size=batch_size, **options)
+
+
+def build_recogniser(
+    name: str,
+    model: PreTrainedModel | WithoutNetwork,
+    extractor: Any,
+    *,
+    kind: Callable[..., InstrumentRecognitionPipeline] = InstrumentRecognitionPipeline,
+    device: str | None = None,
+    batch_size: int | None = None,
+    **options: Any,
+) -> InstrumentRecognitionPipeline:
+    """Return the pipeline of a model, whose configuration says how it is used, and its feature extractor.
+
+    Args:
+        name: the model's, for messages.
+        kind: makes the pipeline: its class.
+        device, batch_size, options: as of `load_recogniser`.
+
+    Raises:
+        UserError: the model cannot be used, or there is no such device.
+    """
+    usable = usable_device(device)
+    if isinstance(model, WithoutNetwork):
+        usable = model.device
+    warn_of_thresholds(model.config, options.get("aggregation"), options.get("thresholds"))
+    separation = getattr(model.config, "separation", "none")
     try:
-        return InstrumentRecognitionPipeline(
-            model=network,
+        return kind(
+            model=model,
             separate=Separation(separation) if separation in SEPARATIONS else None,
             feature_extractor=extractor,
             device=usable,
@@ -50,7 +98,7 @@ def load_recogniser(
             **options,
         )
     except ValueError as error:
-        raise UserError(f"{model}: {error}") from error
+        raise UserError(f"{name}: {error}") from error
 
 
 def warn_of_thresholds(config: PreTrainedConfig, aggregation: str | None, thresholds: Any) -> None:

@@ -34,7 +34,9 @@ def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Block
             result = recognise(file, all_labels=True, return_activity=True)
         except (OSError, ValueError) as error:
             raise gradio.Error(str(error), print_exception=False) from error
-        heard = [entry["label"] for entry in result["instruments"] if entry["score"] >= result["thresholds"][entry["label"]]]
+        heard = [
+            entry["label"] for entry in result["instruments"] if entry["score"] >= result["thresholds"][entry["label"]]
+        ]
         return as_html(view_of(result, heard), Path(file).name, f"gradio_api/file={quote(file)}")
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:

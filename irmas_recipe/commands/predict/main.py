@@ -16,13 +16,13 @@ def main(argv: list[str]) -> None:
     from irmas_recipe.commands.predict.files import find_audio, sizes_of
     from irmas_recipe.commands.predict.outputs import Outputs
     from irmas_recipe.commands.predict.rows import ASKED, errors_in_words, warnings_in_words
+    from irmas_recipe.commands.system import load_system
     from irmas_recipe.training.processes import Processes
-    from irmas_recipe.training.recogniser import load_recogniser
 
     processes = Processes(args.device)
     with processes.ending_together():
         files = processes.from_first(find_audio(args.paths) if processes.is_first else None)
-        recognise = load_recogniser(
+        recognise = load_system(
             args.model, device=processes.device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
             thresholds=args.threshold, aggregation=args.aggregation,
             window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,

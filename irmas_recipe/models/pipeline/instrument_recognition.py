@@ -331,7 +331,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         of_moments, chosen = self.resolve_thresholds(thresholds, of_moments=True), thresholds
         timeline = merge_moments(edges, of_moment, self.labels, of_moments, self.rules)
         if is_clip:
-            scores, chosen = aggregate(logits, how), self.resolve_thresholds(thresholds)
+            scores, chosen = self.clip_scores(windows, logits, how), self.resolve_thresholds(thresholds)
         else:
             scores, chosen = [self.rules.sustained_score(edges, column) for column in of_moment.T], of_moments
         bars = dict(zip(self.labels, chosen, strict=True))
@@ -409,6 +409,10 @@ def add_confidence(entries: list[dict], labels: list[str], thresholds: list[floa
 def without_times(entry: dict) -> dict:
     """Return an entry of a clip's answer, which its timeline had no part in."""
     return {name: value for name, value in entry.items() if name not in ("seconds", "share")}
+
+    def clip_scores(self, windows: list[dict], logits: torch.Tensor, aggregation: str) -> np.ndarray:
+        """Return one score per label (classes,) from the logits (windows, classes) of a clip's windows."""
+        return aggregate(logits, aggregation)
 
 
 def check_protocol(config: Any) -> None:
