@@ -3,8 +3,8 @@
 A window's margin for a class is its logit above the class's threshold, itself as a logit. A class is heard in a window
 where the margin is not negative.
 
-- Confident: a window is a candidate for every class that is heard in it. Windows in which no other class is heard come
-  first, for a window becomes a training clip of one label; among those, the largest margin.
+- Confident: a window is a candidate for every class that is heard in it. The fewer other classes are heard in it, the
+  earlier it comes, for it becomes a training clip of one label; among equals the largest margin comes first.
 - Doubtful: a window is a candidate for the class with its largest margin alone, heard or not; the margin nearest to 0
   comes first.
 
@@ -86,23 +86,14 @@ class Choice:
         logits = window["logits"].double()
         margins, scores = logits.numpy() - self.threshold_logits, torch.sigmoid(logits).numpy()
         heard = np.flatnonzero(margins >= 0)
+        start, end = window["start"] / self.rate, window["stop"] / self.rate
         found = []
         for index in [margins.argmax()] if self.unsure else heard:
             others = tuple(self.labels[other] for other in heard if other != index)
             margin = float(margins[index])
-            found.append(
-                Segment(
-                    file=file,
-                    label=self.labels[index],
-                    others=others,
-                    start_seconds=window["start"] / self.rate,
-                    end_seconds=window["stop"] / self.rate,
-                    score=float(scores[index]),
-                    threshold=float(self.thresholds[index]),
-                    margin=margin,
-                    rank=(0, abs(margin)) if self.unsure else (len(others), -margin),
-                )  # fmt: skip
-            )
+            rank = (0, abs(margin)) if self.unsure else (len(others), -margin)
+            values = {"score": float(scores[index]), "threshold": float(self.thresholds[index]), "margin": margin}
+            found.append(Segment(file, self.labels[index], others, start, end, **values, rank=rank))
         return found
 
     def apart(self, candidates: list[Segment]) -> list[Segment]:
