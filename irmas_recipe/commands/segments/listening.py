@@ -32,8 +32,7 @@ def fill(args: argparse.Namespace) -> bool:
         args.model, device=args.device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
         kind=WindowedLogits,
     )  # fmt: skip
-    for label in recognise.labels:
-        folder_name(label)  # a label that cannot be one's is refused before any work
+    folders = [folder_name(label) for label in recognise.labels]  # a label that cannot be one's is refused at once
     choice = Choice(recognise, unsure=args.unsure, per_class=args.per_class, per_recording=args.per_recording)
     errors, warnings = listen(recognise, files, choice)
     with whole_folder(args.output_dir) as unfinished:
@@ -47,6 +46,8 @@ def fill(args: argparse.Namespace) -> bool:
             reason = "it is silent" if args.unsure else "no window reaches a threshold; --unsure takes the nearest ones"
             reason = "none of the files could be read" if len(errors) == len(files) else reason
             raise UserError(f"There is nothing to write to {args.output_dir}: {reason}.")
+        for name in folders:  # a listener may move files to any class
+            (unfinished / "train" / name).mkdir(parents=True, exist_ok=True)
         write_table(list(rows.values()), unfinished / "segments.csv")
     print(summary(list(rows), args.output_dir))
     print(next_steps(args.model, args.output_dir))
