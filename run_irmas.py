@@ -177,6 +177,13 @@ def predict(arguments: list[str]) -> None:
     main(arguments)
 
 
+def segments(arguments: list[str]) -> None:
+    """MODEL PATH... --output_dir D: cut music into class folders by what a model hears, to listen to and correct"""
+    from irmas_recipe.commands.segments.main import main
+
+    main(arguments)
+
+
 def synthesize(arguments: list[str]) -> None:
     """DIR: write an IRMAS of made music, to try everything without a download"""
     from irmas_recipe.commands.synthesize import main
@@ -189,6 +196,7 @@ VERBS = {
     "evaluate": evaluate,
     "compare": compare,
     "ensemble": ensemble,
+    "segments": segments,
     "audit": audit,
     "download": download,
     "synthesize": synthesize,

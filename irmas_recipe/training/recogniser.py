@@ -43,6 +43,7 @@ def load_recogniser(
     device: str | None = None,
     batch_size: int | None = None,
     trust_remote_code: bool = False,
+    kind: type[InstrumentRecognitionPipeline] = InstrumentRecognitionPipeline,
     **options: Any,
 ) -> InstrumentRecognitionPipeline:
     """Return the pipeline of a run folder or a model on the Hub.
@@ -51,6 +52,7 @@ def load_recogniser(
         device: a torch device; by default the first GPU, otherwise the CPU.
         batch_size: how many windows the model sees at once; by default 32 on a GPU, 8 on a CPU.
         trust_remote_code: run code that comes with the model; a run of this repository needs none.
+        kind: the pipeline's class, for answers of another form.
         options: those of a call of the pipeline (`aggregation`, `thresholds`, ...).
 
     Raises:

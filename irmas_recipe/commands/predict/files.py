@@ -8,8 +8,7 @@ from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import READ_BY_FFMPEG, READ_BY_SOUNDFILE, to_text, walk_files
-
-LONGEST_NAME = 255  # bytes, on every common file system
+from irmas_dataset.label_text import LONGEST_NAME
 
 
 def find_audio(paths: list[Path]) -> list[Path]:

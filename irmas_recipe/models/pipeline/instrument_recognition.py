@@ -361,6 +361,10 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             result["windows"] = self.window_scores(windows, logits)
         return result
 
+    def clip_scores(self, windows: list[dict], logits: torch.Tensor, aggregation: str) -> np.ndarray:
+        """Return one score per label (classes,) from the logits (windows, classes) of a clip's windows."""
+        return aggregate(logits, aggregation)
+
     def activity(self, edges: np.ndarray, scores: np.ndarray, thresholds: list[float]) -> dict:
         """Return the scores over time as `__call__` describes them, from those of all labels (moments, classes)."""
         return {
@@ -409,10 +413,6 @@ def add_confidence(entries: list[dict], labels: list[str], thresholds: list[floa
 def without_times(entry: dict) -> dict:
     """Return an entry of a clip's answer, which its timeline had no part in."""
     return {name: value for name, value in entry.items() if name not in ("seconds", "share")}
-
-    def clip_scores(self, windows: list[dict], logits: torch.Tensor, aggregation: str) -> np.ndarray:
-        """Return one score per label (classes,) from the logits (windows, classes) of a clip's windows."""
-        return aggregate(logits, aggregation)
 
 
 def check_protocol(config: Any) -> None:

@@ -6,10 +6,10 @@ import torch
 
 from irmas_recipe.models.pipeline.windows import (
     AGGREGATIONS,
-    aggregate,
-    cut_windows,
     TimelineRules,
+    aggregate,
     confidence,
+    cut_windows,
     merge_moments,
     moments,
     window_starts,
