@@ -15,6 +15,7 @@ from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import build_model, load_model
 from irmas_recipe.training.recipe import parse_recipe
+from irmas_recipe.training.released import find_released
 from irmas_recipe.training.run_folder import begin
 from irmas_recipe.training.train import build_trainer, train
 from irmas_recipe.training.trainer import frozen_modules, parameter_groups
@@ -224,12 +225,13 @@ def test_contradictions_are_refused_in_one_sentence(checkpoints, music, tmp_path
 
 
 @pytest.mark.parametrize("name", ["beats/finetune", "passt/finetune", "passt/finetune_stride16", "mobilenet/zero_shot"])
-def test_a_checkpoint_that_is_not_converted_yet_is_explained(name, tmp_path, monkeypatch):
+def test_an_offline_machine_is_told_where_the_checkpoint_is_and_where_it_goes(name, tmp_path, monkeypatch):
+    """Before any data are looked for: there are none here."""
     monkeypatch.chdir(tmp_path)
-    recipe = parse_recipe([str(ROOT / "recipes" / f"{name}.yaml"), "--use_cpu"])
-    architecture, folder = name.split("/")[0], recipe.model.model_name_or_path
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    released = find_released(parse_recipe([name, "--use_cpu"]).model.model_name_or_path)
     with pytest.raises(UserError) as error:
-        load_model(recipe.model, CLASSES, 3.0)
+        run_irmas.main([name, "--use_cpu"])
     told = str(error.value)
-    assert f"irmas convert {architecture} DOWNLOADED_FILE {folder}" in told and "\n" not in told
-    assert "download" in told and f"recipes/{architecture}/" in told
+    assert released.addresses[0] in told and str(tmp_path / "cache/irmas/downloads" / released.file_name) in told
+    assert "HF_HUB_OFFLINE" in told and "\n" not in told

@@ -16,6 +16,7 @@ from irmas_metric.trivial import trivial_figures
 from irmas_recipe.report.provenance import provenance
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
 from irmas_recipe.training.fields import THRESHOLDS_FROM
+from irmas_recipe.training.released import is_released
 
 FILE = "results.json"
 FIGURES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "lrap": "LRAP", "map": "mAP"}
@@ -155,11 +156,15 @@ class Results:
 
     @property
     def base_model(self) -> str | None:
-        """The Hub id that the run started from, or that the run it started from did; None from scratch or other folders."""
+        """The Hub id that the run started from, or that the run it started from did; None from scratch or from elsewhere."""
         name = self.recipe.get("model_name_or_path") or ""
         if name and Path(name, FILE).is_file():
             return Results.read(Path(name)).base_model
-        return name if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists() else None
+        return (
+            name
+            if not is_released(name) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists()
+            else None
+        )
 
     @property
     def test_set(self) -> str:
