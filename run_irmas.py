@@ -171,7 +171,7 @@ def onnx(arguments: list[str]) -> None:
 
 
 def predict(arguments: list[str]) -> None:
-    """MODEL PATH...: which instruments are heard in audio files, and when"""
+    """[MODEL] PATH...: which instruments are heard in audio files, and when"""
     from irmas_recipe.commands.predict.main import main
 
     main(arguments)

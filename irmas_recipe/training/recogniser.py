@@ -11,6 +11,8 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 from irmas_recipe.training.checkpoint import load_checkpoint
+from irmas_recipe.training.released import find_released, is_released
+from irmas_recipe.training.released_answers import answer_with
 
 logger = logging.getLogger(__name__)
 
@@ -21,14 +23,16 @@ def load_recogniser(
     device: str | None = None,
     batch_size: int | None = None,
     trust_remote_code: bool = False,
+    classes: str = "irmas",
     **options: Any,
 ) -> InstrumentRecognitionPipeline:
-    """Return the pipeline of a run folder or a model on the Hub.
+    """Return the pipeline of a run folder, a model on the Hub or a released checkpoint.
 
     Args:
         device: a torch device; by default the first GPU, otherwise the CPU.
         batch_size: how many windows the model sees at once; by default 32 on a GPU, 8 on a CPU.
         trust_remote_code: run code that comes with the model; a run of this repository needs none.
+        classes: of a released checkpoint, see `answer_with`; any other model answers with its own.
         options: those of a call of the pipeline (`aggregation`, `thresholds`, ...).
 
     Raises:
@@ -37,6 +41,8 @@ def load_recogniser(
     transformers_logging.disable_progress_bar()
     usable = usable_device(device)
     network, extractor = load_checkpoint(model, trust_remote_code=trust_remote_code)
+    if is_released(model):
+        answer_with(network, find_released(model), classes)
     check_stored_protocol(model, network.config)
     warn_of_thresholds(network.config, options.get("aggregation"), options.get("thresholds"))
     separation = getattr(network.config, "separation", "none")

@@ -160,6 +160,10 @@ RELEASED = {
 }
 """Name -> checkpoint."""
 
+DEFAULT_MODEL = "released/mn04"
+"""Which `predict` uses where none is named. mn10 is the better model, but thresholds for music have to come from a
+measurement, and only mn04's weights could be measured (released_thresholds.json)."""
+
 ARCHITECTURES = tuple(sorted({released.architecture for released in RELEASED.values()}))
 """Those whose authors published bare weights, which have to be converted."""
 
