@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     labels, scores = scored(prepared)
     thresholds = tune_thresholds(labels, scores)
     measured = {
-        "command": f'python -m experiments.released_thresholds {released.name} FOLDER --data "{arguments.data}"',
+        "command": f"python -m experiments.released_thresholds {released.name} FOLDER --data DATA",
         "commit": commit(),
         "data": {"what": arguments.data, "clips": clips_of_classes(prepared), "mixtures": len(labels)},
         **PROTOCOL,
@@ -89,7 +89,7 @@ def as_many_of_each(clips: Dataset, seed: int) -> Dataset:
     """Return a random choice of CLIPS_PER_CLASS clips of each class, or all that it has."""
     of_class: dict[int, list[int]] = {}
     for row in np.random.default_rng(seed).permutation(len(clips)):
-        of_class.setdefault(tuple(clips[int(row)]["instruments"])[0], []).append(int(row))
+        of_class.setdefault(clips[int(row)]["instruments"][0], []).append(int(row))
     return clips.select(sorted(row for rows in of_class.values() for row in rows[:CLIPS_PER_CLASS]))
 
 
