@@ -70,7 +70,7 @@ def is_audio(name: str) -> bool:
     folder = Path(name)
     if not folder.is_dir():
         return name.lower().endswith(READ_BY_SOUNDFILE + READ_BY_FFMPEG)
-    return not any(folder.glob(file) for file in MODEL_FILES)
+    return not any(any(folder.glob(file)) for file in MODEL_FILES)
 
 
 def check_combination(args: argparse.Namespace) -> None:
