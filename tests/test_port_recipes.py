@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import run_irmas
 from irmas_dataset.errors import UserError
+from irmas_recipe.training.conversion import convert
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import build_model, load_model
@@ -19,7 +20,7 @@ from irmas_recipe.training.released import find_released
 from irmas_recipe.training.run_folder import begin
 from irmas_recipe.training.train import build_trainer, train
 from irmas_recipe.training.trainer import frozen_modules, parameter_groups
-from tests.tiny import released
+from tests.tiny import authors_file, released
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["cel", "flu", "voi"]
@@ -81,6 +82,17 @@ def test_a_port_trains_through_the_command(name, fields, checkpoints, music, tmp
     matrices = [key for key in before if before[key].ndim > 1 and not key.startswith("classifier")]
     still = [key for key in matrices if torch.equal(before[key], after[key])]
     assert not still, "these weights did not move"
+
+
+def test_a_recipe_needs_nothing_but_its_name_and_the_card_says_where_it_started(music, tmp_path, monkeypatch):
+    """With the checkpoint in the cache; tests/training/test_released.py is about how it gets there."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    released = find_released("mn10")
+    convert("mobilenet", authors_file("mobilenet", tmp_path / "mn10.pt"), released.folder, released.file_name)
+    run_irmas.main(["mobilenet/finetune", f"--data_dir={music}", f"--output_dir={tmp_path / 'run'}", *SHORT])
+    card = (tmp_path / "run/README.md").read_text()
+    assert f"Started from [`{released.file_name}`]({released.addresses[0]}) (`released/mn10`" in card
+    assert "license: mit" in card and "{schmid2023efficientat," in card and str(tmp_path) not in card.split("## ")[0]
 
 
 @pytest.mark.parametrize("name", ["beats/linear_probe", "mobilenet/linear_probe"])
