@@ -122,7 +122,7 @@ def compare(arguments: list[str]) -> None:
 
 
 def convert(arguments: list[str]) -> None:
-    """ARCHITECTURE FILE DIR: turn released weights into a model folder"""
+    """ARCHITECTURE FILE DIR, or --released NAME: turn released weights into a model folder"""
     from irmas_recipe.commands.convert import main
 
     main(arguments)
@@ -171,7 +171,7 @@ def onnx(arguments: list[str]) -> None:
 
 
 def predict(arguments: list[str]) -> None:
-    """MODEL PATH...: which instruments are heard in audio files, and when"""
+    """[MODEL] PATH...: which instruments are heard in audio files, and when"""
     from irmas_recipe.commands.predict.main import main
 
     main(arguments)

@@ -18,6 +18,7 @@ from irmas_recipe.models.pipeline.windows import confidence
 from irmas_recipe.report.provenance import provenance
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
 from irmas_recipe.training.fields import THRESHOLDS_FROM
+from irmas_recipe.training.released import is_released
 
 FILE = "results.json"
 FEW_VALIDATION_CLIPS = 10  # of a class: its confidence is then mostly that of all classes together
@@ -178,11 +179,15 @@ class Results:
 
     @property
     def base_model(self) -> str | None:
-        """The Hub id that the run started from, or that the run it started from did; None from scratch or other folders."""
+        """The Hub id that the run started from, or that the run it started from did; None from scratch or from elsewhere."""
         name = self.recipe.get("model_name_or_path") or ""
         if name and Path(name, FILE).is_file():
             return Results.read(Path(name)).base_model
-        return name if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists() else None
+        return (
+            name
+            if not is_released(name) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists()
+            else None
+        )
 
     @property
     def test_set(self) -> str:

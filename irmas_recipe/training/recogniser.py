@@ -14,6 +14,8 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 from irmas_recipe.training.checkpoint import load_checkpoint
+from irmas_recipe.training.released import find_released, is_released
+from irmas_recipe.training.released_answers import answer_with
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +46,17 @@ def load_recogniser(
     batch_size: int | None = None,
     trust_remote_code: bool = False,
     kind: type[InstrumentRecognitionPipeline] = InstrumentRecognitionPipeline,
+    classes: str = "irmas",
     **options: Any,
 ) -> InstrumentRecognitionPipeline:
-    """Return the pipeline of a run folder or a model on the Hub.
+    """Return the pipeline of a run folder, a model on the Hub or a released checkpoint.
 
     Args:
         device: a torch device; by default the first GPU, otherwise the CPU.
         batch_size: how many windows the model sees at once; by default 32 on a GPU, 8 on a CPU.
         trust_remote_code: run code that comes with the model; a run of this repository needs none.
         kind: the pipeline's class, for answers of another form.
+        classes: of a released checkpoint, see `answer_with`; any other model answers with its own.
         options: those of a call of the pipeline (`aggregation`, `thresholds`, ...).
 
     Raises:
@@ -61,8 +65,10 @@ def load_recogniser(
     transformers_logging.disable_progress_bar()
     usable_device(device)  # said before the model is loaded, which may take a while
     network, extractor = load_checkpoint(model, trust_remote_code=trust_remote_code)
+    if is_released(model):
+        answer_with(network, find_released(model), classes)
     check_stored_protocol(model, network.config)
-    return build_recogniser(model, network, extractor, device=device, batch_size=batch_size, **options)
+    return build_recogniser(model, network, extractor, kind=kind, device=device, batch_size=batch_size, **options)
 
 
 def build_recogniser(

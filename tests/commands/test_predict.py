@@ -659,11 +659,11 @@ def test_a_name_that_is_no_valid_utf8_goes_through_everything(run, tmp_path, cap
     [
         (["{run}", "nowhere.wav"], "There is no file or folder nowhere.wav"),
         (["{run}", "{empty}"], "has no audio files"),
-        (["{empty}", "{file}"], "has no config.json: give the folder"),
+        (["{empty}", "{file}"], "empty has no audio files"),
         (["{runs}", "{file}"], "did you mean .*tiny"),
         (["{runs}/tiney", "{file}"], "There is no folder .*tiney"),
         (["./nowhere", "{file}"], "There is no folder ./nowhere"),
-        (["{file}", "{file}"], "is a file: give the folder of a finished run"),
+        (["{notes}", "{file}"], "is a file: give the folder of a finished run"),
         (["{run}", "{file}", "--device", "tpu9"], "--device tpu9 cannot be used"),
         (["{run}", "{file}", "--output", "x.txt"], "end it with .csv, .json or .parquet"),
         (["{run}", "{file}", "--output", "x.csv", "--format", "table"], "--format table is for the screen"),
@@ -685,6 +685,7 @@ def test_mistakes_are_told_in_one_sentence(run, music, tmp_path, monkeypatch, ar
         "runs": str(Path(run).parent),
         "empty": str(tmp_path / "empty"),
         "file": str(music / "a/one.wav"),
+        "notes": str(music / "notes.txt"),
     }
     with pytest.raises(UserError, match=message) as caught:
         predict.main([argument.format(**names) for argument in arguments])

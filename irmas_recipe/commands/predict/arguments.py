@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.files import READ_BY_FFMPEG, READ_BY_SOUNDFILE
 from irmas_recipe.commands.arguments import check_batch_size, check_output_file, check_output_folder
+from irmas_recipe.training.released import DEFAULT_MODEL, find_released, is_released
 
 FORMATS = ("csv", "json", "parquet")
 TABLES = ("output", "timeline_table", "window_table")
@@ -12,6 +14,8 @@ PAGE, VIEWS = "index.html", "page.json"
 """What --html writes: the page, and what it shows, so that processes can share it and a stopped run resume it."""
 AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
 """The pipeline's, which cannot be imported here: it needs torch."""
+MODEL_FILES = ("config.json", "recipe.yaml", "results.json", "*/config.json")
+"""A folder with one of these is a model, a damaged one, or the parent folder of models, and never taken for music."""
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
@@ -21,6 +25,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         UserError: arguments that contradict each other, or an output that cannot be written.
     """
     args = build_parser().parse_args(argv)
+    args.is_default = args.paths[0] == "-" or is_audio(args.paths[0])
+    args.model = DEFAULT_MODEL if args.is_default else args.paths.pop(0)
+    args.paths = [Path(path) for path in args.paths]
     if args.format is None:
         args.format = format_of(args.output, "--output") if args.output else "table"
     for flag in ("timeline_table", "window_table"):
@@ -43,11 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
         prog="irmas predict", description="Tell which instruments are heard in audio files, and when."
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a run folder, or the id of a model on the Hub")
-    add(
-        "paths", metavar="PATH", nargs="+", type=Path,
-        help="audio files or folders of them; - reads their names from the standard input, one a line",
-    )  # fmt: skip
+    add("paths", metavar="[MODEL] PATH", nargs="+",
+        help="a run folder, the id of a model on the Hub or a released checkpoint (default: "
+        f"{DEFAULT_MODEL}, fetched once), then audio files, or folders of them; - reads their names from the standard input, one a line")  # fmt: skip
+    add("--classes", choices=("irmas", "all"), help="of a released checkpoint: IRMAS's eleven instruments, which is the "
+        "default, or all that AudioSet knows")  # fmt: skip
     add("--format", choices=("table", *FORMATS), help="default: from the name of --output, otherwise table")
     add("--output", metavar="F", type=Path, help="write to this csv, json or parquet file instead of the screen")
     add("--resume", action="store_true", help="keep the rows that --output already has, and skip their files")
@@ -88,8 +95,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def is_audio(name: str) -> bool:
+    """Return whether a name is that of music rather than of a model: of an audio file, or of a folder without a model."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return name.lower().endswith(READ_BY_SOUNDFILE + READ_BY_FFMPEG)
+    return not any(any(folder.glob(file)) for file in MODEL_FILES)
+
+
 def check_combination(args: argparse.Namespace) -> None:
     """Raise UserError where arguments contradict each other."""
+    if not args.paths:
+        raise UserError(f"Name audio files, or folders of them, after MODEL {args.model}.")
+    if is_released(args.model):
+        find_released(args.model)
+    elif args.classes:
+        raise UserError(f"--classes is for released checkpoints, such as {DEFAULT_MODEL}; {args.model} has its own.")
     if args.output and args.format == "table":
         raise UserError("--format table is for the screen; with --output choose --format csv, json or parquet.")
     if args.format == "parquet" and not args.output:

@@ -1,4 +1,4 @@
-"""`irmas predict MODEL PATH...`: which instruments are heard in files and folders, for people or for programs."""
+"""`irmas predict [MODEL] PATH...`: which instruments are heard in files and folders, for people or for programs."""
 
 import os
 import sys
@@ -22,9 +22,11 @@ def main(argv: list[str]) -> None:
     processes = Processes(args.device)
     with processes.ending_together():
         files = processes.from_first(find_audio(args.paths) if processes.is_first else None)
+        if args.is_default and processes.is_first:
+            print(f"No MODEL is named: {args.model} answers, which was trained on AudioSet.", file=sys.stderr)
         recognise = load_system(
             args.model, device=processes.device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
-            thresholds=args.threshold, aggregation=args.aggregation,
+            classes=args.classes or "irmas", thresholds=args.threshold, aggregation=args.aggregation,
             window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
         )  # fmt: skip
         outputs = Outputs(args, processes, files, recognise)
