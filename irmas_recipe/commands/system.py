@@ -9,11 +9,13 @@ from irmas_recipe.training.recipe_file import system_of_run
 from irmas_recipe.training.recogniser import load_recogniser
 
 
-def load_system(model: str, *, trust_remote_code: bool = False, **options: Any) -> InstrumentRecognitionPipeline:
+def load_system(
+    model: str, *, trust_remote_code: bool = False, classes: str = "irmas", **options: Any
+) -> InstrumentRecognitionPipeline:
     """Return the pipeline of a run folder, whatever its system, or of a model on the Hub.
 
     Args:
-        trust_remote_code, options: as of `load_recogniser`.
+        trust_remote_code, classes, options: as of `load_recogniser`.
 
     Raises:
         UserError: the run cannot be loaded or used.
@@ -29,7 +31,7 @@ def load_system(model: str, *, trust_remote_code: bool = False, **options: Any) 
         return load_ensemble(run, load_system, trust_remote_code=trust_remote_code, **options)
     if measured := measured_model(run):
         return load_system(measured, trust_remote_code=trust_remote_code, **options)
-    return load_recogniser(model, trust_remote_code=trust_remote_code, **options)
+    return load_recogniser(model, trust_remote_code=trust_remote_code, classes=classes, **options)
 
 
 def measured_model(folder: Path) -> str | None:

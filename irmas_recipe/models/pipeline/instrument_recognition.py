@@ -347,14 +347,9 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             return answer if not is_clip else [without_times(entry) for entry in answer]
 
         add_confidence(timeline, self.labels, of_moments, self.slopes(of_moments=True))
-        result = {
-            "duration_seconds": float(edges[-1]),
-            "rule": "clip" if is_clip else "timeline",
-            "instruments": answer,
-        }
-        if warning:
-            result["warning"] = warning
-        result["thresholds"], result["timeline"] = bars, timeline
+        result = {"duration_seconds": float(edges[-1]), "rule": "clip" if is_clip else "timeline"}
+        result |= {"instruments": answer, "thresholds": bars, "timeline": timeline}
+        result |= {"warning": warning} if warning else {}
         if return_activity:
             result["activity"] = self.activity(edges, of_moment, of_moments)
         if return_windows:

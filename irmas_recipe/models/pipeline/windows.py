@@ -106,7 +106,7 @@ class TimelineRules:
     fill_gaps_seconds: float = 3.0
     """Stretches that lie no further apart become one: a pause is no end."""
     min_segment_seconds: float = 4.0
-    """Shorter stretches are dropped; audio that is shorter itself keeps one that fills it."""
+    """Shorter stretches are dropped. In short audio both are a quarter of it at most."""
     min_heard_seconds: float = 8.0
     """An instrument that is heard for less in all is not part of the answer; in shorter audio it must be heard throughout."""
 
@@ -117,10 +117,10 @@ class TimelineRules:
         """
         changes = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
         first, after = changes[::2], changes[1::2]
-        apart = edges[first[1:]] - edges[after[:-1]] > self.fill_gaps_seconds + TOLERANCE_SECONDS
+        quarter = (edges[-1] - edges[0]) / 4
+        apart = edges[first[1:]] - edges[after[:-1]] > min(self.fill_gaps_seconds, quarter) + TOLERANCE_SECONDS
         first, after = first[np.append(True, apart)[: len(first)]], after[np.append(apart, True)[: len(after)]]
-        shortest = min(self.min_segment_seconds, edges[-1] - edges[0]) - TOLERANCE_SECONDS
-        lasting = edges[after] - edges[first] >= shortest
+        lasting = edges[after] - edges[first] >= min(self.min_segment_seconds, quarter) - TOLERANCE_SECONDS
         return first[lasting], after[lasting]
 
     def heard_seconds(self, edges: np.ndarray, active: np.ndarray) -> float:

@@ -105,7 +105,7 @@ EDGES = np.arange(0.0, 31.0)
 def active(*spans: tuple[int, int]) -> np.ndarray:
     """Return which of the seconds of EDGES lie in one of the spans."""
     seconds = np.arange(len(EDGES) - 1)
-    return np.any([(seconds >= start) & (seconds < end) for start, end in spans], axis=0)
+    return np.any([np.zeros(30, bool), *((seconds >= start) & (seconds < end) for start, end in spans)], axis=0)
 
 
 def stretches(rules: TimelineRules, *spans: tuple[int, int]) -> list[tuple[int, int]]:
@@ -121,10 +121,13 @@ def test_short_gaps_are_filled_and_then_specks_removed():
     assert stretches(rules, (0, 30)) == [(0, 30)]
 
 
-def test_audio_shorter_than_the_shortest_stretch_keeps_one_that_fills_it():
-    edges = np.array([0.0, 1.0, 2.0])
-    first, after = TimelineRules(min_segment_seconds=4).stretches(edges, np.array([True, True]))
-    assert (first.tolist(), after.tolist()) == ([0], [2])
+def test_in_short_audio_gaps_and_specks_are_a_quarter_of_it_at_most():
+    edges = np.arange(0.0, 9.0) / 2  # 4 s in eight moments
+    rules = TimelineRules(fill_gaps_seconds=3, min_segment_seconds=4)
+    first, after = rules.stretches(edges, np.array([True, True, False, False, True, False, False, False]))
+    assert (first.tolist(), after.tolist()) == ([0], [5]), "a gap of 1 s is filled"
+    first, after = rules.stretches(edges, np.array([True, True, False, False, False, False, True, False]))
+    assert (first.tolist(), after.tolist()) == ([0], [2]), "2 s of silence are not, and half a second is a speck"
 
 
 @pytest.mark.parametrize("seed", range(20))
