@@ -297,6 +297,15 @@ def test_the_aggregations_that_can_be_asked_for_are_the_pipelines():
     assert AGGREGATIONS == windows.AGGREGATIONS
 
 
+def rows_of(table: Path) -> list[dict]:
+    """Return the rows of a table of results as its journal has them."""
+    if table.suffix == ".csv":
+        return list(csv.DictReader(table.read_text().splitlines()))
+    if table.suffix == ".json":
+        return json.loads(table.read_text())["files"]
+    return json.loads(pd.read_parquet(table).to_json(orient="records"))
+
+
 def read_files(document: Path) -> pd.DataFrame:
     return pd.DataFrame(json.loads(document.read_text())["files"])
 
@@ -314,11 +323,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(run, music, tmp_path, suffix, ca
         timeline.write_text(timeline.read_text() + f"{music}/b/one.wav,cello,0.0,1.0,0.9\nhalf")
     else:
         journal = output.with_name(output.name + ".journal")
-        rows = (
-            json.loads(pd.read_parquet(output).to_json(orient="records"))
-            if suffix == "parquet"
-            else json.loads(output.read_text())["files"]
-        )
+        rows = rows_of(output)
         journal.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"path": "half a')
         output.unlink()
     with pytest.raises(UserError, match="add --resume"):
@@ -565,10 +570,10 @@ def test_a_mistake_ends_all_processes_and_is_said_once(run, music, tmp_path, two
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffix):
-    whole, output = tmp_path / "whole.json", tmp_path / f"t.{suffix}"
+    whole, output = tmp_path / f"whole.{suffix}", tmp_path / f"t.{suffix}"
     predict.main([run, str(music), "--output", str(whole)])
-    rows = json.loads(whole.read_text())
-    first = ResultTable(output, COLUMNS, format=suffix)
+    rows = rows_of(whole)
+    first = ResultTable(output, list(rows[0]), format=suffix)
     first.append(rows[:1])
     for process, row in enumerate(rows[1:3], start=1):
         ResultPart(output, process).append([row | {"duration_seconds": 60.0 + process}])
@@ -577,10 +582,10 @@ def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffi
     with pytest.raises(UserError, match="add --resume"):
         predict.main([run, str(music), "--output", str(output)])
     predict.main([run, str(music), "--output", str(output), "--resume"])
-    table = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix](output)
+    table = {"csv": pd.read_csv, "json": read_files, "parquet": pd.read_parquet}[suffix](output)
     assert table.path.tolist() == [row["path"] for row in rows]
     assert table.duration_seconds.tolist() == [2.0, 61.0, 62.0, 3.4], "what the parts held is kept"
-    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"whole.json", output.name}
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {whole.name, output.name}
 
 
 def test_shares_are_disjoint_complete_in_order_and_of_about_equal_size():

@@ -46,10 +46,9 @@ def main(argv: list[str]) -> None:
         processes.leave(130)
     errors, warnings = sorted(processes.gather(errors)), sorted(processes.gather(warnings))
     outputs.close(errors)
-    summary = outputs.summary(len(todo) - len(errors))
+    if summary := outputs.summary(len(todo) - len(errors)):
+        print("", *summary, sep="\n", file=sys.stdout if outputs.screen else sys.stderr)
     if processes.is_first:
-        if summary:
-            print("", *summary, sep="\n", file=sys.stdout if outputs.screen else sys.stderr)
         if written := outputs.written():
             print(f"Wrote {len(files) - len(errors)} files' results to {', '.join(written)}.", file=sys.stderr)
         if warnings:

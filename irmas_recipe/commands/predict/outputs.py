@@ -134,15 +134,16 @@ class Outputs:
     def summary(self, files: int) -> list[str]:
         """Return a line for each instrument that was heard in these files: in how many, and for how long.
 
-        All processes call it together; nothing is to be summed up of a single file, or where programs read the screen.
+        All processes call it together, and the first has the answer. There is none about a single file, or where programs
+        read the screen.
         """
         together: dict[str, list[float]] = {}
         for label, (count, seconds) in self.processes.gather(list(self.heard_in.items())):
             of_label = together.setdefault(label, [0, 0.0])
             of_label[:] = of_label[0] + count, of_label[1] + seconds
-        if files < 2 or (self.screen and self.args.format != "table"):
+        if files < 2 or not self.processes.is_first or (self.screen and self.args.format != "table"):
             return []
-        most_first = sorted(together.items(), key=lambda item: (-item[1][0], -item[1][1]))
+        most_first = sorted(together.items(), key=lambda item: (-item[1][0], -round(item[1][1], 3), item[0]))
         return [
             f"{label} in {count:.0f} of {files} files, {in_words(seconds)}" for label, (count, seconds) in most_first
         ]
