@@ -145,9 +145,9 @@ from transformers import pipeline
 from view import as_html, style_and_script, view_of
 recognise = pipeline("instrument-recognition", model="model", trust_remote_code=True, device="cpu")
 example = sorted(Path("examples").glob("*.wav"))[0]
-result = recognise(str(example), return_activity=True)
+result = recognise(str(example), all_labels=True, return_activity=True)
 heard = [entry["label"] for entry in result["instruments"]]
-view = view_of(result, recognise.labels, recognise.resolve_thresholds(), heard)
+view = view_of(result, heard)
 Path(sys.argv[1]).write_text("".join(style_and_script()) + as_html(view, example.name, str(example)))
 assert not any(name.split(".")[0] in ("irmas_recipe", "irmas_dataset") for name in sys.modules)
 """

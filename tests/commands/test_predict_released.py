@@ -15,6 +15,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.labels import AUDIOSET_LABELS, INSTRUMENT_CODES, INSTRUMENT_NAMES
 from irmas_recipe.commands.predict import main as predict
 from irmas_recipe.commands.predict.arguments import parse_arguments
+from irmas_recipe.commands.predict.rows import FIXED_COLUMNS
 from irmas_recipe.models.audioset import audioset_labels, musical_instruments
 from irmas_recipe.training import released_answers
 from irmas_recipe.training.conversion import convert
@@ -61,7 +62,7 @@ def rows_of(*arguments: str) -> pd.DataFrame:
 @pytest.mark.parametrize("music", ["music/song.wav", "music"])
 def test_music_alone_is_heard_by_the_default_model(here, music, capsys):
     rows = rows_of(music)
-    assert list(rows.columns) == ["path", "duration_seconds", "instruments", *LABELS]
+    assert list(rows.columns) == [*FIXED_COLUMNS, *(f"score_{label}" for label in LABELS)]
     assert f"No MODEL is named: {DEFAULT_MODEL} answers" in capsys.readouterr().err
     pd.testing.assert_frame_equal(rows, rows_of(DEFAULT_MODEL, music))
     assert "No MODEL" not in capsys.readouterr().err
@@ -69,7 +70,7 @@ def test_music_alone_is_heard_by_the_default_model(here, music, capsys):
 
 def test_all_classes_are_audiosets_instruments_and_its_singing(here):
     rows, eleven = rows_of("music", "--classes", "all"), rows_of("music")
-    assert list(rows.columns[3:]) == [*musical_instruments(), "Singing"]
+    assert list(rows.columns[5:]) == [*musical_instruments(), "Singing"]
     for label, name in AUDIOSET_LABELS.items():
         assert rows[name].tolist() == eleven[label].tolist()
 
@@ -111,7 +112,7 @@ def test_a_checkpoint_without_audiosets_classes_is_refused():
     ("arguments", "sentence"),
     [
         (["runs", "music"], "runs has no config.json: did you mean runs/mine?"),
-        (["runs/damaged", "music"], "runs/damaged has no config.json"),
+        (["runs/damaged", "music"], "runs/damaged/recipe.yaml is not a recipe"),
         (["weights.safetensors", "music"], "weights.safetensors is a file"),
         (["runs/mine"], "Name audio files, or folders of them, after MODEL runs/mine."),
         (["released/mn04"], "Name audio files, or folders of them, after MODEL released/mn04."),
@@ -174,6 +175,6 @@ def test_from_an_empty_cache_to_the_instruments_of_a_real_recording(tmp_path):
         again = subprocess.run(command, **options)
         assert len(record.requests) == 2, "one that broke off, and the rest"
     assert first.returncode == 0 and "Traceback" not in first.stderr, first.stderr
-    assert "piano            0.5" in first.stdout.splitlines()[1] and first.stdout == again.stdout
+    assert first.stdout.splitlines()[1].startswith("* piano ") and first.stdout == again.stdout
     assert "Fetching released/mn04 (4.1 MB, mit licence) once." in first.stderr
     assert "Fetching" not in again.stderr and "No MODEL is named: released/mn04" in again.stderr

@@ -14,7 +14,8 @@ from irmas_recipe.report.text import clock_step
 from irmas_recipe.report.view import as_html, view_of
 from tests.browser import Browser, needs_browser
 
-LABELS, THRESHOLDS = ["cello", "piano", 'a<b> & "c"'], [0.5, 0.4, 0.5]
+LABELS = ["cello", "piano", 'a<b> & "c"']
+THRESHOLDS = dict(zip(LABELS, (0.5, 0.4, 0.5), strict=True))
 SECONDS = 8.0
 STRANGE_NAMES = (
     b"<script>document.title='owned'<%2fscript>.wav", b"100% #1?a=b&c.wav", b"\"two\" 'one' `x` {{ 7*7 }}.wav",
@@ -23,15 +24,21 @@ STRANGE_NAMES = (
 
 
 def segment(label: str, start: float, end: float, score: float = 0.8) -> dict:
-    return {"label": label, "start_seconds": start, "end_seconds": end, "score": score}
+    return {"label": label, "start_seconds": start, "end_seconds": end, "score": score, "confidence": score}
 
 
 def result(*timeline: dict, **more: object) -> dict:
     scores = {label: [0.1, 0.3] for label in LABELS}
-    entries = [{"label": label, "score": score} for label, score in zip(LABELS, (0.6, 0.3, 0.2), strict=True)]
-    activity = {"edges_seconds": [0, 4, 8], "scores": scores}
+    entries = []
+    for label, score in zip(LABELS, (0.6, 0.3, 0.2), strict=True):
+        seconds = sum(part["end_seconds"] - part["start_seconds"] for part in timeline if part["label"] == label)
+        entries.append(
+            {"label": label, "score": score, "confidence": score, "seconds": seconds, "share": seconds / SECONDS}
+        )
+    activity = {"edges_seconds": [0, 4, 8], "scores": scores, "thresholds": THRESHOLDS}
     return {
-        "duration_seconds": SECONDS, "instruments": entries, "timeline": list(timeline), "activity": activity,
+        "duration_seconds": SECONDS, "rule": "clip", "instruments": entries, "timeline": list(timeline),
+        "activity": activity,
     } | more  # fmt: skip
 
 
@@ -39,7 +46,7 @@ CELLO_THEN_PIANO = result(segment("cello", 1.0, 4.0), segment("piano", 6.0, 8.0)
 
 
 def view(found: dict = CELLO_THEN_PIANO, heard: tuple[str, ...] = ("cello",)) -> dict:
-    return view_of(found, LABELS, THRESHOLDS, heard)
+    return view_of(found, heard)
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def test_a_view_has_what_was_heard_first_and_then_what_is_heard_for_moments():
     assert piano["segments"] == [[6.0, 8.0, 0.8]]
 
 
-def test_a_view_prefers_the_pipelines_own_seconds_share_and_confidence():
+def test_a_view_has_the_pipelines_seconds_share_and_confidence():
     entry = {"label": "cello", "score": 0.02, "confidence": 0.7, "seconds": 2.5, "share": 0.3}
     found = result(segment("cello", 1.0, 4.0) | {"confidence": 0.9}, rule="timeline") | {"instruments": [entry]}
     shown = view(found)
@@ -91,7 +98,9 @@ def test_nothing_heard_is_said_in_words_with_the_nearest():
         "No instrument was heard: no score reaches its threshold. The nearest is piano: at most 0.30, threshold 0.40."
     )
     assert said in as_html(view(result(), heard=()), "a.wav", "a.wav")
-    specks = view(result(activity={"scores": {label: [0.1, 0.9] for label in LABELS}}), heard=())
+    specks = view(
+        result(activity={"scores": {label: [0.1, 0.9] for label in LABELS}, "thresholds": THRESHOLDS}), heard=()
+    )
     assert specks["nothing"] == "No instrument was heard: no score reaches its threshold for long enough."
     for_moments = as_html(view(heard=()), "a.wav", "a.wav")
     assert "No instrument was heard in the file as a whole" in for_moments and for_moments.count('class="bar"') == 2

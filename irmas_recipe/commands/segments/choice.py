@@ -64,7 +64,7 @@ class Choice:
     """The segments to listen to; only those are kept in memory, however many files there are."""
 
     def __init__(self, recognise: WindowedLogits, *, unsure: bool, per_class: int, per_recording: int) -> None:
-        self.labels, self.thresholds = recognise.labels, np.array(recognise.resolve_thresholds())
+        self.labels, self.thresholds = recognise.labels, np.array(recognise.resolve_thresholds(of_moments=True))
         within = np.clip(self.thresholds, NEAREST_TO_CERTAIN, 1 - NEAREST_TO_CERTAIN)
         self.threshold_logits = np.log(within / (1 - within))
         self.rate = recognise.feature_extractor.sampling_rate

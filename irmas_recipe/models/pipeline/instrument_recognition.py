@@ -41,6 +41,11 @@ POSTPROCESSING = (
     "aggregation", "longest_clip_seconds", "thresholds", "all_labels", "top_k", "return_timeline", "return_activity", "return_windows",
 )  # fmt: skip
 """Options of a call: those that say how audio is cut, and those that say what is made of the logits."""
+PER_LABEL = {
+    "thresholds": (1, 1), "window_thresholds": (1, 1),
+    "confidence_slopes": (2, math.inf), "window_confidence_slopes": (2, math.inf),
+}  # fmt: skip
+"""What a configuration has for each label: how many numbers, and the highest that they can be."""
 CANCELLED_WARNING = (
     "the channels cancel each other out, and their mean, which the model hears, is next to silence; invert one."
 )
@@ -412,10 +417,7 @@ def without_times(entry: dict) -> dict:
 
 def check_protocol(config: Any) -> None:
     """Raise ValueError if what a run stored in its configuration about scores and time is impossible."""
-    for name, count, highest in (
-        ("thresholds", 1, 1), ("window_thresholds", 1, 1),
-        ("confidence_slopes", 2, math.inf), ("window_confidence_slopes", 2, math.inf),
-    ):  # fmt: skip
+    for name, (count, highest) in PER_LABEL.items():
         stored = getattr(config, name, None)
         if stored is not None and not are_numbers(stored, config.num_labels, count, highest):
             of_one = f"a number from 0 to {highest}" if count == 1 else "two numbers from 0"
