@@ -70,9 +70,9 @@ def test_music_alone_is_heard_by_the_default_model(here, music, capsys):
 
 def test_all_classes_are_audiosets_instruments_and_its_singing(here):
     rows, eleven = rows_of("music", "--classes", "all"), rows_of("music")
-    assert list(rows.columns[5:]) == [*musical_instruments(), "Singing"]
+    assert list(rows.columns[5:]) == [f"score_{name}" for name in (*musical_instruments(), "Singing")]
     for label, name in AUDIOSET_LABELS.items():
-        assert rows[name].tolist() == eleven[label].tolist()
+        assert rows[f"score_{name}"].tolist() == eleven[f"score_{label}"].tolist()
 
 
 def test_the_instruments_are_one_branch_of_audioset_in_its_order():
