@@ -122,7 +122,7 @@ def compare(arguments: list[str]) -> None:
 
 
 def convert(arguments: list[str]) -> None:
-    """ARCHITECTURE FILE DIR: turn released weights into a model folder"""
+    """ARCHITECTURE FILE DIR, or --released NAME: turn released weights into a model folder"""
     from irmas_recipe.commands.convert import main
 
     main(arguments)
@@ -171,8 +171,15 @@ def onnx(arguments: list[str]) -> None:
 
 
 def predict(arguments: list[str]) -> None:
-    """MODEL PATH...: which instruments are heard in audio files, and when"""
+    """[MODEL] PATH...: which instruments are heard in audio files, and when"""
     from irmas_recipe.commands.predict.main import main
+
+    main(arguments)
+
+
+def segments(arguments: list[str]) -> None:
+    """MODEL PATH... --output_dir D: cut music into class folders by what a model hears, to listen to and correct"""
+    from irmas_recipe.commands.segments.main import main
 
     main(arguments)
 
@@ -189,6 +196,7 @@ VERBS = {
     "evaluate": evaluate,
     "compare": compare,
     "ensemble": ensemble,
+    "segments": segments,
     "audit": audit,
     "download": download,
     "synthesize": synthesize,

@@ -88,11 +88,9 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
             for archive in missing:
                 path = data_dir / (archive.part_name if archive in to_fetch else archive.zip_name)
                 if archive in to_fetch:
-                    fetch(f"{base_url.rstrip('/')}/{archive.zip_name}?download=1", path, archive.md5)
-                elif md5_of(path) != archive.md5:
-                    raise UserError(
-                        f"{path} is not the published archive (its MD5 differs): delete it to download it again."
-                    )
+                    fetch(f"{base_url.rstrip('/')}/{archive.zip_name}?download=1", path, f"md5:{archive.md5}")
+                else:
+                    check_contents(path, f"md5:{archive.md5}", None, str(path), "delete it to download it again")
                 extract(path, archive, data_dir)
                 remove_left_overs(data_dir, (archive,))
     except OSError as error:
@@ -146,10 +144,15 @@ def remove_left_overs(data_dir: Path, extracted: tuple[Archive, ...]) -> None:
             (data_dir / archive.part_name).unlink(missing_ok=True)
 
 
-def fetch(url: str, part: Path, md5: str) -> None:
+def fetch(url: str, part: Path, checksum: str | None, size_bytes: int | None = None) -> None:
     """Download `url` to `part`, resuming what is there and after every interruption.
 
-    Raises UserError if the server refuses, cannot be reached several times in a row, or sends other contents.
+    Args:
+        checksum: of the published file, such as `md5:4fd9...` or `sha256:899a...`; None where it is not known.
+        size_bytes: of the published file.
+
+    Raises:
+        UserError: the server refuses, cannot be reached several times in a row, or sends other contents.
     """
     fruitless = 0
     while True:
@@ -166,11 +169,27 @@ def fetch(url: str, part: Path, md5: str) -> None:
             wait_seconds = FIRST_WAIT_SECONDS * 2 ** max(0, fruitless - 1)
             logger.warning("%s: %s; trying again in %.0f s.", part.stem, reason(error), wait_seconds)
             time.sleep(wait_seconds)
-    if md5_of(part) != md5:
+    try:
+        check_contents(part, checksum, size_bytes, url, "it was discarded, run the same command again")
+    except UserError:
         part.write_bytes(b"")
-        raise UserError(
-            f"{url} differs from the published file (its MD5 differs) and was discarded: run the same command again."
-        )
+        raise
+
+
+def check_contents(path: Path, checksum: str | None, size_bytes: int | None, name: str, remedy: str) -> None:
+    """Raise UserError unless a file has the published size and checksum, as far as they are known.
+
+    Args:
+        name, remedy: what the sentence calls the file, and how it ends.
+    """
+    algorithm, _, published = (checksum or "").partition(":")
+    if size_bytes is not None and size_of(path) != size_bytes:
+        difference = f"{size_of(path):,} bytes instead of {size_bytes:,}"
+    elif checksum and digest_of(path, algorithm) != published:
+        difference = f"its {algorithm.upper()} differs"
+    else:
+        return
+    raise UserError(f"{name} is not the published file ({difference}): {remedy}.")
 
 
 def size_of(path: Path) -> int:
@@ -214,10 +233,10 @@ def reason(error: requests.RequestException) -> str:
     return f"the address is not valid ({error})"
 
 
-def md5_of(path: str | Path) -> str:
-    """Return the MD5 of a file's contents, in hexadecimal."""
+def digest_of(path: str | Path, algorithm: str) -> str:
+    """Return a digest of a file's contents, in hexadecimal; `algorithm` is md5 or sha256."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def extract(path: Path, archive: Archive, data_dir: Path) -> None:
@@ -320,5 +339,5 @@ def check_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     if needed_bytes > free_bytes:
         raise UserError(
             f"The disk of {folder} has {free_bytes / 1e9:.1f} GB free but {needed_bytes / 1e9:.1f} GB are needed "
-            f"to {purpose}: free some space, or give another --data_dir."
+            f"to {purpose}: free some space, or choose a folder on another disk."
         )

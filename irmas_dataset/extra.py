@@ -8,6 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text, warn_of
+from irmas_dataset.labels import readable_name
 from irmas_dataset.loading import load_irmas, logger
 
 
@@ -48,15 +49,17 @@ def count_of(train: Dataset, folder: str | Path) -> int:
 
 
 def relabelled(extra: Dataset, train: Dataset, root: str) -> Dataset:
-    """Return the extra clips with the class ids of the dataset instead of those of their own folder."""
+    """Return the extra clips with the class ids of the dataset; IRMAS's classes may have their codes or readable names."""
     names = extra.features["instruments"].feature.names
     classes: ClassLabel = train.features["instruments"].feature
     present = {names[label] for of_clip in extra["instruments"][:] for label in of_clip}
-    if unknown := sorted(present - set(classes.names)):
+    known = {readable_name(name): name for name in classes.names} | {name: name for name in classes.names}
+    own_names = [known.get(name, known.get(readable_name(name))) for name in names]
+    if unknown := sorted(name for name, own in zip(names, own_names, strict=True) if name in present and own is None):
         raise UserError(
             f"--extra_train_dir {root}: the dataset has no class {unknown[0]}; its classes are {', '.join(classes.names)}."
         )
-    ids = [classes.str2int(name) if name in classes.names else None for name in names]
+    ids = [own and classes.str2int(own) for own in own_names]
     return extra.map(
         _rename, fn_kwargs={"ids": ids, "root": to_text(root)}, features=train.features, desc="Extra clips"
     )

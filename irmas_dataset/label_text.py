@@ -15,6 +15,9 @@ INVISIBLE = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
 LABEL = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^;]*?))\s*(?:;|$)')
 """One label of a field: in quotes, with quotes inside doubled, or plain up to the next semicolon."""
 LONGEST_LABEL = 100
+NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^\.|\.$|^_(?=_MACOSX)|%(?=[0-7][0-9A-F])')
+"""What some file system refuses in a name, what would hide a file or folder, and what would be read as an escape."""
+LONGEST_NAME = 255  # bytes, on every common file system
 
 
 def normalised(text: str) -> str:
@@ -47,6 +50,35 @@ def labels_and_quotes(field: str) -> list[tuple[str, bool]]:
         found.append((normalised(match[1].replace('""', '"') if is_quoted else match[2]), is_quoted))
         position = match.end()
     return [(label, is_quoted) for label, is_quoted in found if label]
+
+
+def folder_name(label: str) -> str:
+    """Return the name of a label's folder, `AC%2FDC` for `AC/DC`; `label_of_folder` reverses it for any label.
+
+    Raises UserError for a label that is too long for a folder's name.
+    """
+    name = safe_name(label)
+    if len(name.encode()) > LONGEST_NAME:
+        raise UserError(f"The label `{label}` is too long for the name of a folder: give the class a shorter name.")
+    return name
+
+
+def safe_name(text: str) -> str:
+    """Return text as every file system takes it as a name, with escapes such as `%2F` for what some do not."""
+    return NOT_IN_NAMES.sub(_escape, text)
+
+
+def _escape(match: re.Match) -> str:
+    return f"%{ord(match[0]):02X}"
+
+
+def label_of_folder(name: str) -> str:
+    """Return the normalised label that a class folder's name stands for."""
+    return normalised(re.sub("%([0-7][0-9A-F])", _unescape, name))
+
+
+def _unescape(match: re.Match) -> str:
+    return chr(int(match[1], 16))
 
 
 def labels_of_fields(fields: dict[str, str]) -> dict[str, list[str]]:

@@ -21,14 +21,18 @@ from irmas_dataset.files import (
     walk_files,
     warn_of,
 )
-from irmas_dataset.label_text import labels_of_fields, normalised, one_spelling, read_rows
+from irmas_dataset.label_text import label_of_folder, labels_of_fields, normalised, one_spelling, read_rows
+
+SEGMENT_ENDING = re.compile(r"(?:__\d{4,}\.\d\ds)+$")
+"""When a segment begins; a segment of a segment belongs to the first one's recording."""
 
 
 def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) -> Listing | None:
     """List the clips of your own folder, or return None if it has no train/, test/ or labels.csv.
 
     The classes are those of the folder, sorted. The recording of a clip is the column `recording` of labels.csv, else
-    what `recording_pattern` (a regular expression: its first group, or its whole match) finds in the path, else the file.
+    what `recording_pattern` (a regular expression: its first group, or its whole match) finds in the path, else what the
+    name of a segment or of a clip of IRMAS says, else the file.
     Raises UserError for a row of labels.csv, an annotation, a folder or a pattern that cannot be used.
     """
     root = Path(os.path.abspath(data_dir))
@@ -79,8 +83,10 @@ def _clip(
 
 
 def _recording(name: str, pattern: str | None) -> str:
-    if pattern is None:  # IRMAS's file names include the recording, in any folder
-        return parse_training_name(name)["recording"] if is_training_name(name) else name
+    if pattern is None:  # IRMAS's file names and those of segments include the recording, in any folder
+        if is_training_name(name):
+            return parse_training_name(name)["recording"]
+        return recording_of_segment(name) or name
     try:
         match = re.search(pattern, name)
     except re.error as error:
@@ -88,6 +94,18 @@ def _recording(name: str, pattern: str | None) -> str:
     if match is None:
         return name
     return match[1] if match.re.groups and match[1] is not None else match[0]
+
+
+def segment_name(recording: str, start_seconds: float) -> str:
+    """Return the name, without a suffix, of a file cut from a recording: `song__0012.50s`."""
+    return f"{recording}__{start_seconds:07.2f}s"
+
+
+def recording_of_segment(name: str) -> str | None:
+    """Return the recording that a file was cut from, whatever class folder it lies in; None if its name does not say."""
+    stem = os.path.splitext(name.rsplit("/", 1)[-1])[0]
+    recording = SEGMENT_ENDING.sub("", stem)
+    return recording if recording not in ("", stem) else None
 
 
 def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
@@ -133,7 +151,7 @@ def _rows_of_folders(root: Path, folders: dict[str, Path]) -> list[dict]:
             if not path.lower().endswith(READ_BY_SOUNDFILE):
                 continue
             relative = Path(path).relative_to(root)
-            row = {"path": relative.as_posix(), "split": split, "labels": [normalised(to_text(relative.parts[1]))]}
+            row = {"path": relative.as_posix(), "split": split, "labels": [label_of_folder(to_text(relative.parts[1]))]}
             row["where"] = to_text(path)
             if len(relative.parts) == 2:
                 row["where"] = os.path.splitext(path)[0] + ".txt"

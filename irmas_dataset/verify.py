@@ -4,11 +4,12 @@ import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from irmas_dataset.download import md5_of, published_file
+from irmas_dataset.download import digest_of, published_file
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import SYNTHETIC_MARKER, find_irmas, load_index, to_text, walk_files
 
@@ -62,7 +63,14 @@ def verify(data_dir: str | Path) -> VerifySummary:
             if path.lower().endswith(".wav"):
                 paths[path] = published_file(path, outer)
     with ThreadPoolExecutor() as pool:
-        digests = list(tqdm(pool.map(md5_of, paths), total=len(paths), desc="Verifying IRMAS", unit="file"))
+        digests = list(
+            tqdm(
+                pool.map(partial(digest_of, algorithm="md5"), paths),
+                total=len(paths),
+                desc="Verifying IRMAS",
+                unit="file",
+            )
+        )
     return compare(paths, dict(zip(paths, digests, strict=True)), load_index())
 
 

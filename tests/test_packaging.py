@@ -116,7 +116,7 @@ def test_the_wheel_holds_the_packages_the_recipes_and_their_data(wheel):
 
 def test_the_command_answers_from_any_directory(installed, tmp_path):
     done = run(installed, tmp_path, "import run_irmas; run_irmas.run()", "--help")
-    assert done.returncode == 0 and "irmas predict MODEL PATH..." in done.stdout
+    assert done.returncode == 0 and "irmas predict [MODEL] PATH..." in done.stdout
     entry_points = next(installed.glob("*.dist-info")) / "entry_points.txt"
     assert "irmas = run_irmas:run" in entry_points.read_text()
 

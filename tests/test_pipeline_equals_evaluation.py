@@ -93,5 +93,7 @@ def test_predict_writes_the_runs_scores_and_decisions(finished):
     run_irmas.main(["predict", "runs/tiny", *map(str, files), "--format", "parquet", "--output", "tags.parquet"])
     table = pd.read_parquet("tags.parquet")
     assert list(table["path"]) == [str(file) for file in files]
-    np.testing.assert_allclose(table[classes_of(stored)].to_numpy(), scores_of(stored), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        table[[f"score_{label}" for label in classes_of(stored)]].to_numpy(), scores_of(stored), rtol=0, atol=TOLERANCE
+    )
     check_decisions([set(labels) for labels in table["instruments"]], stored)

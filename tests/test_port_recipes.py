@@ -11,14 +11,16 @@ from safetensors.torch import load_file
 
 import run_irmas
 from irmas_dataset.errors import UserError
+from irmas_recipe.training.conversion import convert
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import build_model, load_model
 from irmas_recipe.training.recipe import parse_recipe
+from irmas_recipe.training.released import find_released
 from irmas_recipe.training.run_folder import begin
 from irmas_recipe.training.train import build_trainer, train
 from irmas_recipe.training.trainer import frozen_modules, parameter_groups
-from tests.tiny import released
+from tests.tiny import authors_file, released
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["cel", "flu", "voi"]
@@ -80,6 +82,17 @@ def test_a_port_trains_through_the_command(name, fields, checkpoints, music, tmp
     matrices = [key for key in before if before[key].ndim > 1 and not key.startswith("classifier")]
     still = [key for key in matrices if torch.equal(before[key], after[key])]
     assert not still, "these weights did not move"
+
+
+def test_a_recipe_needs_nothing_but_its_name_and_the_card_says_where_it_started(music, tmp_path, monkeypatch):
+    """With the checkpoint in the cache; tests/training/test_released.py is about how it gets there."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    released = find_released("mn10")
+    convert("mobilenet", authors_file("mobilenet", tmp_path / "mn10.pt"), released.folder, released.file_name)
+    run_irmas.main(["mobilenet/finetune", f"--data_dir={music}", f"--output_dir={tmp_path / 'run'}", *SHORT])
+    card = (tmp_path / "run/README.md").read_text()
+    assert f"Started from [`{released.file_name}`]({released.addresses[0]}) (`released/mn10`" in card
+    assert "license: mit" in card and "{schmid2023efficientat," in card and str(tmp_path) not in card.split("## ")[0]
 
 
 @pytest.mark.parametrize("name", ["beats/linear_probe", "mobilenet/linear_probe"])
@@ -224,12 +237,13 @@ def test_contradictions_are_refused_in_one_sentence(checkpoints, music, tmp_path
 
 
 @pytest.mark.parametrize("name", ["beats/finetune", "passt/finetune", "passt/finetune_stride16", "mobilenet/zero_shot"])
-def test_a_checkpoint_that_is_not_converted_yet_is_explained(name, tmp_path, monkeypatch):
+def test_an_offline_machine_is_told_where_the_checkpoint_is_and_where_it_goes(name, tmp_path, monkeypatch):
+    """Before any data are looked for: there are none here."""
     monkeypatch.chdir(tmp_path)
-    recipe = parse_recipe([str(ROOT / "recipes" / f"{name}.yaml"), "--use_cpu"])
-    architecture, folder = name.split("/")[0], recipe.model.model_name_or_path
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    released = find_released(parse_recipe([name, "--use_cpu"]).model.model_name_or_path)
     with pytest.raises(UserError) as error:
-        load_model(recipe.model, CLASSES, 3.0)
+        run_irmas.main([name, "--use_cpu"])
     told = str(error.value)
-    assert f"irmas convert {architecture} DOWNLOADED_FILE {folder}" in told and "\n" not in told
-    assert "download" in told and f"recipes/{architecture}/" in told
+    assert released.addresses[0] in told and str(tmp_path / "cache/irmas/downloads" / released.file_name) in told
+    assert "HF_HUB_OFFLINE" in told and "\n" not in told

@@ -74,6 +74,7 @@ def test_a_folder_by_class_with_recordings_by_a_pattern(folder, capsys):
     assert set(results["test"]["tuned"]["per_class"]) == set(PITCHES)
     config = json.loads(Path("runs/by_class/config.json").read_text())
     assert list(config["id2label"].values()) == sorted(PITCHES) and len(config["thresholds"]) == 3
+    assert len(config["window_thresholds"]) == len(config["confidence_slopes"]) == 3
     card = Path("runs/by_class/README.md").read_text()
     assert "Not IRMAS" in card and "ney flute" in card and "clarinet" not in card
     frame = pd.read_parquet("runs/by_class/predictions.parquet")
@@ -82,7 +83,7 @@ def test_a_folder_by_class_with_recordings_by_a_pattern(folder, capsys):
     run_irmas.main(["evaluate", "runs/by_class", "--output_dir", "again"])
     assert results_of("again")["test"]["lrap"] == results["test"]["lrap"]
     run_irmas.main(["predict", "runs/by_class", "by class/train/oud", "--format", "csv", "--output", "tags.csv"])
-    assert set(PITCHES) <= set(pd.read_csv("tags.csv").columns)
+    assert {f"score_{label}" for label in PITCHES} <= set(pd.read_csv("tags.csv").columns)
 
 
 @pytest.mark.parametrize(

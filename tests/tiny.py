@@ -20,7 +20,9 @@ from irmas_recipe.models.mobilenet import (
     MobileNetAudioFeatureExtractor,
     MobileNetAudioForAudioClassification,
 )
+from irmas_recipe.models.mobilenet.convert_mobilenet import authors_prefixes
 from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
+from irmas_recipe.models.passt.convert_passt import authors_name
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 
 SECONDS = 1.0
@@ -86,6 +88,25 @@ def released(architecture: str, folder: Path, std: float | None = None) -> Path:
     for parameter in model.parameters() if std else ():
         nn.init.normal_(parameter, std=std)
     return save(model, extractor, folder)
+
+
+def authors_file(architecture: str, file: Path) -> Path:
+    """Write a narrow, random mobilenet or passt as its authors publish weights, with AudioSet's 527 classes; return the file."""
+    torch.manual_seed(0)
+    if architecture == "mobilenet":
+        model = MobileNetAudioForAudioClassification(MobileNetAudioConfig(width_mult=0.1, num_labels=527))
+        prefixes = authors_prefixes(model)
+        ours = {name: next(prefix for prefix in prefixes if name.startswith(prefix)) for name in model.state_dict()}
+        names = {name: prefixes[prefix] + name.removeprefix(prefix) for name, prefix in ours.items()}
+        dropped = {}
+    else:
+        sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 64}
+        model = PasstForAudioClassification(PasstConfig(**sizes, num_labels=527))
+        names = {name: authors_name(name) for name in model.state_dict()}
+        dropped = {"head_dist.weight": torch.zeros(527, 64), "head_dist.bias": torch.zeros(527)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({names[name]: weight for name, weight in model.state_dict().items()} | dropped, file)
+    return file
 
 
 def tiny_ast() -> TinyModel:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -14,9 +13,11 @@ from irmas_dataset.audit.clips import TRAINING_SPLITS, USED_SPLITS
 from irmas_dataset.audit.duplicates import IDENTICAL, SAME_AUDIO
 from irmas_dataset.audit.levels import SILENT_PEAK_DB
 from irmas_dataset.audit.media import Media
+from irmas_dataset.files import to_text
+from irmas_dataset.html_page import address_of, templates
 from irmas_dataset.labels import DRUMS, GENRES, readable_name
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+REPORT = "report.html"
 MEDIA_BYTES = 16 << 20  # the page stays below 20 MB
 
 
@@ -28,7 +29,7 @@ class SoundFault(NamedTuple):
     column: str
     order: str  # the column that ranks the clips, worst first
     ascending: bool
-    most_shown: int
+    most_shown: int  # with a picture; 0 where there is nothing to hear
     note: Callable[[Any], str]  # a row of the table -> the remark about its clip
 
 
@@ -59,31 +60,38 @@ SOUND_FAULTS = (
 )  # fmt: skip
 
 
-def write_report(found: Audit, folder: Path, examples: int = 24) -> Path:
-    """Write report.html with up to `examples` clips to see and hear in each section; return its path."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"label": readable_name, "count": "{:,}".format, "percent": "{:.1%}".format}
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    path = Path(folder) / "report.html"
-    path.write_text(page.render(contents(found, examples)), encoding="utf-8")
+def write_report(found: Audit, folder: Path, examples: int = 24, home: Path | None = None) -> Path:
+    """Write report.html with up to `examples` clips to see and hear in each section, and the others to hear; return its path.
+
+    home: the folder where the report will lie, if that is not `folder`: the clips are linked from there.
+    """
+    environment = templates(Path(__file__).parent)
+    environment.filters |= {"label": readable_name, "count": "{:,}".format}
+    page = environment.get_template(f"{REPORT}.jinja")
+    path = Path(folder) / REPORT
+    path.write_text(page.render(contents(found, examples, home or folder)), encoding="utf-8")
     return path
 
 
-def contents(found: Audit, examples: int) -> dict:
-    """Return the values that the template shows."""
-    media = Media(MEDIA_BYTES)
+def contents(found: Audit, examples: int, home: Path) -> dict:
+    """Return the values that the template shows; the clips beyond the `examples` play from their files."""
     faults = sound_faults(found, examples)
-    wrong = [doubt_card(row) for row in found.doubts[found.doubts["flagged"].astype(bool)].head(examples).itertuples()]
-    missing = [missing_card(row) for row in found.missing.head(examples).itertuples()]
-    pairs = [pair_card(found, pair) for pair in found.duplicates.head(examples).itertuples()]
-    cards = [card for rows in (*(fault["clips"] for fault in faults), wrong, missing) for card in rows]
-    cards += [side for pair in pairs for side in pair["sides"]]
-    for card in tqdm(cards, desc="Drawing clips for the report", unit="clip", disable=not cards):
-        card["media"] = media.of(found.clips.file(card["row"]), card.get("start_seconds", 0.0))
+    wrong = [doubt_card(row) for row in found.doubts[found.doubts["flagged"].astype(bool)].itertuples()]
+    missing = [missing_card(row) for row in found.missing.itertuples()]
+    pairs = [pair_card(found, pair) for pair in found.duplicates.itertuples()]
+    shown = [card for fault in faults for card in fault["clips"]] + wrong[:examples] + missing[:examples]
+    shown += [side for pair in pairs[:examples] for side in pair["sides"]]
+    others = [card for fault in faults for card in fault["more"]] + wrong[examples:] + missing[examples:]
+    others += [side for pair in pairs[examples:] for side in pair["sides"]]
+    for card in [*shown, *others]:
+        card["address"] = address_of(found.clips.file(card["row"]), home)
+    media = Media(MEDIA_BYTES)
+    for card in tqdm(shown, desc="Drawing clips for the report", unit="clip", disable=not shown):
+        card["media"] = media.of(found.clips.file(card["row"]), card["start_seconds"])
     table = found.clips.table
     return {
         "name": found.clips.name,
-        "folder": str(found.clips.root),
+        "folder": to_text(found.clips.root),
         "totals": totals(found),
         "findings": findings(found),
         "classes": class_rows(found),
@@ -94,15 +102,16 @@ def contents(found: Audit, examples: int) -> dict:
         "label_counts": label_counts(table),
         "histograms": histograms(table),
         "faults": faults,
-        "pairs": pairs,
-        "num_pairs": len(found.duplicates),
+        "pairs": pairs[:examples],
+        "more_pairs": pairs[examples:],
         "across": across(found.duplicates),
-        "wrong": wrong,
-        "num_wrong": int(found.doubts["flagged"].sum()),
+        "wrong": wrong[:examples],
+        "more_wrong": wrong[examples:],
+        "num_wrong": len(wrong),
         "num_doubted": len(found.doubts),
         "scored_by": sorted(set(found.doubts["scored_by"])),
-        "missing": missing,
-        "num_missing": found.missing["path"].nunique(),
+        "missing": missing[:examples],
+        "more_missing": missing[examples:],
         "leaky": found.leaky_split,
         "num_corrections": len(found.corrections),
         "reasons": reasons(found.corrections),
@@ -228,19 +237,29 @@ def sound_faults(found: Audit, examples: int) -> list[dict]:
     faults = []
     for fault in SOUND_FAULTS:
         rows = table[table[fault.column]].sort_values(fault.order, ascending=fault.ascending, kind="stable")
-        shown = rows.head(min(examples, fault.most_shown))
-        clips = [clip_card(row.Index, row, fault.note(row)) for row in shown.itertuples()]
-        faults.append({"title": fault.title, "words": fault.words, "number": len(rows), "clips": clips})
+        clips = [clip_card(row.Index, row, fault.note(row)) for row in rows.itertuples() if fault.most_shown]
+        shown = min(examples, fault.most_shown)
+        faults.append(
+            {"title": fault.title, "words": fault.words, "number": len(rows)}
+            | {"clips": clips[:shown], "more": clips[shown:]}
+        )
     damaged = table[table["split"] == "damaged"]
     files = [f"{row.path}: {row.problem}" for row in damaged.itertuples()]
     faults.append(
-        {"title": "Damaged", "words": "Skipped by every run.", "number": len(files), "clips": [], "files": files}
+        {
+            "title": "Damaged",
+            "words": "Skipped by every run.",
+            "number": len(files),
+            "clips": [],
+            "more": [],
+            "files": files,
+        }
     )
     return [fault for fault in faults if fault["number"]]
 
 
 def clip_card(row: int, clip: Any, note: str = "") -> dict:
-    """Return the facts shown about one clip; `clip`, a row of a table, has path, split and instruments."""
+    """Return what is shown about one clip; `clip`, a row of a table, has path, split and instruments."""
     folder, name = clip.path.rsplit("/", 1) if "/" in clip.path else ("", clip.path)
     return {
         "row": int(row),
@@ -248,19 +267,23 @@ def clip_card(row: int, clip: Any, note: str = "") -> dict:
         "name": name,
         "split": clip.split,
         "labels": list(clip.instruments),
+        "is_doubted": False,
+        "proposed": [],
         "note": note,
+        "start_seconds": 0.0,
     }
 
 
 def doubt_card(row: Any) -> dict:
     """Return a clip whose label is probably wrong, with the suggested labels."""
     suggested = [code for code in row.suggested.split(";") if code]
-    return clip_card(row.row, row) | {"suggested": suggested, "suspicion": row.suspicion}
+    return clip_card(row.row, row, f"{row.suspicion:.1%}") | {"is_doubted": True, "proposed": suggested}
 
 
 def missing_card(row: Any) -> dict:
     """Return a clip with the label that is probably missing."""
-    return clip_card(row.row, row) | {"missing": row.missing, "strength": row.strength}
+    note = f"{row.strength:.1f} standard deviations above similar clips"
+    return clip_card(row.row, row, note) | {"proposed": [row.missing]}
 
 
 def pair_card(found: Audit, pair: Any) -> dict:

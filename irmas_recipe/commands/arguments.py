@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import UNFINISHED
 
 MAX_BATCH_SIZE = 100_000
 
@@ -14,6 +15,13 @@ def check_output_folder(folder: Path | None, flag: str) -> None:
         if place.exists() and not place.is_dir():
             where = "is a file" if place == folder else f"would lie below {place}, which is a file"
             raise UserError(f"{flag} {folder} {where}; name a folder.")
+
+
+def check_is_new(folder: Path, flag: str) -> None:
+    """Raise UserError where a folder to write to is a file, lies below one, or has anything in it."""
+    check_output_folder(folder, flag)
+    if folder.exists() and any(path.name != UNFINISHED for path in folder.iterdir()):
+        raise UserError(f"{flag} {folder} is not empty; name a new folder.")
 
 
 def check_output_file(file: Path | None, flag: str) -> None:

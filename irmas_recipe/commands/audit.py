@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     )
     with whole_folder(args.output_dir) as folder:
         write_tables(found, folder)
-        report = write_report(found, folder, examples=args.examples)
+        report = write_report(found, folder, examples=args.examples, home=args.output_dir)
     print(summary(found))
     print(f"\nThe report is {args.output_dir / report.name}; the tables are beside it.")
     if len(found.corrections):

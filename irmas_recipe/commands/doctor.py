@@ -22,6 +22,7 @@ from pathlib import Path
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import TEST_CLIPS, TRAINING_CLIPS, list_irmas
 from irmas_recipe.home import shipped
+from irmas_recipe.training.released import RELEASED, find_released, hub_home, is_released
 
 OLDEST_PYTHON = (3, 11)
 IRMAS_GB = 25  # the zips and what they hold, side by side
@@ -74,6 +75,7 @@ def main(argv: list[str]) -> None:
         *check_irmas_and_disk(args.data_dir),
         check_hub(),
         *check_checkpoints(shipped("recipes"), hub_cache()),
+        check_released(),
     ]
     findings += [*check_imports(*finish_imports(imports)), *others]
     report(findings)
@@ -290,12 +292,6 @@ def fetch(address: str, headers: dict[str, str]) -> tuple[int | None, dict]:
     return answer[0] if answer else (None, {})
 
 
-def hub_home() -> Path:
-    """Return the folder of the Hub's client."""
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("HF_HOME", os.path.join(cache, "huggingface"))).expanduser()
-
-
 def hub_cache() -> Path:
     """Return the folder in which the Hub's client keeps its downloads."""
     return Path(os.environ.get("HF_HUB_CACHE", hub_home() / "hub")).expanduser()
@@ -321,22 +317,33 @@ def check_checkpoints(recipes: Path, cache: Path) -> list[Finding]:
     findings = []
     for checkpoint, recipes_of_it in users.items():
         wanted_by = recipes_of_it[0] + (f" and {len(recipes_of_it) - 1} more" if len(recipes_of_it) > 1 else "")
+        text = f"{checkpoint} is not on this machine yet (for {wanted_by})"
         if is_here(checkpoint, cache):
-            findings.append(Finding("Checkpoint", "ok", f"{checkpoint}"))
-        elif checkpoint.startswith("checkpoints/") or checkpoint.count("/") != 1:
-            name = checkpoint.rstrip("/").rpartition("/")[2].partition("_")[0].partition("-")[0]
-            remedy = f"irmas convert {name} DOWNLOADED_FILE {checkpoint}"
+            findings.append(Finding("Checkpoint", "ok", checkpoint))
+        elif is_released(checkpoint):
             findings.append(
-                Finding("Checkpoint", "note", f"{checkpoint} is not on this machine (for {wanted_by})", remedy)
+                Finding("Checkpoint", "note", text, f"irmas convert --released {find_released(checkpoint).name}")
             )
-        else:
-            text = f"{checkpoint} is not on this machine yet (for {wanted_by})"
+        elif checkpoint.count("/") == 1:
             findings.append(Finding("Checkpoint", "note", text, f"hf download {checkpoint}"))
+        else:
+            findings.append(Finding("Checkpoint", "note", text))
     return findings
 
 
+def check_released() -> Finding:
+    """Report which released checkpoints are on this machine."""
+    here = [released.name for released in RELEASED.values() if released.is_cached]
+    others = [f"{released.name} ({released.size})" for released in RELEASED.values() if not released.is_cached]
+    parts = [f"on this machine: {', '.join(here) or 'none'}"]
+    parts += [f"fetched when first used: {', '.join(others)}"] * bool(others)
+    return Finding("Released", "ok", "; ".join(parts))
+
+
 def is_here(checkpoint: str, cache: Path) -> bool:
-    """Return whether a local folder, or the Hub's cache, has a configuration and weights."""
+    """Return whether a local folder, or a cache, has a configuration and weights."""
+    if is_released(checkpoint):
+        return find_released(checkpoint).is_cached
     snapshots = cache / f"models--{checkpoint.replace('/', '--')}" / "snapshots"
     for folder in (Path(checkpoint), shipped(checkpoint), *snapshots.glob("*")):
         weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]

@@ -5,6 +5,7 @@ The words are in card.md.jinja and usage.md.jinja; here are the values that they
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from irmas_recipe.report.example import EXAMPLE, EXAMPLE_INSTRUMENTS
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
 from irmas_recipe.report.results import FIGURES, Results
 from irmas_recipe.report.text import markdown_table, with_interval
+from irmas_recipe.training.released import released_as
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 USAGE_TEMPLATE = Path(__file__).with_name("usage.md.jinja")
@@ -68,11 +70,13 @@ PAPER_OF = {
 FEW_SONGS = 20  # with fewer, resampling songs is itself coarse
 
 
-def write_card(run_dir: Path, *, repo_id: str | None = None, how_made: str = "", library: str = "transformers") -> Path:
+def write_card(
+    run_dir: Path, *, repo_id: str | None = None, how_made: str = "", how_kept: str = "", library: str = "transformers"
+) -> Path:
     """Write README.md of a run folder from its results.json and return its path.
 
     repo_id: the model's name on the Hub, for the title and the examples; without it the folder's own name.
-    how_made: a paragraph on a system without weights; a network has none.
+    how_made, how_kept: on a system without a network: how it was made, and what it is loaded from.
     library: the library that loads the system.
     Raises UserError where results.json is missing.
     """
@@ -80,7 +84,8 @@ def write_card(run_dir: Path, *, repo_id: str | None = None, how_made: str = "",
     results, config = Results.read(run_dir), read_config(run_dir)
     name = (repo_id or run_dir.resolve().name).split("/")[-1]
     licence = licence_of(results, config)
-    data = metadata(results, name, licence, library)
+    released = released_as(config.get("released_as"))
+    data = metadata(results, name, licence, library, results.base_model or (released and released.hub_id))
     if (run_dir / EXAMPLE).is_file():
         data["widget"] = [
             {"src": EXAMPLE, "example_title": f"{listed(EXAMPLE_INSTRUMENTS).capitalize()} (synthesised)"}
@@ -102,7 +107,8 @@ def write_card(run_dir: Path, *, repo_id: str | None = None, how_made: str = "",
         instrument_table=instrument_table(results),
         pictures=pictures_of(run_dir),
         published_table=published_table(results) if results.music == "irmas" else "",
-        usage="" if how_made else usage_section(repo_id or str(run_dir), config),
+        how_kept=how_kept,
+        usage=command_section(run_dir) if how_made else usage_section(repo_id or str(run_dir), config),
         limits=limits(results),
         training=[] if how_made else training_lines(results, config),
         at_commit=f" at commit `{results.commit}`" if results.commit else "",
@@ -116,15 +122,18 @@ def write_card(run_dir: Path, *, repo_id: str | None = None, how_made: str = "",
     return run_dir / "README.md"
 
 
-def metadata(results: Results, name: str, licence: str, library: str) -> ModelCardData:
-    """Return what the Hub reads: licence, base model, tags, and the headline figures as `model-index`."""
+def metadata(results: Results, name: str, licence: str, library: str, base_model: str | None) -> ModelCardData:
+    """Return what the Hub reads: licence, base model, tags, and the headline figures as `model-index`.
+
+    base_model: an id on the Hub, which accepts no other address.
+    """
     dataset_name = results.dataset["name"]
     by_threshold = {"micro_f1", "macro_f1"}
     return ModelCardData(
         license=licence,
         library_name=library,
         pipeline_tag="audio-classification",
-        base_model=results.base_model,
+        base_model=base_model,
         datasets=["irmas"] if results.music in ("irmas", "part") else None,
         metrics=["f1", "label_ranking_average_precision", "mean_average_precision"],
         tags=["instrument-recognition", "music", "music-information-retrieval", "multi-label", "irmas"],
@@ -155,6 +164,8 @@ def licence_of(results: Results, config: dict) -> str:
     """Return the licence of the weights: that of the released checkpoint they come from, else this project's."""
     if not results.recipe.get("model_name_or_path"):
         return "apache-2.0"
+    if released := released_as(config.get("released_as")):
+        return released.licence
     return LICENCE_OF_RELEASED_WEIGHTS.get(config.get("model_type"), "apache-2.0")
 
 
@@ -253,6 +264,14 @@ def usage_section(model: str, config: dict) -> str:
     )
 
 
+def command_section(run_dir: Path) -> str:
+    """Return the command that uses a system without a network, which only this project loads."""
+    return (
+        "## How to use\n\nAudio of any length, with the run's windows and thresholds, by this project's command:\n\n"
+        f"```bash\nirmas predict {shlex.quote(str(run_dir))} song.mp3\n```"
+    )
+
+
 def limits(results: Results) -> list[str]:
     """Return sentences on where the system fails, from this run's own figures, and on what IRMAS's labels are worth."""
     sentences = failures(results)
@@ -323,16 +342,22 @@ def training_lines(results: Results, config: dict) -> list[str]:
 def start_sentence(results: Results, config: dict) -> str:
     """Return which weights the training started from."""
     start, backbone = results.recipe.get("model_name_or_path"), results.recipe.get("backbone_name_or_path")
-    released = results.base_model or config.get("released_as")
+    origin = origin_in_words(results.base_model, config.get("released_as"))
     if start and Path(start, "recipe.yaml").is_file():
-        before = f", which started from `{released}`" if released else ""
-        return f"Started from the run `{Path(start).name}`{before}."
+        return f"Started from the run `{Path(start).name}`{f', which started from {origin}' if origin else ''}."
     if start:
-        return f"Started from `{released}`." if released else "Started from released weights."
+        return f"Started from {origin or 'released weights'}."
     if backbone:
         name = Path(backbone).name if Path(backbone).exists() else backbone
         return f"Its image network started from `{name}`, trained on ImageNet; the rest from scratch."
     return "Trained from scratch."
+
+
+def origin_in_words(base_model: str | None, file_name: str | None) -> str:
+    """Return which weights a model comes from: a released file with its address, an id on the Hub, or nothing."""
+    if released := released_as(file_name):
+        return f"[`{file_name}`]({released.addresses[0]}) (`{released.path}`: {released.trained_on}; licence `{released.licence}`)"
+    return f"`{base_model or file_name}`" if base_model or file_name else ""
 
 
 def compute_line(train: dict) -> str:
@@ -360,7 +385,8 @@ def citation(results: Results, config: dict) -> str:
     entries = [bibtex("software", "irmas_recipe", own | {"version": version})]
     cited = ["bosch2012comparison"] if results.music in ("irmas", "part") else []
     if results.recipe.get("model_name_or_path"):
-        cited.append(PAPER_OF.get(config.get("model_type")))
+        released = released_as(config.get("released_as"))
+        cited.append(released.citation if released else PAPER_OF.get(config.get("model_type")))
     papers = {entry["abbreviation"]: entry for entry in own["references"]}
     entries += [bibtex("inproceedings", key, papers[key]) for key in cited if key]
     return "\n\n".join(entries)

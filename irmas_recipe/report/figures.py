@@ -44,6 +44,8 @@ def draw_figures(run_dir: Path) -> list[Path]:
         "precision_recall": draw_precision_recall(results, clips.labels, clips.scores),
         "confusions": draw_confusions(results, clips.labels, clips.scores),
     }
+    if "calibration" in results.test:
+        figures["reliability"] = draw_reliability(results)
     history = read_log_history(run_dir)
     if any("loss" in entry for entry in history):
         figures["training_curves"] = draw_training_curves(history)
@@ -183,6 +185,35 @@ def draw_confusions(results: Results, labels: np.ndarray, scores: np.ndarray) ->
         "Which instrument is answered in place of a missed one",
         "Of the clips in which the row's instrument plays but is missed, and the column's does not play: "
         f"the percentage for which the column's is answered (grey: fewer than {FEWEST_MISSED} such clips)",
+    )
+    return figure
+
+
+def draw_reliability(results: Results) -> Figure:
+    """Draw how often an instrument plays against how likely it was said to play: by score, and by confidence."""
+    calibration = results.test["calibration"]
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    most = max(part["decisions"] for of in ("scores", "confidence") for part in calibration[of]["bins"])
+    for axes, (of, words, colour) in zip(
+        figure.subplots(1, 2, sharey=True),
+        (("scores", "score", QUIET), ("confidence", "confidence", BLUE)),
+        strict=True,
+    ):
+        bins = calibration[of]["bins"]
+        means, rates = ([part[name] for part in bins] for name in ("mean", "rate"))
+        axes.plot([0, 1], [0, 1], color=QUIET, linestyle=(0, (2, 2)), linewidth=1.2)
+        axes.plot(means, rates, color=colour, linewidth=1.8)
+        sizes = [24 + 376 * np.sqrt(part["decisions"] / most) for part in bins]
+        axes.scatter(means, rates, s=sizes, color=colour, edgecolor="white", zorder=5)
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        tidy(axes, grid="both")
+        axes.set_title(f"by {words}: error {calibration[of]['ece']:.3f}", fontsize=12.5, color=INK, loc="left")
+        axes.set_xlabel(f"{words}, mean of a tenth", fontsize=12, color=INK)
+    figure.axes[0].set_ylabel("share of clips in which the instrument plays", fontsize=12, color=INK)
+    title(
+        figure,
+        "How far a confidence can be taken at its word",
+        f"On the dashed line it would be a probability. Larger points stand for more answers. {results.test_set}",
     )
     return figure
 

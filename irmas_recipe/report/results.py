@@ -11,13 +11,17 @@ import numpy as np
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_dataset.whole_file import write_json
+from irmas_metric.calibration import reliability
 from irmas_metric.protocol import test_results
 from irmas_metric.trivial import trivial_figures
+from irmas_recipe.models.pipeline.windows import confidence
 from irmas_recipe.report.provenance import provenance
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
 from irmas_recipe.training.fields import THRESHOLDS_FROM
+from irmas_recipe.training.released import is_released
 
 FILE = "results.json"
+FEW_VALIDATION_CLIPS = 10  # of a class: its confidence is then mostly that of all classes together
 FIGURES = {"micro_f1": "micro-F1", "macro_f1": "macro-F1", "lrap": "LRAP", "map": "mAP"}
 """The headline figures: their names in results.json -> in print."""
 REGIMES = {"tuned": "tuned thresholds", "fixed": "fixed threshold", "oracle": "oracle threshold"}
@@ -65,20 +69,34 @@ class Results:
         thresholds: np.ndarray | None,
         train: dict | None = None,
         training_counts: np.ndarray | None = None,
+        slopes: np.ndarray | None = None,
+        validation_positives: np.ndarray | None = None,
         more: dict | None = None,
     ) -> "Results":
         """Measure scores (clips, classes) against labels of the same shape, with intervals over `songs` (clips,).
 
         thresholds: tuned ones (classes,), or None where none could be tuned.
         training_counts: training clips per class, behind the trivial ranking by frequency.
+        slopes: of the confidence (classes, 2), fitted on validation mixtures; None where it was not fitted.
+        validation_positives: how many validation mixtures each class has, where known.
         """
-        classes = dataset["classes"]
+        classes, resamples = dataset["classes"], protocol["bootstrap_resamples"]
+        test = test_results(labels, scores, songs, classes, thresholds, resamples=resamples)
+        if slopes is not None:
+            confident = confidence(scores, thresholds, slopes)
+            test["calibration"] = {
+                "scores": reliability(labels, scores, songs, resamples=resamples),
+                "confidence": reliability(labels, confident, songs, resamples=resamples),
+            }
+            if validation_positives is not None:
+                few = validation_positives < FEW_VALIDATION_CLIPS
+                test["calibration"]["few_validation_clips"] = [classes[place] for place in np.flatnonzero(few)]
         return cls(
             **provenance(recipe, seed),
             dataset=dataset,
             protocol=protocol,
             trivial=trivial_figures(labels, classes, training_counts),
-            test=test_results(labels, scores, songs, classes, thresholds, resamples=protocol["bootstrap_resamples"]),
+            test=test,
             train=train or {},
             more=more or {},
         )
@@ -134,6 +152,12 @@ class Results:
         found = self.decisions["ci95"] | self.test["ci95"]
         return {name: found[name] for name in FIGURES}
 
+    def as_config(self) -> dict[str, Any]:
+        """Return labels, thresholds and protocol under the names that a network's configuration has for them."""
+        stored = ("window_seconds", "hop_seconds", "aggregation", "separation")
+        found = {name: self.protocol[name] for name in stored if name in self.protocol}
+        return found | {"id2label": dict(enumerate(self.names)), "thresholds": self.thresholds.tolist()}
+
     def single_threshold(self, regime: str) -> float:
         """Return the threshold of a regime that has one for all classes."""
         return next(iter(self.test[regime]["per_class"].values()))["threshold"]
@@ -155,11 +179,15 @@ class Results:
 
     @property
     def base_model(self) -> str | None:
-        """The Hub id that the run started from, or that the run it started from did; None from scratch or other folders."""
+        """The Hub id that the run started from, or that the run it started from did; None from scratch or from elsewhere."""
         name = self.recipe.get("model_name_or_path") or ""
         if name and Path(name, FILE).is_file():
             return Results.read(Path(name)).base_model
-        return name if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists() else None
+        return (
+            name
+            if not is_released(name) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists()
+            else None
+        )
 
     @property
     def test_set(self) -> str:

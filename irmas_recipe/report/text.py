@@ -2,12 +2,26 @@
 
 from collections.abc import Sequence
 
+CLOCK_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200)
+
 
 def clock(seconds: float) -> str:
     """Return 3725.4 as 1:02:05 and 5.4 as 0:05."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def in_words(seconds: float) -> str:
+    """Return 11520 as 3 h 12 min, 65 as 1 min 5 s and 5.4 as 5 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def clock_step(seconds: float, most: int) -> float:
+    """Return the shortest even step, in seconds, that divides an axis of this length into `most` parts or fewer."""
+    return next((step for step in CLOCK_STEPS if seconds / step <= most), seconds)
 
 
 def shortened(name: str, width: int) -> str:

@@ -11,28 +11,31 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from irmas_recipe.models.pipeline.audio_blocks import read_blocks
 from irmas_recipe.report.style import INK, LABEL_COLOURS, PALE, QUIET, save
-from irmas_recipe.report.text import clock, shortened
+from irmas_recipe.report.text import clock, clock_step, shortened
 
 ROWS = 12
 COLUMNS = 1_600  # of the waveform: about the pixels of its width
-LEGEND = "area: score · bar: heard · right: score of the whole file"
+LEGENDS = {
+    "clip": "area: score · bar: heard · right: confidence, 0.50 at the threshold",
+    "timeline": "area: score · bar: heard · right: share of the time",
+}
 NOTHING_HEARD = "no score reaches its threshold; the three that come nearest"
-CLOCK_STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200)
 
 
-def draw_timeline(file: str | Path, result: dict, thresholds: list[float]) -> Figure:
+def draw_timeline(file: str | Path, result: dict) -> Figure:
     """Return the picture of one file's result, as the pipeline gives it with `all_labels` and `return_activity`.
 
     Raises ValueError where the audio cannot be read.
     """
-    scores = result["activity"]["scores"]
-    labels = shown_labels(result, dict(zip(scores, thresholds, strict=True)))
+    labels = shown_labels(result)
     figure = Figure(figsize=(12, 1.75 + 0.36 * len(labels)), dpi=110, layout="constrained")
     rows, waveform = figure.subplots(2, 1, sharex=True, height_ratios=[0.36 * len(labels), 0.8])
     name = shortened(Path(file).name.encode("utf-8", "replace").decode("utf-8"), 76)
     rows.set_title(name.replace("$", r"\$"), loc="left", color=INK, fontsize=12, fontweight="bold")
-    rows.set_title(LEGEND if result["timeline"] else NOTHING_HEARD, loc="right", color=QUIET, fontsize=9)
-    draw_rows(rows, labels, result, dict(zip(scores, thresholds, strict=True)))
+    rows.set_title(
+        LEGENDS[result["rule"]] if result["timeline"] else NOTHING_HEARD, loc="right", color=QUIET, fontsize=9
+    )
+    draw_rows(rows, labels, result)
     draw_waveform(waveform, file, result["duration_seconds"])
     return figure
 
@@ -44,9 +47,9 @@ def save_picture(figure: Figure, picture: Path) -> None:
         save(figure, picture)
 
 
-def shown_labels(result: dict, thresholds: dict[str, float]) -> list[str]:
+def shown_labels(result: dict) -> list[str]:
     """Return the labels heard at some moment, those heard longest first, or the three that came nearest to a threshold."""
-    scores = result["activity"]["scores"]
+    scores, thresholds = result["activity"]["scores"], result["activity"]["thresholds"]
     heard_seconds = dict.fromkeys(scores, 0.0)
     for segment in result["timeline"]:
         heard_seconds[segment["label"]] += segment["end_seconds"] - segment["start_seconds"]
@@ -55,10 +58,10 @@ def shown_labels(result: dict, thresholds: dict[str, float]) -> list[str]:
     return [label for label in order if heard_seconds[label]][:ROWS] or order[:3]
 
 
-def draw_rows(axes: Axes, labels: list[str], result: dict, thresholds: dict[str, float]) -> None:
+def draw_rows(axes: Axes, labels: list[str], result: dict) -> None:
     """Draw a row per label: its score over time as a pale area, and a bar where it reaches the label's threshold."""
     edges, scores = result["activity"]["edges_seconds"], result["activity"]["scores"]
-    clip_scores = {entry["label"]: entry["score"] for entry in result["instruments"]}
+    answer = {entry["label"]: entry for entry in result["instruments"]}
     places, name_colours = list(scores), []
     for row, label in enumerate(labels):
         colour = LABEL_COLOURS[places.index(label) % len(LABEL_COLOURS)]
@@ -76,9 +79,11 @@ def draw_rows(axes: Axes, labels: list[str], result: dict, thresholds: dict[str,
             if segment["label"] == label:
                 start, seconds = segment["start_seconds"], segment["end_seconds"] - segment["start_seconds"]
                 axes.broken_barh([(start, seconds)], (bottom + 0.08, 0.2), color=colour, lw=0)
-        heard = clip_scores.get(label, 0) >= thresholds[label]
+        entry = answer[label]
+        heard = entry["score"] >= result["thresholds"][label]
+        figure = f"{entry['share']:.0%}" if result["rule"] == "timeline" else f"{entry['confidence']:.2f}"
         axes.text(
-            1.008, bottom + 0.5, f"{clip_scores.get(label, 0):.2f}", transform=axes.get_yaxis_transform(), va="center",
+            1.008, bottom + 0.5, figure, transform=axes.get_yaxis_transform(), va="center",
             color=INK if heard else QUIET, fontsize=10,
         )  # fmt: skip
         name_colours.append(INK if heard else QUIET)
@@ -102,7 +107,7 @@ def draw_waveform(axes: Axes, file: str | Path, duration_seconds: float) -> None
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.spines["bottom"].set_color(QUIET)
     axes.tick_params(colors=QUIET, labelcolor=INK)
-    step = next((step for step in CLOCK_STEPS if duration_seconds / step <= 12), duration_seconds)
+    step = clock_step(duration_seconds, 12)
     axes.xaxis.set_major_locator(MultipleLocator(step))
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda seconds, _: clock(seconds) if step >= 1 else f"{seconds:.1f} s")

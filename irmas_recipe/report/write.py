@@ -7,12 +7,14 @@ from typing import Any
 
 from datasets import DatasetDict
 
+from irmas_dataset.labels import readable_name
 from irmas_recipe.report.card import write_card
 from irmas_recipe.report.example import EXAMPLE, write_example
 from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, read_scored_clips
 from irmas_recipe.report.table import results_table
+from irmas_recipe.report.text import with_interval
 from irmas_recipe.report.tracking import log_results
 from irmas_recipe.training.clips import multi_hot
 from irmas_recipe.training.data import data_folder, describe_data
@@ -35,6 +37,8 @@ def collect(recipe: Recipe, splits: DatasetDict, evaluation: Evaluation, cost: d
         songs=evaluation.test["song"],
         thresholds=evaluation.thresholds,
         training_counts=multi_hot(splits["train"]).sum(axis=0),
+        slopes=evaluation.slopes,
+        validation_positives=evaluation.validation_positives,
     )
 
 
@@ -71,10 +75,26 @@ def show(recipe: Recipe, folder: RunFolder) -> None:
 def results_in_words(folder: RunFolder) -> str:
     """Return the table of a finished run's results, and where it is."""
     was = ", finished before (--overwrite_output_dir true makes it again)" if folder.is_finished else ""
+    results = Results.read(folder.path)
     return (
-        f"\n{results_table(Results.read(folder.path))}\n\n"
+        f"\n{results_table(results)}\n{calibration_in_words(results)}\n"
         f"The run folder is {folder.path}{was}: the card is README.md, the pictures are in figures/."
     )
+
+
+def calibration_in_words(results: Results) -> str:
+    """Return a line on how far confidences can be taken at their word, or nothing where they were not measured."""
+    calibration = results.test.get("calibration")
+    if not calibration:
+        return ""
+    before, after = (
+        with_interval(calibration[of]["ece"], calibration[of]["ece_ci95"]) for of in ("scores", "confidence")
+    )
+    line = f"Expected calibration error: {after} of confidences, {before} of scores."
+    if few := calibration.get("few_validation_clips"):
+        names = ", ".join(readable_name(code) for code in few)
+        line += f"\nToo few validation clips to calibrate the confidence of each: {names}."
+    return line + "\n"
 
 
 def next_steps(recipe: Recipe, run_dir: Path) -> str:

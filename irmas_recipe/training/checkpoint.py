@@ -23,9 +23,11 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 import irmas_recipe.models  # noqa: F401  registers this repository's architectures: its own runs need no remote code
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.pipeline.attach import attach_pipeline
+from irmas_recipe.training.conversion import local_name
 from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.recipe_file import system_of_run
+from irmas_recipe.training.released import find_released, is_released
 
-CONVERTIBLE = ("beats", "mobilenet", "passt")  # released as bare weights, which `convert` turns into a folder
 TIMEOUT_SECONDS = 10
 
 
@@ -48,7 +50,7 @@ def load_checkpoint(
     """Load a model, in float32, and its feature extractor.
 
     Args:
-        name: a folder, or the id of a model on the Hub.
+        name: a folder, the id of a model on the Hub, or a released checkpoint such as `released/mn10`.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that comes with the model; this repository's own models need none.
         adapt: changes the configuration and the feature extractor, in place, before the weights are loaded.
@@ -56,6 +58,7 @@ def load_checkpoint(
     Raises:
         UserError: there is no such model, it is damaged, it brings its own code, or its weights do not fit exactly.
     """
+    name = local_name(name)
     check_name(name)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     with failing_in_one_sentence(name):
@@ -111,7 +114,12 @@ def check_keys(name: str, backbone: str, report: dict[str, set]) -> None:
 def check_name(name: str) -> None:
     """Raise UserError unless a name is the folder of a saved model, or could be the id of a model on the Hub."""
     folder = Path(name)
+    if is_released(name):
+        path = find_released(name).path
+        raise UserError(f"{path} is no finished run: start a recipe from it with --model_name_or_path {path}.")
     if folder.is_dir():
+        if (system := system_of_run(folder)) != "network":
+            raise UserError(f"{name} is a run of another system ({system}): give the folder of a network's run.")
         if not (folder / "config.json").is_file():
             runs = sorted(path.parent for path in folder.glob("*/config.json"))
             hint = f"did you mean {runs[0]}?" if runs else "give the folder of a finished run."
@@ -119,7 +127,9 @@ def check_name(name: str) -> None:
     elif folder.exists():
         raise UserError(f"{name} is a file: give the folder of a finished run, or the id of a model on the Hub.")
     elif not could_be_hub_id(name):
-        raise UserError(missing_folder(name))
+        raise UserError(
+            f"There is no folder {name}: give the folder of a finished run, or the id of a model on the Hub."
+        )
 
 
 def could_be_hub_id(name: str) -> bool:
@@ -128,18 +138,7 @@ def could_be_hub_id(name: str) -> bool:
         validate_repo_id(name)
     except HFValidationError:
         return False
-    return not name.startswith("checkpoints/") and not ("/" in name and Path(name).parent.is_dir())
-
-
-def missing_folder(name: str) -> str:
-    """Return the sentence about a folder that does not exist; the weights of a port have to be converted first."""
-    ports = [port for port in CONVERTIBLE if name.startswith("checkpoints/") and port in name]
-    if not ports:
-        return f"There is no folder {name}: give the folder of a finished run, or the id of a model on the Hub."
-    return (
-        f"There is no folder {name}: download the authors' weights (their address is in recipes/{ports[0]}/*.yaml) and "
-        f"convert them with `irmas convert {ports[0]} DOWNLOADED_FILE {name}`."
-    )
+    return not ("/" in name and Path(name).parent.is_dir())
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,13 @@ from transformers import EvalPrediction, PreTrainedModel
 
 from irmas_dataset import WaveformColumn
 from irmas_metric.figures import ranking_figures
+from irmas_recipe.models.pipeline.windows import LONGEST_CLIP_SECONDS, TimelineRules
 from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, collate, multi_hot
 from irmas_recipe.training.data import data_folder, test_halves
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
 from irmas_recipe.training.recipe import Recipe
-from irmas_recipe.training.thresholds import tune_thresholds, validation_mixtures
+from irmas_recipe.training.songs import validation_songs
+from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds, validation_mixtures
 from irmas_recipe.training.trainer import InstrumentTrainer, full_precision
 
 
@@ -166,6 +168,8 @@ class Evaluation:
     thresholds: np.ndarray
     protocol: dict
     clips_per_second: float
+    slopes: np.ndarray | None = None  # of the confidence, (classes, 2); None where thresholds come from test clips
+    validation_positives: np.ndarray | None = None  # validation mixtures of each class, (classes,)
 
 
 def evaluate(recipe: Recipe, prepared: DatasetDict, trainer: InstrumentTrainer) -> Evaluation:
@@ -179,17 +183,31 @@ def evaluate(recipe: Recipe, prepared: DatasetDict, trainer: InstrumentTrainer) 
     speed = round(len(scores) / (time.perf_counter() - start), 3)
     run_dir = Path(recipe.training.output_dir) if trainer.is_world_process_zero() else None
     thresholds, reported = tune_and_write(prepared, mixtures, mixture_scores, scores, data, data_folder(data), run_dir)
-    remember_protocol(trainer.model, data, thresholds)
+    tuned, slopes = {"thresholds": thresholds}, None
+    if data.thresholds_from == "validation":
+        slopes = fit_slopes(mixtures.labels, mixture_scores, thresholds)
+        window, hop = window_and_hop_samples(data, rate)
+        songs = validation_songs(prepared["validation"], data, window, hop, rate, eval_batch(recipe))
+        tuned |= {"confidence_slopes": slopes}
+        tuned |= songs.tune(trainer.predict(songs.windows).predictions, data.aggregation)
+    remember_protocol(trainer.model, data, tuned)
     test = prepared["test"].select(reported)
-    return Evaluation(test, reported, scores[reported], thresholds, protocol(data), speed)
+    return Evaluation(
+        test, reported, scores[reported], thresholds, protocol(data), speed, slopes, mixtures.labels.sum(axis=0)
+    )
 
 
-def remember_protocol(model: PreTrainedModel, data: DataArguments, thresholds: np.ndarray) -> None:
-    """Store in the model's configuration how it was evaluated; the pipeline does the same."""
+def remember_protocol(model: PreTrainedModel, data: DataArguments, tuned: dict[str, np.ndarray]) -> None:
+    """Store in the model's configuration how it was evaluated, what was `tuned`, and the rules for long audio.
+
+    The pipeline does the same.
+    """
     stored = protocol(data)
     for name in ("window_seconds", "hop_seconds", "aggregation", "separation"):
         setattr(model.config, name, stored[name])
-    model.config.thresholds = [float(threshold) for threshold in thresholds]
+    rules = {"longest_clip_seconds": LONGEST_CLIP_SECONDS} | asdict(TimelineRules())
+    for name, value in (rules | {name: values.tolist() for name, values in tuned.items()}).items():
+        setattr(model.config, name, value)
 
 
 def eval_batch(recipe: Recipe) -> int:

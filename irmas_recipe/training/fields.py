@@ -85,7 +85,9 @@ class ModelArguments:
     """Which network, from which weights."""
 
     model_name_or_path: str | None = option(
-        None, "A Hub id or a local folder. Without it, `architecture` is trained from scratch."
+        None,
+        "A Hub id, a local folder, or a released checkpoint such as released/mn10, which is fetched once. Without it, "
+        "`architecture` is trained from scratch.",
     )
     architecture: str = option("ast", "What to train from scratch: a folder of irmas_recipe/models/.")
     model_config: dict | str | None = option(

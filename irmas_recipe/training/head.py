@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import AUDIOSET_LABELS
 from irmas_recipe.models.mfcc import with_labels
+from irmas_recipe.models.pipeline.instrument_recognition import PER_LABEL
 from irmas_recipe.training.clips import WindowedClips
 from irmas_recipe.training.evaluation import window_logits
 
@@ -79,8 +80,9 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
                     new.bias[row] = scale * old.bias[source]
         if unknown := missing_labels(model, labels):
             logger.warning("The checkpoint has no class for %s: their outputs start fresh.", ", ".join(unknown))
-    if thresholds := getattr(model.config, "thresholds", None):  # follow their labels, or mean nothing
-        model.config.thresholds = None if None in rows else [thresholds[row] for row in rows]
+    for field in PER_LABEL:  # what was tuned follows its label, or means nothing
+        if tuned := getattr(model.config, field, None):
+            setattr(model.config, field, None if None in rows else [tuned[row] for row in rows])
     model.set_submodule(name, new)
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: i for i, label in enumerate(labels)}

@@ -70,6 +70,12 @@ def system_of(arguments: list[str], other_names: Sequence[str] = ()) -> str:
     return system
 
 
+def system_of_run(folder: Path) -> str:
+    """Return the `system` of a run folder, by its recipe; a folder without one may hold a network."""
+    recipe = folder / "recipe.yaml"
+    return read_recipe(recipe).get("system", "network") if recipe.is_file() else "network"
+
+
 def run_name(recipe: Path) -> str:
     """Return the name of a recipe's run folder: recipes/ast/finetune.yaml -> ast-finetune."""
     folders = recipe.resolve().parts

@@ -1,18 +1,42 @@
 """Load a trained model, from a run folder or the Hub, as the windowed pipeline."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as transformers_logging
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 from irmas_recipe.training.checkpoint import load_checkpoint
+from irmas_recipe.training.released import find_released, is_released
+from irmas_recipe.training.released_answers import answer_with
 
 logger = logging.getLogger(__name__)
+
+
+class WithoutNetwork(torch.nn.Module):
+    """What the pipeline asks of a model, for a system that has no network and runs on the CPU."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, config: dict[str, Any], logits: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        """Make a model of what its configuration says and its function from features to logits.
+
+        logits: (windows, columns) -> (windows, classes); None where the pipeline needs none.
+        """
+        super().__init__()
+        self.config = PreTrainedConfig(problem_type="multi_label_classification", **config)
+        self.logits = logits
+
+    def forward(self, input_values: torch.Tensor) -> SequenceClassifierOutput:
+        """Return the `logits`, as a network of transformers does."""
+        return SequenceClassifierOutput(logits=torch.from_numpy(self.logits(input_values.numpy())))
 
 
 def load_recogniser(
@@ -21,28 +45,60 @@ def load_recogniser(
     device: str | None = None,
     batch_size: int | None = None,
     trust_remote_code: bool = False,
+    kind: type[InstrumentRecognitionPipeline] = InstrumentRecognitionPipeline,
+    classes: str = "irmas",
     **options: Any,
 ) -> InstrumentRecognitionPipeline:
-    """Return the pipeline of a run folder or a model on the Hub.
+    """Return the pipeline of a run folder, a model on the Hub or a released checkpoint.
 
     Args:
         device: a torch device; by default the first GPU, otherwise the CPU.
         batch_size: how many windows the model sees at once; by default 32 on a GPU, 8 on a CPU.
         trust_remote_code: run code that comes with the model; a run of this repository needs none.
+        kind: the pipeline's class, for answers of another form.
+        classes: of a released checkpoint, see `answer_with`; any other model answers with its own.
         options: those of a call of the pipeline (`aggregation`, `thresholds`, ...).
 
     Raises:
         UserError: the model cannot be loaded or used, or there is no such device.
     """
     transformers_logging.disable_progress_bar()
-    usable = usable_device(device)
+    usable_device(device)  # said before the model is loaded, which may take a while
     network, extractor = load_checkpoint(model, trust_remote_code=trust_remote_code)
+    if is_released(model):
+        answer_with(network, find_released(model), classes)
     check_stored_protocol(model, network.config)
-    warn_of_thresholds(network.config, options.get("aggregation"), options.get("thresholds"))
-    separation = getattr(network.config, "separation", "none")
+    return build_recogniser(model, network, extractor, kind=kind, device=device, batch_size=batch_size, **options)
+
+
+def build_recogniser(
+    name: str,
+    model: PreTrainedModel | WithoutNetwork,
+    extractor: Any,
+    *,
+    kind: Callable[..., InstrumentRecognitionPipeline] = InstrumentRecognitionPipeline,
+    device: str | None = None,
+    batch_size: int | None = None,
+    **options: Any,
+) -> InstrumentRecognitionPipeline:
+    """Return the pipeline of a model, whose configuration says how it is used, and its feature extractor.
+
+    Args:
+        name: the model's, for messages.
+        kind: makes the pipeline: its class.
+        device, batch_size, options: as of `load_recogniser`.
+
+    Raises:
+        UserError: the model cannot be used, or there is no such device.
+    """
+    usable = usable_device(device)
+    if isinstance(model, WithoutNetwork):
+        usable = model.device
+    warn_of_thresholds(model.config, options.get("aggregation"), options.get("thresholds"))
+    separation = getattr(model.config, "separation", "none")
     try:
-        return InstrumentRecognitionPipeline(
-            model=network,
+        return kind(
+            model=model,
             separate=Separation(separation) if separation in SEPARATIONS else None,
             feature_extractor=extractor,
             device=usable,
@@ -50,7 +106,7 @@ def load_recogniser(
             **options,
         )
     except ValueError as error:
-        raise UserError(f"{model}: {error}") from error
+        raise UserError(f"{name}: {error}") from error
 
 
 def warn_of_thresholds(config: PreTrainedConfig, aggregation: str | None, thresholds: Any) -> None:

@@ -9,6 +9,7 @@ from transformers.trainer_optimizer import is_optimizer_factory
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import CpuTransform
 from irmas_recipe.training.checkpoint import first_sentence
+from irmas_recipe.training.conversion import local_name
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
@@ -17,7 +18,7 @@ SAMPLING_RATE = 48_000  # the model's is not known yet, and most audiomentations
 
 
 def rehearse(recipe: Recipe) -> None:
-    """Try a recipe's optimizer, schedule, compiler, activation checkpointing, trackers and audiomentations.
+    """Try a recipe's optimizer, schedule, compiler, activation checkpointing, trackers, audiomentations and released model.
 
     Raises:
         UserError: a package, file or folder is missing, or a parameter is unknown or impossible.
@@ -36,6 +37,7 @@ def rehearse(recipe: Recipe) -> None:
         CpuTransform(recipe.augmentation.audiomentations or [], SAMPLING_RATE)
     except ValueError as error:
         raise UserError(f"--audiomentations: {error}.") from error
+    local_name(recipe.model.model_name_or_path or "")  # a released checkpoint is fetched before any data
 
 
 def rehearse_optimizer(training: IrmasTrainingArguments) -> torch.optim.Optimizer:

@@ -21,6 +21,7 @@ from irmas_recipe.training.recipe import Recipe, ResolvedRecipe
 CARD, RESULTS = "README.md", "results.json"
 WRITTEN = (
     CARD, RESULTS, "predictions.parquet", "validation_predictions.parquet", "model.safetensors", "trainer_state.json",
+    "classifiers.skops",
 )  # fmt: skip
 """What a run leaves in its folder besides checkpoints and figures; the card, first here, is written last."""
 REPLACEMENT = ".replacement"

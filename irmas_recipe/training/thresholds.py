@@ -7,11 +7,13 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
 
 from irmas_metric.figures import as_arrays
 from irmas_metric.single_threshold import best_single_threshold, count_at_least, middle_of_best_plateau
+from irmas_recipe.models.pipeline.windows import log_odds
 
-__all__ = ["best_single_threshold", "tune_thresholds", "validation_mixtures"]
+__all__ = ["best_single_threshold", "fit_slopes", "tune_thresholds", "validation_mixtures"]
 
 LABELS_PER_TEST_CLIP = (1236, 1278, 360)
 """How many of IRMAS's 2,874 test clips carry one label, two, and three or more."""
@@ -19,6 +21,10 @@ LABELS_PER_TEST_CLIP = (1236, 1278, 360)
 
 POOLED_POSITIVES = 20
 """How many positive clips the pooled curve of all classes counts for when a class's threshold is chosen."""
+
+
+SLOPES = (0.02, 20.0)
+SLOPE_SPREAD = 0.5  # how far a class's slope is likely to be from the common one: the deviation of its logarithm
 
 
 def tune_thresholds(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
@@ -48,6 +54,39 @@ def tune_thresholds(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     pooled_hits = partial(count_at_least, scores[labels == 1])
     pooled_claims = partial(count_at_least, scores.ravel())
     return np.array([middle_of_best_plateau(scores, partial(pooled_f1, column)) for column in range(labels.shape[1])])
+
+
+def fit_slopes(labels: ArrayLike, scores: ArrayLike, thresholds: np.ndarray) -> np.ndarray:
+    """Return the slopes (classes, 2) below and above each threshold that make `confidence` of the scores most likely.
+
+    The confidence is 0.5 at the threshold, so that one number is left on either side (Platt's scaling with the threshold
+    for its offset). Each class's is drawn towards that of all classes together as if by a normal prior on its logarithm,
+    so that a class with few validation clips has the common one.
+
+    Args:
+        labels: multi-hot (clips, classes). scores: (clips, classes) in [0, 1].
+    """
+    labels, scores = as_arrays(labels, scores)
+    distance = log_odds(scores) - log_odds(thresholds)
+    slopes = np.ones((labels.shape[1], 2))
+    for side, chosen in enumerate((distance < 0, distance >= 0)):
+        common = most_likely_slope(distance[chosen], labels[chosen])
+        for column, own in enumerate(chosen.T):
+            slopes[column, side] = most_likely_slope(distance[own, column], labels[own, column], around=common)
+    return slopes
+
+
+def most_likely_slope(distance: np.ndarray, labels: np.ndarray, around: float | None = None) -> float:
+    """Return the slope of a logistic curve through 0.5 at distance 0 that fits labels (clips,) best."""
+
+    def unlikelihood(logarithm: float) -> float:
+        odds = np.exp(logarithm) * distance
+        prior = 0.0 if around is None else (logarithm - np.log(around)) ** 2 / (2 * SLOPE_SPREAD**2)
+        return float(np.sum(np.logaddexp(0, odds) - labels * odds)) + prior
+
+    if not len(distance):
+        return around or 1.0
+    return float(np.exp(minimize_scalar(unlikelihood, bounds=np.log(SLOPES), method="bounded").x))
 
 
 def validation_mixtures(

@@ -66,7 +66,7 @@ def test_the_run_folder_is_that_of_any_system(run_dir):
     assert ((validation[codes] >= 0) & (validation[codes] <= 1)).all(axis=None)
     card = (run_dir / "README.md").read_text()
     assert "98 hand-made features" in card and "decision trees" in card and "min_samples_leaf" in card
-    assert "pipeline(" not in card
+    assert "pipeline(" not in card and "irmas predict runs/tree song.mp3" in card
     pictures = {path.name for path in (run_dir / "figures").iterdir()}
     assert pictures == {"per_class_f1.png", "precision_recall.png", "confusions.png", "feature_importance.png"}
     with Image.open(run_dir / "figures" / "feature_importance.png") as picture:

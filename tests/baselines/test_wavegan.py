@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.own_folder import list_own_folder
 from irmas_recipe.baselines.wavegan.main import WaveganTrainer
 from irmas_recipe.baselines.wavegan.networks import (
     Discriminator,
@@ -140,6 +141,12 @@ def test_from_files_to_generated_clips(tmp_path, common):
         main([*common, "--instrument", "class1", "--save_steps", "0"])
     with pytest.raises(UserError, match=r"--samples: .* not 1000"):
         main([*common, "--instrument", "class1", "--samples", "1000"])
+
+
+def test_clips_of_a_class_whose_name_no_folder_can_have_are_read_as_that_class(tmp_path, common):
+    (tmp_path / "music/train/class1").rename(tmp_path / "music/train/AC%2FDC")
+    main([*common, "--instrument", "AC/DC", "--steps", "1"])
+    assert list_own_folder(tmp_path / "out").classes == ("AC/DC",)
 
 
 def test_a_killed_training_goes_on_to_the_same_weights_and_clips(tmp_path, common, monkeypatch):

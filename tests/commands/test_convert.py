@@ -15,8 +15,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.labels import AUDIOSET_LABELS
 from irmas_recipe.commands import convert
 from irmas_recipe.models.audioset import audioset_labels
-from irmas_recipe.models.passt import PasstConfig, PasstForAudioClassification
-from irmas_recipe.models.passt.convert_passt import authors_name
+from tests.tiny import authors_file
 
 ROOT = Path(__file__).parents[2]
 MN04 = ROOT.parent / "shared" / "weights" / "mn04_as_mAP_432.pt"
@@ -38,14 +37,7 @@ IRMAS_IN_AUDIOSET = {
 @pytest.fixture
 def passt_checkpoint(tmp_path) -> Path:
     """Return the path of a small PaSST in the authors' format, 527 classes."""
-    torch.manual_seed(0)
-    model = PasstForAudioClassification(
-        PasstConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=64, num_labels=527)
-    )
-    weights = {authors_name(name): weight for name, weight in model.state_dict().items()}
-    weights |= {"head_dist.weight": torch.zeros(527, 64), "head_dist.bias": torch.zeros(527)}
-    torch.save(weights, tmp_path / "passt.pt")
-    return tmp_path / "passt.pt"
+    return authors_file("passt", tmp_path / "passt.pt")
 
 
 def run_irmas(*arguments: object) -> subprocess.CompletedProcess:

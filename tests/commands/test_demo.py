@@ -20,6 +20,7 @@ from irmas_recipe.commands.demo.space import PACKAGES, PAGE, export_space, modul
 from irmas_recipe.home import PACKAGE
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
+from tests.browser import Browser, needs_browser
 from tests.tiny import build
 
 try:
@@ -61,12 +62,21 @@ def test_examples_are_short_clips_that_change_half_way_and_are_the_same_every_ti
         assert 0.01 < np.abs(clip).max() <= 1
 
 
+def test_examples_play_only_what_the_model_knows(tmp_path):
+    def names(number: int, *labels: str) -> list[str]:
+        return [path.stem for path in write_examples(tmp_path / str(number), labels)]
+
+    assert names(1, "piano", "violin", "saxophone", "kora") == ["piano, then piano and violin"]
+    assert names(2, "flute", "cello", "kora", "trumpet") == ["cello, then flute"]
+    assert names(3, "kora", "oud") == names(4, "kora", "piano") == []
+
+
 def test_an_exported_space_has_the_page_the_model_and_nothing_else_of_the_run(run, space):
     files = {path.relative_to(space).as_posix() for path in space.rglob("*") if path.is_file()}
     model = {"model/config.json", "model/model.safetensors", "model/preprocessor_config.json"}
     model |= {f"model/{path.name}" for path in Path(run).glob("*.py")}
-    modules = {path.name for path in modules_behind(PAGE)}
-    assert {"page.py", "timeline.py", "model/instrument_recognition.py"} <= modules | model
+    modules = {path.name for path in modules_behind(PAGE)} | {"view.html.jinja", "view.css", "view.js"}
+    assert {"page.py", "view.py", "model/instrument_recognition.py"} <= modules | model
     assert {file for file in files if not file.startswith("examples/")} == {
         "README.md", "app.py", "requirements.txt", *modules, *model,
     }  # fmt: skip
@@ -125,28 +135,30 @@ def test_the_modules_behind_a_file_are_those_it_imports_and_those_behind_them(tm
     (tmp_path / "four.py").write_text("")
     names = ["one.py", "two.py", "three.py"]
     assert set(modules_behind(tmp_path / "one.py")) == {*(tmp_path / name for name in names), PACKAGE / "home.py"}
-    assert {path.name for path in modules_behind(PAGE)} >= {"page.py", "timeline.py"}
+    assert {path.name for path in modules_behind(PAGE)} >= {"page.py", "view.py"}
 
 
 VISITOR = """
 import sys
 from pathlib import Path
 from transformers import pipeline
-from timeline import draw_timeline, save_picture
+from view import as_html, style_and_script, view_of
 recognise = pipeline("instrument-recognition", model="model", trust_remote_code=True, device="cpu")
 example = sorted(Path("examples").glob("*.wav"))[0]
 result = recognise(str(example), all_labels=True, return_activity=True)
-save_picture(draw_timeline(example, result, recognise.resolve_thresholds()), Path(sys.argv[1]))
+heard = [entry["label"] for entry in result["instruments"]]
+view = view_of(result, heard)
+Path(sys.argv[1]).write_text("".join(style_and_script()) + as_html(view, example.name, str(example)))
 assert not any(name.split(".")[0] in ("irmas_recipe", "irmas_dataset") for name in sys.modules)
 """
 
 
 def test_the_spaces_modules_work_without_this_repository(space, tmp_path):
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", VISITOR, str(tmp_path / "picture.png")]
+    command = [sys.executable, "-c", VISITOR, str(tmp_path / "view.html")]
     done = subprocess.run(command, cwd=space, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "picture.png").stat().st_size > 10_000
+    assert '<div class="view"' in (tmp_path / "view.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(gradio is not None, reason="gradio is installed")
@@ -155,36 +167,70 @@ def test_a_missing_gradio_is_asked_for_in_one_sentence(run):
         demo.main([run])
 
 
-@needs_gradio
-def test_scores_are_shown_with_markup_escaped():
-    from irmas_recipe.commands.demo.page import scores_as_html
-
-    result = {"instruments": [{"label": "a<b>", "score": 0.9}, {"label": "cello", "score": 0.1}]}
-    shown = scores_as_html(result, ["cello", "a<b>"], [0.5, 0.5])
-    assert "a&lt;b&gt;" in shown and "<b>" not in shown
-    assert shown.count("unheard") == 3  # name, bar and score of the one below its threshold
-
-
-@needs_gradio
-def test_the_real_page_recognises_a_file_and_refuses_another(run, tmp_path):
-    from gradio_client import Client, handle_file
-    from gradio_client.exceptions import AppError
-
+@pytest.fixture
+def serve():
+    """Return a function that serves the page of a run with examples, and gives its address."""
     from irmas_recipe.commands.demo.page import build_page
     from irmas_recipe.training.recogniser import load_recogniser
 
-    recognise = load_recogniser(run, device="cpu")
-    assert isinstance(recognise, InstrumentRecognitionPipeline)
-    examples = write_examples(tmp_path / "examples")
-    page = build_page(recognise, "tiny", examples)
-    _, address, _ = page.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
-    try:
-        client = Client(address, verbose=False)
-        picture, scores = client.predict(handle_file(str(examples[0])), api_name="/recognise")
-        assert picture["plot"].startswith("data:image/png;base64,")
-        assert scores.count('class="bar"') == 11
-        (tmp_path / "notes.wav").write_text("no samples")
-        with pytest.raises(AppError, match=r"notes\.wav"):
-            client.predict(handle_file(str(tmp_path / "notes.wav")), api_name="/recognise")
-    finally:
+    pages = []
+
+    def start(run: str, examples: list[Path], threshold: float) -> str:
+        recognise = load_recogniser(run, device="cpu")
+        assert isinstance(recognise, InstrumentRecognitionPipeline)
+        recognise.model.config.thresholds = [threshold] * 11
+        pages.append(build_page(recognise, "tiny", examples))
+        return pages[-1].launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)[1]
+
+    yield start
+    for page in pages:
         page.close()
+
+
+@needs_gradio
+def test_the_real_page_recognises_a_file_and_refuses_another(run, serve, tmp_path):
+    from gradio_client import Client, handle_file
+    from gradio_client.exceptions import AppError
+
+    examples = write_examples(tmp_path / "examples")
+    client = Client(serve(run, examples, threshold=0.0), verbose=False)
+    view = client.predict(handle_file(str(examples[0])), api_name="/recognise")
+    assert view.count('class="bar"') == 11 and "No instrument" not in view
+    (tmp_path / "notes.wav").write_text("no samples")
+    with pytest.raises(AppError, match=r"notes\.wav"):
+        client.predict(handle_file(str(tmp_path / "notes.wav")), api_name="/recognise")
+
+
+@needs_gradio
+def test_the_real_page_says_so_when_nothing_is_heard(run, serve, tmp_path):
+    from gradio_client import Client, handle_file
+
+    client = Client(serve(run, [], threshold=1.0), verbose=False)
+    (example,) = write_examples(tmp_path, ["piano", "violin"])
+    view = client.predict(handle_file(str(example)), api_name="/recognise")
+    assert "No instrument was heard: no score reaches its threshold. The nearest is" in view
+
+
+@needs_gradio
+@needs_browser
+def test_an_example_is_heard_from_where_it_is_clicked_and_others_are_left_out(run, serve, tmp_path):
+    strange = tmp_path / "piano, then kora.wav"
+    shutil.copyfile(write_examples(tmp_path)[0], strange)
+    address = serve(run, [tmp_path / "saxophone, then organ.wav", strange], threshold=0.0)
+    browser = Browser(tmp_path / "profile")
+    try:
+        browser.open(address, width=400)
+        browser.wait_for("document.querySelectorAll('button.gallery-item').length == 1")
+        browser.click("button.gallery-item")
+        browser.wait_for("document.querySelectorAll('.view .bar').length == 11")
+        browser.wait_for("document.querySelector('.view .bar').getBoundingClientRect().width > 200")
+        browser.click(".view .bar", share=0.5)
+        player = "document.querySelector('.view audio')"
+        browser.wait_for(f"!{player}.paused && {player}.currentTime > 4.5")
+        browser.wait_for("Number(document.querySelector('.view').style.getPropertyValue('--at')) > 0.45")
+        browser.run("document.querySelector('.view .axis').focus()")
+        browser.press(" ", 32, " ")
+        browser.wait_for(f"{player}.paused")
+        assert not browser.scrolls_sideways() and not browser.errors
+    finally:
+        browser.close()

@@ -20,6 +20,7 @@ from irmas_recipe.commands.doctor import (
     check_irmas,
     check_irmas_and_disk,
     check_packages,
+    check_released,
     failed_import,
     fetch,
     hub_cache,
@@ -225,25 +226,33 @@ def test_checkpoints_that_recipes_need_are_looked_for(tmp_path, monkeypatch):
         "a/one": "org/cached",
         "a/two": "org/cached",
         "b/x": "org/absent",
-        "c/x": "checkpoints/beats",
+        "c/x": "released/mn10",
+        "d/x": "runs/mine/first",
     }.items():
         (recipes / name).parent.mkdir(parents=True, exist_ok=True)
         (recipes / f"{name}.yaml").write_text(f"# comment\nmodel_name_or_path: {checkpoint}  # from there\n")
     (recipes / "scratch.yaml").write_text("architecture: cnn\n")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
     snapshot = cache / "models--org--cached" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").touch()
     findings = {finding.text.split()[0]: finding for finding in check_checkpoints(recipes, cache)}
-    assert set(findings) == {"org/cached", "org/absent", "checkpoints/beats"}
+    assert set(findings) == {"org/cached", "org/absent", "released/mn10", "runs/mine/first"}
     assert findings["org/cached"].state == "note", "a configuration alone is no checkpoint"
     (snapshot / "model.safetensors").touch()
     findings = {finding.text.split()[0]: finding for finding in check_checkpoints(recipes, cache)}
     assert findings["org/cached"].state == "ok"
     assert findings["org/absent"].remedy == "hf download org/absent"
-    assert findings["checkpoints/beats"].remedy.startswith("irmas convert beats ")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert findings["released/mn10"].remedy == "irmas convert --released mn10"
+    assert findings["runs/mine/first"].remedy is None
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     assert hub_cache() == cache
+    assert "on this machine: none; fetched when first used: mn10 (19.7 MB), mn04" in check_released().text
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "irmas/mn10").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "irmas/mn10" / name).touch()
+    assert "on this machine: mn10; fetched when first used: mn04" in check_released().text
+    assert {finding.text: finding.state for finding in check_checkpoints(recipes, cache)}["released/mn10"] == "ok"
 
 
 def test_an_unknown_flag_ends_with_code_2(capsys):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from sklearn.metrics import average_precision_score, log_loss
 import run_irmas
 from irmas_dataset.errors import UserError
 from irmas_metric.protocol import test_results
-from irmas_recipe.commands.ensemble.fusion import METHODS, fit_weights, fuse, logits, votes
+from irmas_recipe.commands.ensemble.arguments import METHODS
+from irmas_recipe.commands.ensemble.fusion import Fusion, as_numbers, fit, fit_weights, logits, regress, votes
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.training.thresholds import tune_thresholds
 from run_irmas import ensemble as run_ensemble
@@ -44,9 +46,9 @@ def heard():
 
 def test_mean_is_the_mean(heard):
     (labels, validation), (_, test) = heard["validation"], heard["test"]
-    fusion = fuse("mean", test, validation, labels, np.full((3, 11), 0.5))
-    np.testing.assert_allclose(fusion.test, (test[0] + test[1] + test[2]) / 3)
-    np.testing.assert_allclose(fusion.validation[5], validation[:, 5].mean(axis=0))
+    fusion, fused = fit("mean", validation, labels, np.full((3, 11), 0.5))
+    np.testing.assert_allclose(fusion(test), (test[0] + test[1] + test[2]) / 3)
+    np.testing.assert_allclose(fused[5], validation[:, 5].mean(axis=0))
 
 
 def test_votes_rank_by_votes_then_by_mean_and_half_is_the_majority():
@@ -79,7 +81,7 @@ def test_weights_are_the_best_on_the_simplex(heard):
 def test_fitted_methods_ignore_the_deaf_run(heard):
     (labels, validation), (test_labels, test) = heard["validation"], heard["test"]
     reached = {
-        method: mean_average_precision(test_labels, fuse(method, test, validation, labels, np.full((3, 11), 0.5)).test)
+        method: mean_average_precision(test_labels, fit(method, validation, labels, np.full((3, 11), 0.5))[0](test))
         for method in METHODS
     }
     best_alone = max(mean_average_precision(test_labels, scores) for scores in test)
@@ -93,26 +95,36 @@ def test_stacking_learns_what_no_mean_can():
     generator = np.random.default_rng(0)
     labels = (generator.random((400, 5)) < 0.4).astype(int)
     scores = np.stack([generator.random(labels.shape), np.roll(noisy(labels, 1.0, 3), 1, axis=1)])
-    fusion = fuse("stacking", scores[:, 200:], scores[:, :200], labels[:200], np.full((2, 5), 0.5))
-    assert mean_average_precision(labels[200:], fusion.test) > 0.9
+    fusion, fused = fit("stacking", scores[:, :200], labels[:200], np.full((2, 5), 0.5))
+    assert mean_average_precision(labels[200:], fusion(scores[:, 200:])) > 0.9
     assert mean_average_precision(labels[200:], scores[:, 200:].mean(axis=0)) < 0.7
-    assert ((fusion.validation > 0) & (fusion.validation < 1)).all()
+    assert ((fused > 0) & (fused < 1)).all()
 
 
 def test_stacked_validation_scores_are_out_of_fold():
     """On labels that nothing can tell, learnt scores would look good and out-of-fold ones do not."""
     generator = np.random.default_rng(0)
     labels, scores = (generator.random((60, 4)) < 0.5).astype(int), generator.random((6, 60, 4))
-    fusion = fuse("stacking", scores, scores, labels, np.full((6, 4), 0.5))
-    assert mean_average_precision(labels, fusion.validation) < 0.7
+    _, fused = fit("stacking", scores, labels, np.full((6, 4), 0.5))
+    assert mean_average_precision(labels, fused) < 0.7
+
+
+def test_a_regression_in_plain_numbers_says_what_the_fitted_one_says(heard):
+    (labels, scores), (_, test) = heard["validation"], heard["test"]
+    read = [0, 13, 25]
+    model, _ = regress(logits(scores)[:, read], labels[:, 2].astype(bool))
+    kept = Fusion("stacking", regressions=[None, None, as_numbers(model, read, 33), *[None] * 8])
+    again = Fusion(**json.loads(json.dumps(asdict(kept))))(test)
+    np.testing.assert_allclose(again[:, 2], model.predict_proba(logits(test)[:, read])[:, 1], atol=1e-9)
+    np.testing.assert_allclose(again[:, 3], test[:, :, 3].mean(axis=0))
 
 
 def test_a_class_without_validation_clips_keeps_the_mean(heard):
     (labels, validation), (_, test) = heard["validation"], heard["test"]
     labels = labels.copy()
     labels[:, 3] = 0
-    fusion = fuse("stacking", test, validation, labels, np.full((3, 11), 0.5))
-    np.testing.assert_allclose(fusion.test[:, 3], test[:, :, 3].mean(axis=0))
+    fusion, _ = fit("stacking", validation, labels, np.full((3, 11), 0.5))
+    np.testing.assert_allclose(fusion(test)[:, 3], test[:, :, 3].mean(axis=0))
 
 
 def test_logits_stand_run_by_run():
@@ -173,7 +185,7 @@ def test_the_run_folder_is_whole_and_compares(runs, tmp_path, method, capsys):
     assert fused.parameters == 2 * 86_192_651
     card = (folder / "README.md").read_text()
     assert "ensemble of 2 runs" in card
-    assert "pipeline(" not in card
+    assert "pipeline(" not in card and f"irmas predict {folder} song.mp3" in card
     assert f"--method {method}" in card
     assert len(list((folder / "figures").glob("*.png"))) == 3
     if method == "mean":

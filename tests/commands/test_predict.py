@@ -25,7 +25,6 @@ from irmas_recipe.commands.predict import outputs
 from irmas_recipe.commands.predict.arguments import AGGREGATIONS
 from irmas_recipe.commands.predict.files import find_audio
 from irmas_recipe.commands.predict.rows import ERRORS_SHOWN, errors_in_words
-from irmas_recipe.commands.predict.screen import nearest_label
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline import windows
 from irmas_recipe.models.pipeline.attach import attach_pipeline
@@ -36,7 +35,8 @@ from irmas_recipe.training.processes import Processes
 from tests.tiny import build
 
 LABELS = list(INSTRUMENT_NAMES.values())
-COLUMNS = ["path", "duration_seconds", "instruments", *LABELS]
+SCORES = [f"score_{label}" for label in LABELS]
+COLUMNS = ["path", "duration_seconds", "rule", "instruments", "seconds", *SCORES]
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -84,6 +84,7 @@ def test_a_folder_is_shown_as_one_aligned_line_a_file(run, music, capsys):
     lines = shown.out.splitlines()
     assert lines[0] == f"In {music}:"
     assert lines[1].split() == ["file", "length", "instruments"]
+    lines = lines[: lines.index("")]
     assert [line.split("  ")[0] for line in lines[2:]] == [
         "a/Zwei – música.flac", "a/one.wav", "b/one.wav", 'b/three, "four".ogg',
     ]  # fmt: skip
@@ -111,33 +112,138 @@ def test_files_named_from_here_and_from_the_root_share_a_table(run, music, monke
     assert names[:2] == ["file", "a/one.wav"] and names[2].endswith("b/one.wav")
 
 
-def test_csv_json_and_parquet_hold_the_same_rows(run, music, tmp_path, capsys):
+def test_csv_json_and_parquet_say_the_same(run, music, tmp_path, capsys):
     table = predict_csv(run, tmp_path / "out" / "t.csv", music)
     predict.main([run, str(music), "--output", str(tmp_path / "t.json")])
     predict.main([run, str(music), "--output", str(tmp_path / "t.parquet")])
-    rows = json.loads((tmp_path / "t.json").read_text())
+    document = json.loads((tmp_path / "t.json").read_text())
     parquet = pd.read_parquet(tmp_path / "t.parquet")
-    assert list(table.columns) == list(parquet.columns) == list(rows[0]) == COLUMNS
-    assert table.path.tolist() == parquet.path.tolist() == [row["path"] for row in rows]
-    assert table[LABELS].to_numpy() == pytest.approx(parquet[LABELS].to_numpy())
-    assert parquet[LABELS].to_numpy() == pytest.approx(np.array([[row[label] for label in LABELS] for row in rows]))
-    assert table.instruments.fillna("").tolist() == [";".join(row["instruments"]) for row in rows]
-    assert [list(names) for names in parquet.instruments] == [row["instruments"] for row in rows]
-    assert [row["duration_seconds"] for row in rows] == [2.0, 1.3, 2.7, 3.4]
-    for row in rows:
-        assert set(row["instruments"]) == {label for label in LABELS if row[label] >= 0.5}
-        assert row["instruments"] == sorted(row["instruments"], key=lambda label: -row[label])
+    assert list(table.columns) == list(parquet.columns) == COLUMNS
+    assert list(document) == ["model", "settings", "thresholds", "files"] and document["model"] == run
+    assert document["thresholds"]["clip"] == dict.fromkeys(LABELS, 0.5)
+    assert document["settings"]["window_seconds"] == 1.0 and document["settings"]["longest_clip_seconds"] == 30.0
+    files = document["files"]
+    assert table.path.tolist() == parquet.path.tolist() == [file["path"] for file in files]
+    assert table[SCORES].to_numpy() == pytest.approx(parquet[SCORES].to_numpy())
+    nested = np.array([[file["scores"][label] for label in LABELS] for file in files])
+    assert parquet[SCORES].to_numpy() == pytest.approx(nested)
+    named = [[entry["label"] for entry in file["instruments"]] for file in files]
+    assert table.instruments.fillna("").tolist() == [";".join(labels) for labels in named]
+    assert [list(labels) for labels in parquet.instruments] == named
+    assert [list(seconds) for seconds in parquet.seconds] == [[e["seconds"] for e in f["instruments"]] for f in files]
+    assert [file["duration_seconds"] for file in files] == [2.0, 1.3, 2.7, 3.4]
+    assert set(table.rule) == {"clip"}
+    for file in files:
+        scores = file["scores"]
+        assert {entry["label"] for entry in file["instruments"]} == {label for label in LABELS if scores[label] >= 0.5}
+        assert all(entry["confidence"] >= 0.5 for entry in file["instruments"])
+        assert [e["label"] for e in file["instruments"]] == sorted(
+            (e["label"] for e in file["instruments"]), key=lambda label: -scores[label]
+        )
+        for part in file["timeline"]:
+            assert 0 <= part["start_seconds"] < part["end_seconds"] <= file["duration_seconds"]
     assert capsys.readouterr().out == ""
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["t.json", "t.parquet"]
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory) -> Path:
+    """Forty seconds, longer than a clip."""
+    path = tmp_path_factory.mktemp("songs") / "song.wav"
+    noise = np.random.default_rng(1).normal(0, 0.1, 40 * 16_000)
+    soundfile.write(path, noise * np.sin(np.arange(len(noise)) / 30_000), 16_000)
+    return path
+
+
+def test_a_song_is_answered_by_its_timeline_with_times_and_shares(run, song, tmp_path, capsys):
+    predict.main([run, str(song), "--output", str(tmp_path / "t.json"), "--timeline", str(tmp_path / "pictures")])
+    (file,) = json.loads((tmp_path / "t.json").read_text())["files"]
+    assert file["rule"] == "timeline" and file["instruments"]
+    for entry in file["instruments"]:
+        own = [part for part in file["timeline"] if part["label"] == entry["label"]]
+        assert entry["seconds"] == pytest.approx(sum(p["end_seconds"] - p["start_seconds"] for p in own), abs=0.01)
+        assert entry["share"] == pytest.approx(entry["seconds"] / 40, abs=1e-3) and entry["seconds"] >= 8
+    assert (tmp_path / "pictures" / "song.wav.png").is_file()
+    capsys.readouterr()
+    predict.main([run, str(song)])
+    shown = capsys.readouterr().out.splitlines()
+    first = file["instruments"][0]
+    assert shown[1].startswith(f"* {first['label']}") and f"{round(100 * first['share'])}%" in shown[1]
+    assert shown[-1] == "* heard for long enough, by the timeline"
+
+
+def test_many_files_are_summed_up(run, music, song, capsys):
+    predict.main([run, str(music), str(song), "--threshold", "0"])
+    shown = capsys.readouterr().out.splitlines()
+    assert sum(" in 5 of 5 files, 49 s" in line for line in shown) == 11
+    assert any(line.count("0:40 (100%)") == 11 for line in shown)
+
+
+def test_only_some_instruments_are_spoken_of(run, music, tmp_path):
+    table = predict_csv(run, tmp_path / "t.csv", music, "--only", "voice", "--only", "cello")
+    assert list(table.columns)[5:] == ["score_cello", "score_voice"]
+    assert set(";".join(table.instruments.fillna("")).split(";")) <= {"", "cello", "voice"}
+    with pytest.raises(UserError, match="did you mean cello"):
+        predict.main([run, str(music), "--only", "celo"])
+
+
+def test_the_first_k_are_named_whatever_their_thresholds(run, music, tmp_path):
+    table = predict_csv(run, tmp_path / "t.csv", music, "--top_k", "2", "--threshold", "1")
+    assert [len(labels.split(";")) for labels in table.instruments] == [2, 2, 2, 2]
+
+
+def test_lines_are_sorted_by_what_is_asked_for(run, music, capsys):
+    predict.main([run, str(music), "--sort", "duration"])
+    lines = capsys.readouterr().out.splitlines()[2:6]
+    assert [line.split("  ")[0] for line in lines] == [
+        'b/three, "four".ogg', "b/one.wav", "a/Zwei – música.flac", "a/one.wav",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="--sort banjo"):
+        predict.main([run, str(music), "--sort", "banjo"])
+
+
+def test_names_come_from_the_standard_input(run, music):
+    names = f"{music / 'a' / 'one.wav'}\n\n{music / 'b'}\n"
+    done = subprocess.run(
+        [sys.executable, "run_irmas.py", "predict", run, "-", "--format", "csv", "--device", "cpu"],
+        cwd=REPOSITORY, input=names, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [Path(row["path"]).name for row in csv.DictReader(done.stdout.splitlines())] == [
+        "one.wav", "one.wav", 'three, "four".ogg',
+    ]  # fmt: skip
+
+
+def test_audacity_reads_each_files_timeline(run, music, tmp_path):
+    predict.main([run, str(music), "--audacity", str(tmp_path / "labels"), "--timeline_table", str(tmp_path / "w.csv")])
+    when = pd.read_csv(tmp_path / "w.csv")
+    tracks = sorted((tmp_path / "labels").rglob("*.txt"))
+    assert [str(track.relative_to(tmp_path / "labels")) for track in tracks] == [
+        "a/Zwei – música.flac.txt", "a/one.wav.txt", "b/one.wav.txt", 'b/three, "four".ogg.txt',
+    ]  # fmt: skip
+    lines = [line.split("\t") for track in tracks for line in track.read_text().splitlines()]
+    assert len(lines) == len(when) > 0
+    assert all(float(start) < float(end) and label in LABELS for start, end, label in lines)
+
+
+def test_the_window_table_has_a_row_a_window(run, music, tmp_path):
+    predict.main([run, str(music), "--window_table", str(tmp_path / "w.csv"), "--output", str(tmp_path / "t.csv")])
+    rows, files = pd.read_csv(tmp_path / "w.csv"), pd.read_csv(tmp_path / "t.csv")
+    assert list(rows.columns) == ["path", "start_seconds", "end_seconds", *SCORES]
+    for path, of_file in rows.groupby("path"):
+        file = files[files.path == path].iloc[0]
+        logits = torch.logit(torch.tensor(of_file[SCORES].to_numpy()).clamp(1e-6, 1 - 1e-6))
+        assert windows.aggregate(logits, "mean") == pytest.approx(file[SCORES].to_numpy(float), abs=1e-3)
+        assert of_file.end_seconds.max() == pytest.approx(file.duration_seconds, abs=1e-3)
 
 
 def test_csv_and_json_can_go_to_the_screen(run, music, capsys):
     predict.main([run, str(music), "--format", "csv"])
     from_csv = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     predict.main([run, str(music), "--format", "json"])
-    from_json = json.loads(capsys.readouterr().out)
+    from_json = json.loads(capsys.readouterr().out)["files"]
     assert [row["path"] for row in from_csv] == [row["path"] for row in from_json]
-    assert [float(row["cello"]) for row in from_csv] == [row["cello"] for row in from_json]
+    assert [float(row["score_cello"]) for row in from_csv] == [row["scores"]["cello"] for row in from_json]
 
 
 def test_unreadable_files_are_told_at_the_end_and_the_others_are_kept(run, music, tmp_path, capsys):
@@ -168,16 +274,12 @@ def test_at_most_ten_lines_are_said_about_unreadable_files():
     assert len(errors_in_words(errors[:ERRORS_SHOWN], 12).splitlines()) == 1 + ERRORS_SHOWN
 
 
-def test_the_nearest_label_is_nearest_to_its_own_threshold():
-    assert nearest_label({"cello": 0.4, "organ": 0.2}, {"cello": 0.9, "organ": 0.25}) == "organ"
-
-
-def test_a_file_without_instruments_names_the_nearest_and_its_threshold(run, music, capsys):
+def test_a_file_without_instruments_names_the_nearest(run, music, capsys):
     predict.main([run, str(music), "--threshold", "1"])
     lines = capsys.readouterr().out.splitlines()[2:]
     assert len(lines) == 4
     for line in lines:
-        assert re.search(r"– \(nearest: [a-z ]+ 0\.\d\d, threshold 1\.00\)$", line), line
+        assert re.search(r"– \(nearest: [a-z ]+ 0\.[0-4]\d\)$", line), line
 
 
 def test_the_last_line_says_how_many_files_went_where(run, music, tmp_path, monkeypatch, capsys):
@@ -195,31 +297,44 @@ def test_the_aggregations_that_can_be_asked_for_are_the_pipelines():
     assert AGGREGATIONS == windows.AGGREGATIONS
 
 
+def rows_of(table: Path) -> list[dict]:
+    """Return the rows of a table of results as its journal has them."""
+    if table.suffix == ".csv":
+        return list(csv.DictReader(table.read_text().splitlines()))
+    if table.suffix == ".json":
+        return json.loads(table.read_text())["files"]
+    return json.loads(pd.read_parquet(table).to_json(orient="records"))
+
+
+def read_files(document: Path) -> pd.DataFrame:
+    return pd.DataFrame(json.loads(document.read_text())["files"])
+
+
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_a_stopped_run_goes_on_where_it_stopped(run, music, tmp_path, suffix, capsys):
     whole, output = tmp_path / f"whole.{suffix}", tmp_path / f"t.{suffix}"
     timeline = tmp_path / "timeline.csv"
-    predict.main([run, str(music), "--output", str(whole), "--timeline_table", str(tmp_path / "whole timeline.csv")])
-    predict.main([run, str(music / "a"), "--output", str(output), "--timeline_table", str(timeline)])
+    more = ["--timeline_table", str(tmp_path / "whole timeline.csv"), "--html", str(tmp_path / "whole page")]
+    predict.main([run, str(music), "--output", str(whole), *more])
+    more = ["--timeline_table", str(timeline), "--html", str(tmp_path / "page")]
+    predict.main([run, str(music / "a"), "--output", str(output), *more])
     if suffix == "csv":  # the run was killed in the middle of a row, and its timeline was one file ahead
         output.write_text(output.read_text() + '"half a')
         timeline.write_text(timeline.read_text() + f"{music}/b/one.wav,cello,0.0,1.0,0.9\nhalf")
     else:
         journal = output.with_name(output.name + ".journal")
-        rows = (
-            json.loads(pd.read_parquet(output).to_json(orient="records"))
-            if suffix == "parquet"
-            else json.loads(output.read_text())
-        )
+        rows = rows_of(output)
         journal.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"path": "half a')
         output.unlink()
     with pytest.raises(UserError, match="add --resume"):
         predict.main([run, str(music), "--output", str(output)])
-    predict.main([run, str(music), "--output", str(output), "--timeline_table", str(timeline), "--resume"])
+    predict.main([run, str(music), "--output", str(output), *more, "--resume"])
     assert "2 of 4 files are in" in capsys.readouterr().err
-    read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix]
+    read = {"csv": pd.read_csv, "json": read_files, "parquet": pd.read_parquet}[suffix]
     pd.testing.assert_frame_equal(read(output), read(whole))
     pd.testing.assert_frame_equal(pd.read_csv(timeline), pd.read_csv(tmp_path / "whole timeline.csv"))
+    page, whole_page = (tmp_path / folder / "index.html" for folder in ("page", "whole page"))
+    assert page.read_text() == whole_page.read_text() and page.read_text().count("<article") == 4
     assert not list(tmp_path.glob("*.journal")) and not list(tmp_path.glob("*.unfinished"))
 
 
@@ -250,13 +365,13 @@ def test_what_is_no_table_is_not_gone_on_with(run, music, tmp_path, content):
 def test_a_damaged_line_of_a_journal_is_heard_again(run, music, tmp_path):
     output = tmp_path / "t.json"
     predict.main([run, str(music), "--output", str(output)])
-    rows = json.loads(output.read_text())
+    rows = json.loads(output.read_text())["files"]
     output.with_name("t.json.journal").write_text(
         json.dumps(rows[0]) + '\n{"path": \n[]\n' + json.dumps(rows[2]) + "\n"
     )
     output.unlink()
     predict.main([run, str(music), "--output", str(output), "--resume"])
-    again = json.loads(output.read_text())
+    again = json.loads(output.read_text())["files"]
     assert sorted(row["path"] for row in again) == [row["path"] for row in rows]
 
 
@@ -264,6 +379,42 @@ def test_a_timeline_table_alone_cannot_be_gone_on_with(run, music, tmp_path):
     predict.main([run, str(music / "a"), "--timeline_table", str(tmp_path / "w.csv")])
     with pytest.raises(UserError, match="delete it, or add --output and --resume"):
         predict.main([run, str(music / "a"), "--timeline_table", str(tmp_path / "w.csv")])
+
+
+def test_a_page_has_every_file_and_tells_what_could_not_be_read(run, music, tmp_path, capsys):
+    (music / "b" / "empty.wav").touch()
+    with pytest.raises(SystemExit):
+        predict.main([run, str(music), "--html", str(tmp_path / "page"), "--threshold", "0.5"])
+    shown = capsys.readouterr()
+    assert "Wrote 4 files' results to" in shown.err and "page/index.html" in shown.err
+    html = (tmp_path / "page/index.html").read_text(encoding="utf-8")
+    assert html.count("<article") == html.count('preload="none"') == 4 and 'src="../music/a/one.wav"' in html
+    assert "b/empty.wav is an empty file" in html
+    heard = [line.split()[-2] for line in shown.out.splitlines() if "a/one.wav" in line and "nearest" not in line]
+    assert all(label in html for label in heard)
+
+
+def test_a_page_replaces_no_other_and_lacks_no_file_of_a_resumed_table(run, music, tmp_path):
+    page, table = tmp_path / "page", tmp_path / "t.csv"
+    asked = [run, str(music / "a"), "--output", str(table), "--html", str(page)]
+    page.mkdir()
+    (page / "index.html").write_text("mine")
+    for resume in ([], ["--resume"]):
+        with pytest.raises(UserError, match=r"index.html exists; delete it, or name another folder with --html\.$"):
+            predict.main([*asked, *resume])
+    assert (page / "index.html").read_text() == "mine" and not table.exists()
+    predict.main([run, str(music / "a"), "--output", str(table)])
+    with pytest.raises(UserError, match=r"t.csv has 2 files that the page in .*new would lack; resume with the folder"):
+        predict.main([run, str(music), "--output", str(table), "--html", str(tmp_path / "new"), "--resume"])
+
+
+def test_no_table_is_begun_where_another_must_not_be_replaced(run, music, tmp_path):
+    (tmp_path / "when.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"when\.csv exists"):
+        predict.main(
+            [run, str(music), "--output", str(tmp_path / "t.csv"), "--timeline_table", str(tmp_path / "when.csv")]
+        )
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["when.csv"]
 
 
 def test_pictures_of_files_outside_the_folder_stay_in_the_folder(run, music, tmp_path, monkeypatch):
@@ -368,13 +519,16 @@ def test_thresholds_that_were_tuned_for_another_aggregation_are_named(run, music
 
 def test_two_processes_share_a_folder_and_write_one_table(run, music, tmp_path, two_processes):
     tables = ["--output", tmp_path / "t.parquet", "--timeline_table", tmp_path / "when.csv"]
-    two_processes(run, music, *tables, "--timeline", tmp_path / "pictures")
+    two_processes(run, music, *tables, "--timeline", tmp_path / "pictures", "--html", tmp_path / "page")
     predict.main([run, str(music), "--output", str(tmp_path / "one.csv"), "--timeline_table", str(tmp_path / "1.csv")])
     together, alone = pd.read_parquet(tmp_path / "t.parquet"), pd.read_csv(tmp_path / "one.csv")
     assert together.path.tolist() == alone.path.tolist()
-    assert together[LABELS].to_numpy() == pytest.approx(alone[LABELS].to_numpy(), abs=1e-5)
+    assert together[SCORES].to_numpy() == pytest.approx(alone[SCORES].to_numpy(), abs=1e-5)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "when.csv"), pd.read_csv(tmp_path / "1.csv"), atol=1e-5)
     assert len(list((tmp_path / "pictures").rglob("*.png"))) == 4
+    shown = re.findall(r"<h2>(.*wav|.*flac|.*ogg)</h2>", (tmp_path / "page/index.html").read_text())
+    assert shown == ["a/Zwei – música.flac", "a/one.wav", "b/one.wav", "b/three, &#34;four&#34;.ogg"]
+    assert {path.name for path in (tmp_path / "page").iterdir()} == {"index.html", "page.json"}
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"t.parquet", "when.csv", "one.csv", "1.csv"}
 
 
@@ -416,10 +570,10 @@ def test_a_mistake_ends_all_processes_and_is_said_once(run, music, tmp_path, two
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
 def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffix):
-    whole, output = tmp_path / "whole.json", tmp_path / f"t.{suffix}"
+    whole, output = tmp_path / f"whole.{suffix}", tmp_path / f"t.{suffix}"
     predict.main([run, str(music), "--output", str(whole)])
-    rows = json.loads(whole.read_text())
-    first = ResultTable(output, COLUMNS, format=suffix)
+    rows = rows_of(whole)
+    first = ResultTable(output, list(rows[0]), format=suffix)
     first.append(rows[:1])
     for process, row in enumerate(rows[1:3], start=1):
         ResultPart(output, process).append([row | {"duration_seconds": 60.0 + process}])
@@ -428,10 +582,10 @@ def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffi
     with pytest.raises(UserError, match="add --resume"):
         predict.main([run, str(music), "--output", str(output)])
     predict.main([run, str(music), "--output", str(output), "--resume"])
-    table = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[suffix](output)
+    table = {"csv": pd.read_csv, "json": read_files, "parquet": pd.read_parquet}[suffix](output)
     assert table.path.tolist() == [row["path"] for row in rows]
     assert table.duration_seconds.tolist() == [2.0, 61.0, 62.0, 3.4], "what the parts held is kept"
-    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"whole.json", output.name}
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {whole.name, output.name}
 
 
 def test_shares_are_disjoint_complete_in_order_and_of_about_equal_size():
@@ -463,7 +617,7 @@ def test_the_timeline_table_agrees_with_the_scores(run, music, tmp_path):
     for suffix in ("csv", "json", "parquet"):
         predict.main([run, str(music), "--format", "json", "--timeline_table", str(tmp_path / f"t.{suffix}")])
     table = pd.read_csv(tmp_path / "t.csv")
-    assert list(table.columns) == ["path", "label", "start_seconds", "end_seconds", "score"]
+    assert list(table.columns) == ["path", "label", "start_seconds", "end_seconds", "score", "confidence"]
     assert (table.score >= 0.5).all() and (table.start_seconds < table.end_seconds).all()
     pd.testing.assert_frame_equal(table, pd.read_json(tmp_path / "t.json"), check_dtype=False)
     pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "t.parquet"), check_dtype=False)
@@ -481,10 +635,10 @@ def test_a_picture_is_drawn_for_each_file_under_a_name_of_its_own(run, music, tm
 def test_options_of_a_call_override_the_model(run, music, tmp_path):
     own = predict_csv(run, tmp_path / "own.csv", music)
     shorter = predict_csv(run, tmp_path / "shorter.csv", music, "--window_seconds", "0.5", "--aggregation", "max")
-    assert not np.allclose(own[LABELS], shorter[LABELS])
+    assert not np.allclose(own[SCORES], shorter[SCORES])
     strict = predict_csv(run, tmp_path / "strict.csv", music, "--threshold", "1")
     assert strict.instruments.isna().all()
-    np.testing.assert_allclose(own[LABELS], strict[LABELS])
+    np.testing.assert_allclose(own[SCORES], strict[SCORES])
 
 
 def test_files_are_found_once_and_hidden_ones_not_at_all(music):
@@ -515,11 +669,11 @@ def test_a_name_that_is_no_valid_utf8_goes_through_everything(run, tmp_path, cap
     [
         (["{run}", "nowhere.wav"], "There is no file or folder nowhere.wav"),
         (["{run}", "{empty}"], "has no audio files"),
-        (["{empty}", "{file}"], "has no config.json: give the folder"),
+        (["{empty}", "{file}"], "empty has no audio files"),
         (["{runs}", "{file}"], "did you mean .*tiny"),
         (["{runs}/tiney", "{file}"], "There is no folder .*tiney"),
         (["./nowhere", "{file}"], "There is no folder ./nowhere"),
-        (["{file}", "{file}"], "is a file: give the folder of a finished run"),
+        (["{notes}", "{file}"], "is a file: give the folder of a finished run"),
         (["{run}", "{file}", "--device", "tpu9"], "--device tpu9 cannot be used"),
         (["{run}", "{file}", "--output", "x.txt"], "end it with .csv, .json or .parquet"),
         (["{run}", "{file}", "--output", "x.csv", "--format", "table"], "--format table is for the screen"),
@@ -527,6 +681,7 @@ def test_a_name_that_is_no_valid_utf8_goes_through_everything(run, tmp_path, cap
         (["{run}", "{file}", "--resume"], "--resume needs"),
         (["{run}", "{file}", "--timeline_table", "x.txt"], "--timeline_table x.txt does not say"),
         (["{run}", "{file}", "--output", "x.csv", "--timeline_table", "x.csv"], "the same file"),
+        (["{run}", "{file}", "--html", "{file}"], "--html .* is a file; name a folder"),
         (["{run}", "{file}", "--batch_size", "0"], "--batch_size 0 is too small"),
         (["{run}", "{file}", "--window_seconds", "9"], "longer than the 1.00 s"),
         (["{run}", "{file}", "--hop_seconds", "2"], "at most window_seconds"),
@@ -540,6 +695,7 @@ def test_mistakes_are_told_in_one_sentence(run, music, tmp_path, monkeypatch, ar
         "runs": str(Path(run).parent),
         "empty": str(tmp_path / "empty"),
         "file": str(music / "a/one.wav"),
+        "notes": str(music / "notes.txt"),
     }
     with pytest.raises(UserError, match=message) as caught:
         predict.main([argument.format(**names) for argument in arguments])

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from irmas_dataset.download import Archive
@@ -58,6 +58,7 @@ class Record:
         self.url = ""
         self.requests: list[tuple[str, int]] = []  # file name, first byte
         self.breaks_after: list[int] = []  # bytes sent before the connection breaks, one entry per request
+        self.stalls: list[float] = []  # seconds of silence before the contents, one entry per request
         self.statuses: list[int] = []  # errors to answer with, one per request, before it works
         self.honours_ranges = True
         self.extra_length = 0  # bytes that the header promises and the body lacks (or has, if negative)
@@ -73,6 +74,7 @@ class Handler(BaseHTTPRequestHandler):
         with record.lock:
             record.requests.append((name, first))
             status = record.statuses.pop(0) if record.statuses else 200
+            stall_seconds = record.stalls.pop(0) if record.stalls else 0
             break_after = record.breaks_after.pop(0) if record.breaks_after else None
         if status != 200 or name not in record.files:
             self.send_error(status if status != 200 else 404)
@@ -88,10 +90,12 @@ class Handler(BaseHTTPRequestHandler):
         body = whole[first:]
         self.send_header("Content-Length", str(len(body) + record.extra_length))
         self.end_headers()
+        time.sleep(stall_seconds)
         body = body[:break_after]
-        for start in range(0, len(body), 4096):
-            self.wfile.write(body[start : start + 4096])
-            time.sleep(record.seconds_per_piece)
+        with suppress(ConnectionError):  # the client has lost its patience
+            for start in range(0, len(body), 4096):
+                self.wfile.write(body[start : start + 4096])
+                time.sleep(record.seconds_per_piece)
         self.close_connection = True
 
     def log_message(self, *args):

@@ -1,7 +1,10 @@
 """The whole audit on a small synthetic IRMAS with planted faults, and on folders that are odd."""
 
 import csv
+import re
+from collections import Counter
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -14,6 +17,8 @@ from irmas_dataset.audit.audit import audit
 from irmas_dataset.audit.report import summary, write_report
 from irmas_dataset.audit.tables import write_tables
 from irmas_dataset.errors import UserError
+from irmas_dataset.html_page import address_of
+from tests.browser import Browser, needs_browser
 from tests.irmas_dataset.folders import write_audio, write_irmas
 from tests.irmas_dataset.plant_faults import plant, rows, score
 
@@ -174,8 +179,49 @@ def test_the_summary_counts(planted, report):
 def test_the_players_stop_at_their_budget(planted, report, tmp_path, monkeypatch):
     monkeypatch.setattr("irmas_dataset.audit.report.MEDIA_BYTES", 60_000)
     page = write_report(report[1], tmp_path, examples=20).read_text(encoding="utf-8")
-    assert 1 <= page.count("<audio") < 6
+    assert 1 <= page.count('src="data:audio') < 6
     assert len(page) < 300_000
+
+
+def test_every_suspicious_clip_and_both_sides_of_every_pair_can_be_played(doubted, tmp_path):
+    found = doubted[1]
+    page = write_report(found, tmp_path, examples=1).read_text(encoding="utf-8")
+    suspicious = found.doubts[found.doubts["flagged"]]["row"].tolist() + found.missing["row"].tolist()
+    pairs = found.duplicates[["first", "second"]].to_numpy().ravel().tolist()
+    silent = found.clips.table.index[found.clips.table["silent"]].tolist()
+    assert min(map(len, (suspicious, pairs, silent))) > 2
+    players = Counter(re.findall(r'<a href="([^#"]+)"', page))
+    assert players == Counter(address_of(found.clips.file(row), tmp_path) for row in suspicious + pairs + silent)
+    assert page.count("<audio") == len(suspicious + pairs + silent)
+
+
+def test_the_report_links_clips_from_where_it_will_lie(planted, report):
+    folder = planted[0].parent / "report"
+    (folder / ".unfinished").mkdir(parents=True)
+    page = write_report(report[1], folder / ".unfinished", examples=0, home=folder).read_text(encoding="utf-8")
+    links = {unquote(link) for link in re.findall(r'<audio [^>]*src="([^"#]+)', page)}
+    assert links and all(link.startswith("../planted/") and (folder / link).is_file() for link in links)
+
+
+@needs_browser
+def test_a_pair_is_compared_by_ear_at_the_same_moment(report, tmp_path):
+    page = write_report(report[1], tmp_path, examples=4)
+    browser = Browser(tmp_path / "profile")
+    try:
+        for width in (400, 1200):
+            browser.open(page.as_uri(), width=width)
+            assert not browser.scrolls_sideways()
+        browser.run("document.querySelector('#shared details').open = true")
+        for pair in (".pair", "#shared details .pair"):  # of excerpts in the page, and of whole files beside it
+            playing = f"[...document.querySelector('{pair}').querySelectorAll('audio')].map(player => !player.paused)"
+            now = f"[...document.querySelector('{pair}').querySelectorAll('audio')].map(player => player.currentTime)"
+            browser.click(f"{pair} .switch")
+            browser.wait_for(f"{playing}[0] && {now}[0] > 0.5")
+            browser.click(f"{pair} .switch")
+            browser.wait_for(f"{playing}[1] && !{playing}[0] && {now}[1] > 0.5")
+            assert not browser.errors and not browser.run("document.querySelector('.silent-player')")
+    finally:
+        browser.close()
 
 
 def test_counts(planted, report):

@@ -187,7 +187,7 @@ def test_a_training_extracts_the_zips_of_a_folder_and_downloads_no_others(record
 
 def test_zip_of_another_content_is_refused_and_kept(record, tmp_path):
     (tmp_path / TRAINING.zip_name).write_bytes(b"half a zip")
-    with pytest.raises(UserError, match="not the published archive"):
+    with pytest.raises(UserError, match="not the published file"):
         ensure_irmas(tmp_path, parts=PARTS, base_url=record.url)
     assert (tmp_path / TRAINING.zip_name).read_bytes() == b"half a zip"
     assert record.requests == []

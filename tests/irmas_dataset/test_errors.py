@@ -23,7 +23,7 @@ def test_help_needs_no_library_at_all():
     done = subprocess.run(
         [sys.executable, "-S", "-E", "run_irmas.py", "--help"], cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0 and "irmas predict MODEL PATH..." in done.stdout and done.stderr == ""
+    assert done.returncode == 0 and "irmas predict [MODEL] PATH..." in done.stdout and done.stderr == ""
     bare = subprocess.run([sys.executable, "-S", "-E", "run_irmas.py"], cwd=ROOT, capture_output=True, text=True)
     assert bare.stdout == done.stdout, "without arguments nothing is started or downloaded"
 

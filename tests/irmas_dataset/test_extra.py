@@ -46,6 +46,20 @@ def test_they_join_the_training_set_with_the_data_sets_classes(tmp_path, splits)
     )
 
 
+def test_irmas_classes_join_by_code_or_by_readable_name(tmp_path):
+    folder = write_tones(tmp_path / "music", "train", {"flu": [200, 210, 220], "violin": [300, 310, 320]})
+    splits = load_irmas(folder, cache_dir=tmp_path / "cache")
+    extra = write_tones(tmp_path / "heard", "train", {"flute": [400], "vio": [410], "violin": [420]})
+    joined = add_training_clips(splits, extra)["train"]
+    assert joined["instruments"][-3:] == [[0], [1], [1]]
+    both = write_tones(tmp_path / "both", "train", {"flu": [200, 210, 220], "flute": [300, 310, 320]})
+    splits = load_irmas(both, cache_dir=tmp_path / "cache")
+    joined = add_training_clips(splits, write_tones(tmp_path / "more", "train", {"flu": [400], "flute": [410]}))[
+        "train"
+    ]
+    assert joined["instruments"][-2:] == [[0], [1]], "a class of that very name comes first"
+
+
 def test_a_recording_of_the_same_name_is_another_one(tmp_path, splits):
     name = Path(splits["train"]["path"][0])
     extra = write_tones(tmp_path / "made", "train", {name.parent.name: [500]})

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.label_text import (
+    folder_name,
     join_labels,
+    label_of_folder,
     labels_of_fields,
     normalised,
     one_spelling,
@@ -23,6 +25,28 @@ LABELS = st.text(min_size=1, max_size=30).map(normalised).filter(bool)
 @given(st.lists(LABELS, min_size=1, max_size=4))
 def test_any_labels_come_back_from_one_field(labels):
     assert split_labels(join_labels(labels)) == labels
+
+
+@given(LABELS)
+def test_any_label_comes_back_from_the_name_of_its_folder(label):
+    name = folder_name(label)
+    assert label_of_folder(name) == label and not set(name) & set('/\\:*?"<>|\0') and not name.startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("AC/DC", "AC%2FDC"), ("Violin, fiddle", "Violin, fiddle"), (".", "%2E"), ("..", "%2E%2E"), ("100 %", "100 %"),
+        ("AC%2FDC", "AC%252FDC"), ("%%2F/", "%%252F%2F"), ("etc.", "etc%2E"), ("__MACOSX", "%5F_MACOSX"), ("Bäß", "Bäß"),
+    ],
+)  # fmt: skip
+def test_a_folder_is_named_as_its_label_with_escapes_where_a_file_system_needs_them(label, name):
+    assert folder_name(label) == name and label_of_folder(name) == label
+
+
+def test_a_label_that_is_longer_than_any_folders_name_is_refused():
+    with pytest.raises(UserError, match="too long for the name of a folder"):
+        folder_name("ö" * 128)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,22 @@ def test_a_broken_pattern_is_refused(music, load):
         load(music, recording_pattern="(")
 
 
+def test_segments_of_a_recording_are_one_recording_in_whatever_class_they_lie(tmp_path):
+    for name in ("cel/song__0000.50s", "pia/song__0123.00s", "pia/disc 1/song__0123.00s__0001.00s", "pia/song__5s"):
+        write_audio(tmp_path / f"train/{name}.wav")
+    recordings = {clip.name: clip.recording for clip in list_own_folder(tmp_path).clips}
+    assert recordings.pop("train/pia/song__5s.wav") == "train/pia/song__5s.wav", "not named as a segment"
+    assert set(recordings.values()) == {"song"}
+    by_pattern = {clip.recording for clip in list_own_folder(tmp_path, "disc [0-9]").clips}
+    assert "disc 1" in by_pattern and "song" not in by_pattern
+
+
+def test_a_class_folder_may_name_what_a_file_system_refuses(tmp_path):
+    write_audio(tmp_path / "train/AC%2FDC/1.wav")
+    write_audio(tmp_path / "train/100 %/1.wav")
+    assert list_own_folder(tmp_path).classes == ("100 %", "AC/DC")
+
+
 def test_excerpts_named_as_in_irmas_keep_their_recording(tmp_path):
     for number in (1, 2):
         write_audio(tmp_path / f"train/cel/[cel][cla]0001__{number}.wav")

@@ -17,6 +17,7 @@ from irmas_recipe.report.example import write_example
 from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
 from irmas_recipe.report.text import with_interval
+from irmas_recipe.training.released import RELEASED
 from tests.report.example_run import make_run, read_results
 
 
@@ -210,6 +211,29 @@ def test_the_card_names_and_cites_what_a_run_started_from(tmp_path, monkeypatch)
     )
     scratch = write_card(make_run(tmp_path / "scratch", recipe={"model_name_or_path": None}, **options)).read_text()
     assert "Trained from scratch." in scratch and "gong2021ast" not in scratch
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+@pytest.mark.parametrize(
+    ("name", "base", "licence", "paper"),
+    [
+        ("mn10", None, "mit", "schmid2023efficientat"),  # on GitHub alone, and the Hub takes no other base than its own
+        ("passt-openmic", None, "apache-2.0", "koutini2022passt"),
+        ("beats-iter3plus", "lpepino/beats_ckpts", "mit", "chen2023beats"),
+    ],
+)
+def test_the_card_says_which_released_checkpoint_a_run_comes_from(tmp_path, monkeypatch, name, base, licence, paper):
+    monkeypatch.chdir(tmp_path)
+    options, released = {"num_clips": 60, "resamples": 10}, RELEASED[name]
+    config = {"model_type": f"irmas_{released.architecture}", "released_as": released.file_name}
+    for run, start in (("first", released.path), ("second", "first")):
+        run_dir = make_run(tmp_path / run, recipe={"model_name_or_path": start}, **options)
+        (run_dir / "config.json").write_text(json.dumps(config))
+        (run_dir / "recipe.yaml").touch()
+        card, text = metadata_load(write_card(run_dir)), (run_dir / "README.md").read_text()
+        assert card.get("base_model") == base and card["license"] == licence
+        assert f"tarted from [`{released.file_name}`]({released.addresses[0]})" in text
+        assert released.path in text and f"{{{paper}," in text
 
 
 @pytest.mark.filterwarnings("ignore:No clip carries")

@@ -92,7 +92,7 @@ EVALUATE_PHASES = (
     Phase(data, "load_data"), Phase(data, "prepare_splits"), Phase(evaluation, "window_logits"),
     Phase(evaluation, "write_predictions"), Phase(Results, "write"),
 )  # fmt: skip
-DOWNLOAD_PHASES = (Phase(downloading, "receive"), Phase(downloading, "extract"), Phase(downloading, "md5_of"))
+DOWNLOAD_PHASES = (Phase(downloading, "receive"), Phase(downloading, "extract"), Phase(downloading, "digest_of"))
 
 
 @dataclass

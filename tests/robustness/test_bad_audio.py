@@ -66,12 +66,12 @@ def test_predict_answers_for_every_sound_file_and_counts_every_other(kinds, mode
     with pytest.raises(SystemExit) as ended:
         run_irmas.main(["predict", str(model), str(kinds[0].path.parent), "--output", str(tmp_path / "table.json")])
     assert ended.value.code == 1
-    rows = {row["path"]: row for row in json.loads((tmp_path / "table.json").read_text())}
+    rows = {row["path"]: row for row in json.loads((tmp_path / "table.json").read_text())["files"]}
     assert set(rows) == {to_text(kind.path) for kind in kinds if kind.is_sound}
     for kind in kinds:
         if kind.is_sound:
             row = rows[to_text(kind.path)]
-            assert all(0 <= row[label] <= 1 for label in LABELS), row
+            assert all(0 <= row["scores"][label] <= 1 for label in LABELS), row
             assert row["duration_seconds"] == pytest.approx(len(kind.samples) / kind.rate, rel=0.05, abs=0.01)
     said = capsys.readouterr().err
     refused = [kind for kind in kinds if not kind.is_sound and kind.is_listed]

@@ -20,6 +20,7 @@ def each(flag: str, values: tuple[str, ...], *others: str) -> list[tuple[str, ..
 
 MUSIC = ("--data_dir", "music")
 AUDIT = (*MUSIC, "--output_dir", "new", "--no_label_errors")
+SEGMENTS = ("music", "--output_dir", "new")
 EXPORT = (*MUSIC, "--output_dir")
 
 WRONG = {
@@ -79,6 +80,12 @@ WRONG = {
         *each("--threshold", ("-1", "2", "nan", "inf", "word"), "run", "music"),
         *each("--window_seconds", FLOATS, "run", "music"), *each("--hop_seconds", FLOATS, "run", "music"),
         *each("--batch_size", (*COUNTS, "9" * 20), "run", "music"),
+    ],
+    "segments": [
+        (), ("run", "music"), ("absent", *SEGMENTS), ("empty", *SEGMENTS), ("run", "absent.wav", "--output_dir", "new"),
+        ("run", "empty", "--output_dir", "new"), *each("--output_dir", ("file", "file/new", "music"), "run", "music"),
+        ("run", *SEGMENTS, "--device", "none"), *each("--batch_size", (*COUNTS, "9" * 20), "run", *SEGMENTS),
+        *each("--per_class", COUNTS, "run", *SEGMENTS), *each("--per_recording", COUNTS, "run", *SEGMENTS),
     ],
     "synthesize": [
         (), ("file",), ("file/new",), ("empty/..",), *each("--train", (*COUNTS, "9" * 20), "new"),

@@ -54,12 +54,6 @@ def here(tmp_path, monkeypatch, audioset_ast):
         ),
         ("./tiny", "There is no folder ./tiny: give the folder of a finished run, or the id of a model on the Hub."),
         ("a/b/c", "There is no folder a/b/c: give the folder of a finished run, or the id of a model on the Hub."),
-        (
-            "checkpoints/beats-x",
-            "There is no folder checkpoints/beats-x: download the authors' weights (their address is in "
-            "recipes/beats/*.yaml) and convert them with `irmas convert beats DOWNLOADED_FILE "
-            "checkpoints/beats-x`.",
-        ),
     ],
 )
 def test_a_name_that_is_no_model_is_refused_with_the_way_out(here, name, sentence):

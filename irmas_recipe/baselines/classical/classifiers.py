@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -95,8 +95,8 @@ class CalibratedClassifiers:
     classifiers: Pipeline
     slopes: np.ndarray
     offsets: np.ndarray
-    chosen: dict
-    search: list[dict]
+    chosen: dict = field(default_factory=dict)
+    search: list[dict] = field(default_factory=list)
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Return logits (rows, classes) of features (rows, columns)."""

@@ -24,6 +24,7 @@ from irmas_recipe.baselines.classical.feature_table import cache_path, feature_t
 from irmas_recipe.baselines.classical.features import SAMPLING_RATE, column_names, groups
 from irmas_recipe.baselines.classical.importance import draw_importance, permutation_importance
 from irmas_recipe.baselines.classical.recipe import ClassicalRecipe
+from irmas_recipe.baselines.classical.stored import FILE, save_classifiers
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.write import finish, results_in_words
 from irmas_recipe.training import evaluation, machine
@@ -42,6 +43,8 @@ CLASSIFIERS_IN_WORDS = {
     "gradient_boosting": "gradient-boosted trees",
 }
 
+HOW_KEPT = f"`{FILE}` holds the fitted classifiers, which are loaded without running code from the file."
+
 
 def main(recipe: ClassicalRecipe) -> None:
     """Recipe -> data -> features -> classifiers -> evaluation -> report."""
@@ -54,8 +57,9 @@ def main(recipe: ClassicalRecipe) -> None:
     folder.claim(recipe)
     system, cost = train(recipe, prepared["train"])
     results, importances = evaluate(recipe, data, prepared, system, cost, folder.work)
+    save_classifiers(system, folder.work)
     draw_importance(importances, folder.work / "figures" / "feature_importance.png")
-    finish(folder, results, how_made=how_made(recipe, system), library="scikit-learn")
+    finish(folder, results, how_made=how_made(recipe, system), how_kept=HOW_KEPT, library="scikit-learn")
     print(results_in_words(folder))
 
 

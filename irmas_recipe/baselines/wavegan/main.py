@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from irmas_dataset import WaveformColumn, prepare
 from irmas_dataset.errors import UserError
+from irmas_dataset.label_text import folder_name
 from irmas_dataset.whole_file import whole_file
 from irmas_dataset.write_audio import write_audio
 from irmas_recipe.baselines.wavegan.networks import LATENT_SIZE, Discriminator, Generator, discriminator_loss
@@ -122,7 +123,7 @@ def main(recipe: WaveganRecipe) -> None:
         )
     except ValueError as error:
         raise UserError(f"--samples: {error}") from error
-    own_dir = Path(settings.output_dir, settings.instrument)
+    own_dir = Path(settings.output_dir, folder_name(settings.instrument))
     checkpoint = own_dir / "checkpoint.pt"
     begin(recipe, own_dir)
     if checkpoint.is_file():
@@ -134,7 +135,7 @@ def main(recipe: WaveganRecipe) -> None:
         if trainer.step % settings.save_steps == 0 or trainer.step == settings.steps:
             show(trainer, own_dir / "samples")
             trainer.save(checkpoint)
-    folder = Path(settings.output_dir, "train", settings.instrument)
+    folder = Path(settings.output_dir, "train", folder_name(settings.instrument))
     folder.mkdir(parents=True, exist_ok=True)
     for number, waveform in enumerate(trainer.generate(settings.generate, settings.seed)):
         write_audio(folder / f"wavegan-{number:05d}.wav", waveform, SAMPLING_RATE)

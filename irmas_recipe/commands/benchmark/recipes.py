@@ -10,8 +10,8 @@ from transformers import ASTConfig
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.benchmark.ours import LOOP_STEPS
-from irmas_recipe.training.checkpoint import CONVERTIBLE
 from irmas_recipe.training.recipe import Recipe, parse_recipe
+from irmas_recipe.training.released import ARCHITECTURES, find_released, is_released
 
 CPU_BATCH = 4  # a larger one hardly changes a CPU's rate, and stock's steps take a minute each
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -50,7 +50,7 @@ def benchmark_recipe(arguments: argparse.Namespace, fields: list[str], scratch: 
     name = recipe.model.model_name_or_path
     if not name or (not arguments.random_weights and is_at_hand(name, recipe.model.model_revision)):
         return recipe, []
-    recipe.model.architecture = next((port for port in CONVERTIBLE if port in name), "ast")
+    recipe.model.architecture = architecture_in(name) or "ast"
     recipe.model.model_name_or_path = None
     recipe.model.initial_weight = 0.0
     reason = "was asked for" if arguments.random_weights else f"is used because {name} is not on this machine"
@@ -87,7 +87,14 @@ def model_type(name: str, revision: str) -> str | None:
     try:
         return json.loads(Path(file).read_text(encoding="utf-8"))["model_type"]
     except (TypeError, OSError, ValueError, KeyError):  # not here, or damaged, which loading it reports
-        return next((port for port in CONVERTIBLE if port in name), None)
+        return architecture_in(name)
+
+
+def architecture_in(name: str) -> str | None:
+    """Return the architecture of a released checkpoint, or the one that another name contains."""
+    if is_released(name):
+        return find_released(name).architecture
+    return next((architecture for architecture in ARCHITECTURES if architecture in name), None)
 
 
 def check_processes(count: int | None, device: torch.device) -> None:
@@ -97,7 +104,9 @@ def check_processes(count: int | None, device: torch.device) -> None:
 
 
 def is_at_hand(name: str, revision: str) -> bool:
-    """Return whether a checkpoint is a folder here or in the Hub's local cache; a benchmark downloads nothing."""
+    """Return whether a checkpoint is a folder here or in a cache; a benchmark downloads nothing."""
+    if is_released(name):
+        return find_released(name).is_cached
     return Path(name).is_dir() or any(cached(name, file, revision) for file in WEIGHTS)
 
 

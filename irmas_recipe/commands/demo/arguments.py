@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.commands.arguments import check_output_folder
+from irmas_recipe.commands.arguments import check_is_new
 
 GRADIO = "6.31.0"
 LARGEST_FILE = "500mb"  # that can be dropped on the page: about an hour of uncompressed music
@@ -31,7 +31,5 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     if not 1 <= args.port <= 65_535:
         raise UserError(f"--port {args.port} is not a port; give a number from 1 to 65535.")
     if args.export_space:
-        check_output_folder(args.export_space, "--export_space")
-        if args.export_space.exists() and any(args.export_space.iterdir()):
-            raise UserError(f"{args.export_space} is not empty; name a new folder for the Space.")
+        check_is_new(args.export_space, "--export_space")
     return args

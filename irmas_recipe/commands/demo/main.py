@@ -34,11 +34,11 @@ def open_page(args: argparse.Namespace) -> None:
         raise UserError(f"demo needs Gradio, which is not installed: run `pip install gradio=={GRADIO}`.") from error
     from irmas_recipe.commands.demo.examples import write_examples
     from irmas_recipe.commands.demo.page import build_page
-    from irmas_recipe.training.recogniser import load_recogniser
+    from irmas_recipe.commands.system import load_system
 
-    recognise = load_recogniser(args.model, device=args.device, trust_remote_code=args.trust_remote_code)
+    recognise = load_system(args.model, device=args.device, trust_remote_code=args.trust_remote_code)
     with tempfile.TemporaryDirectory(prefix="irmas-demo-") as folder:
-        page = build_page(recognise, Path(args.model).name, write_examples(Path(folder)))
+        page = build_page(recognise, Path(args.model).name, write_examples(Path(folder), recognise.labels))
         try:
             page.launch(
                 server_name="127.0.0.1",

@@ -1,71 +1,54 @@
 """The page of `demo`, here and in an exported Space: drop a file or record one, hear it, see what plays when."""
 
-import html
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio
-from matplotlib.figure import Figure
 
-from irmas_recipe.report.style import LABEL_COLOURS
-from irmas_recipe.report.timeline import draw_timeline
+from irmas_recipe.report.view import as_html, style_and_script, view_of
 
 TITLE = "Which instruments are playing, and when?"
-SHOWN = 11  # labels, at most
-STYLE = """
-.scores {display: grid; grid-template-columns: max-content 1fr max-content; gap: 7px 12px; align-items: center}
-.scores .track {position: relative; height: 14px; border-radius: 7px; background: var(--border-color-primary)}
-.scores .bar {height: 14px; border-radius: 7px}
-.scores .threshold {position: absolute; top: -3px; height: 20px; width: 2px; background: var(--body-text-color)}
-.scores .unheard {opacity: .45}
-.scores .score {font-variant-numeric: tabular-nums}
+COLOURS = """
+.view {--ink: var(--body-text-color); --quiet: color-mix(in srgb, var(--ink) 65%, transparent);
+  --blue: var(--color-accent); --track: var(--border-color-primary)}
+.dark .view {color-scheme: dark}
+.view audio {width: 100%; height: 40px; margin-top: 8px}
 """
 
 
 def build_page(recognise: Any, model: str, examples: list[Path]) -> gradio.Blocks:
-    """Return the page for an `instrument-recognition` pipeline; `model` is the name on it."""
-    thresholds = recognise.resolve_thresholds()
+    """Return the page for an `instrument-recognition` pipeline; `model` is the name on it.
 
-    def listen(file: str | None) -> tuple[Figure | None, str]:
+    Of the examples, which are called after what plays in them, those of other instruments than the model's are left out.
+    """
+    labels = recognise.labels
+    style, script = style_and_script()
+    examples = [example for example in examples if set(re.split(", then | and ", example.stem)) <= set(labels)]
+
+    def listen(file: str | None) -> str:
         if file is None:
-            return None, ""
+            return ""
         try:
             result = recognise(file, all_labels=True, return_activity=True)
         except (OSError, ValueError) as error:
             raise gradio.Error(str(error), print_exception=False) from error
-        if "warning" in result:
-            gradio.Warning(result["warning"])
-        return draw_timeline(file, result, thresholds), scores_as_html(result, recognise.labels, thresholds)
+        heard = [
+            entry["label"] for entry in result["instruments"] if entry["score"] >= result["thresholds"][entry["label"]]
+        ]
+        return as_html(view_of(result, heard), Path(file).name, f"gradio_api/file={quote(file)}")
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False) as page:
-        gradio.HTML(f"<style>{STYLE}</style>")
+        gradio.HTML(f"<style>{COLOURS}{style}</style>", js_on_load=script)
         gradio.Markdown(f"# {TITLE}\nDrop a piece of music of any length, or record one. Model: `{model}`")
-        with gradio.Row():
-            with gradio.Column(scale=3):
-                audio = gradio.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="Music", buttons=["download"]
-                )
-                if examples:
-                    gradio.Examples([[str(example)] for example in examples], audio, label="Synthetic examples")
-            with gradio.Column(scale=2):
-                gradio.Markdown("**Score of the whole piece** · line: threshold")
-                scores = gradio.HTML()
-        timeline = gradio.Plot(show_label=False, format="png")
-        audio.change(listen, audio, [timeline, scores], api_name="recognise")
-    return page
-
-
-def scores_as_html(result: dict, labels: list[str], thresholds: list[float]) -> str:
-    """Return HTML of one bar per label, best first, with a line at its threshold; labels below it are pale."""
-    rows = []
-    for entry in result["instruments"][:SHOWN]:
-        place = labels.index(entry["label"])
-        score, threshold = entry["score"], thresholds[place]
-        pale = "" if score >= threshold else " unheard"
-        bar = f'<div class="bar" style="width: {100 * score:.1f}%; background: {LABEL_COLOURS[place % len(LABEL_COLOURS)]}"></div>'
-        line = f'<div class="threshold" style="left: {100 * min(threshold, 1):.1f}%"></div>'
-        rows.append(
-            f'<div class="{pale}">{html.escape(entry["label"])}</div><div class="track{pale}">{bar}{line}</div>'
-            f'<div class="score{pale}">{score:.2f}</div>'
+        audio = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="Music", buttons=["download"])
+        if examples:
+            gradio.Examples([[str(example)] for example in examples], audio, label="Synthetic examples")
+        view = gradio.HTML(apply_default_css=False)
+        gradio.Markdown(
+            "Click where you want to listen. On the right: how long an instrument is heard, its share of the piece, and "
+            "its confidence, 0.50 at the threshold. Pale rows are heard for moments but are not part of the answer."
         )
-    return f'<div class="scores">{"".join(rows)}</div>'
+        audio.change(listen, audio, view, api_name="recognise")
+    return page

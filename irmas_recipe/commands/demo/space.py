@@ -20,7 +20,7 @@ PAGE = PACKAGE / "commands" / "demo" / "page.py"
 OWN_IMPORT = re.compile(r"^( *)from (?:irmas_recipe\.([\w.]+\.)?|\.)(\w+) import", re.MULTILINE)
 """An import of one of our modules: by its full name, or from the same folder."""
 
-PACKAGES = ("torch", "torchaudio", "transformers", "soundfile", "soxr", "matplotlib")
+PACKAGES = ("torch", "torchaudio", "transformers", "soundfile", "soxr", "matplotlib", "jinja2")
 APP = '''"""{title}: the page of a Space, made by `irmas demo --export_space`."""
 
 from pathlib import Path
@@ -56,7 +56,7 @@ short_description: Which instruments are playing, and when?
 
 # Which instruments are playing, and when?
 
-Drop a piece of music or record one: the page shows the score of each instrument and when it is heard.
+Drop a piece of music or record one: the page shows which instruments are heard, for how long and when.
 The examples are synthesised. Model: {name}.
 """
 
@@ -81,7 +81,9 @@ def write_space(model: str, name: str, is_local: bool, packages: Sequence[str], 
         copy_model(Path(model), folder / "model")
     for module in modules_behind(PAGE):
         (folder / module.name).write_text(with_flat_imports(module.read_text(encoding="utf-8")), encoding="utf-8")
-    write_examples(folder / "examples")
+        for own in set(module.parent.glob(f"{module.stem}.*")) - {module}:  # its template, style and script
+            shutil.copyfile(own, folder / own.name)
+    write_examples(folder / "examples", labels_of(Path(model)) if is_local else None)
     app = APP.format(
         title="Instrument recognition", task=TASK, name=name, largest=LARGEST_FILE,
         model='str(HERE / "model")' if is_local else repr(model),
@@ -90,6 +92,11 @@ def write_space(model: str, name: str, is_local: bool, packages: Sequence[str], 
     card = CARD.format(gradio=GRADIO, name=name, models="" if is_local else f"models:\n- {model}\n")
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "requirements.txt").write_text("\n".join(pins_of(packages)) + "\n", encoding="utf-8")
+
+
+def labels_of(model: Path) -> list[str]:
+    """Return the labels of a saved model."""
+    return list(json.loads((model / "config.json").read_text(encoding="utf-8"))["id2label"].values())
 
 
 def packages_of(model: Path) -> tuple[str, ...]:

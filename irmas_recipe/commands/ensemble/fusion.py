@@ -4,16 +4,16 @@
 """
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-
-from irmas_recipe.commands.ensemble.arguments import METHODS
 
 FOLDS = 5
 SMALLEST_SCORE = 1e-6
@@ -21,36 +21,48 @@ SMALLEST_SCORE = 1e-6
 
 @dataclass(frozen=True)
 class Fusion:
-    """Fused scores (clips, classes) of the test and validation clips (None where there are none).
+    """A fitted way to fuse scores, in plain numbers, so that results.json can keep it.
 
-    `weights` (runs,) where the method has them.
+    thresholds: each run's own (runs, classes), by which it votes.
+    weights: of the runs, (runs,).
+    regressions: by class, `coefficients` of all runs' log-odds (runs * classes,) and `intercept`; None keeps the mean.
     """
 
-    test: np.ndarray
-    validation: np.ndarray | None
-    weights: np.ndarray | None = None
+    method: str
+    thresholds: list[list[float]] | None = None
+    weights: list[float] | None = None
+    regressions: list[dict | None] | None = None
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Return fused scores (clips, classes)."""
+        if self.method == "voting":
+            return votes(scores, np.array(self.thresholds))
+        if self.method == "weights":
+            return np.tensordot(np.array(self.weights), scores, axes=1)
+        fused, inputs = scores.mean(axis=0), logits(scores)
+        for column, found in enumerate(self.regressions or ()):
+            if found is not None:
+                fused[:, column] = expit(inputs @ np.array(found["coefficients"]) + found["intercept"])
+        return fused
 
 
-def fuse(
-    method: str, test: np.ndarray, validation: np.ndarray | None, labels: np.ndarray | None, thresholds: np.ndarray
-) -> Fusion:
-    """Fuse the runs' scores.
+def fit(
+    method: str, validation: np.ndarray | None, labels: np.ndarray | None, thresholds: np.ndarray
+) -> tuple[Fusion, np.ndarray | None]:
+    """Return the fusion, and the fused scores (clips, classes) of the validation clips (None where there are none).
 
     Args:
         method: one of METHODS; those in FITTED need validation scores.
-        test, validation: (runs, clips, classes); the validation clips' labels are `labels` (clips, classes).
-        thresholds: each run's own (runs, classes), by which it votes.
+        validation: (runs, clips, classes); the clips' labels are `labels` (clips, classes).
+        thresholds: each run's own (runs, classes).
     """
-    if method == "mean":
-        return Fusion(test.mean(axis=0), None if validation is None else validation.mean(axis=0))
-    if method == "voting":
-        return Fusion(votes(test, thresholds), None if validation is None else votes(validation, thresholds))
-    if method == "weights":
-        weights = fit_weights(validation, labels)
-        return Fusion(np.tensordot(weights, test, axes=1), np.tensordot(weights, validation, axes=1), weights)
     if method == "stacking":
-        return Fusion(*stack(test, validation, labels))
-    raise ValueError(f"Unknown method '{method}'; choose one of {', '.join(METHODS)}.")
+        return stack(validation, labels)
+    if method == "weights":
+        fusion = Fusion(method, weights=fit_weights(validation, labels).tolist())
+    else:
+        fusion = Fusion(method, thresholds=thresholds.tolist() if method == "voting" else None)
+    return fusion, None if validation is None else fusion(validation)
 
 
 def votes(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -86,28 +98,28 @@ def fit_weights(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def stack(test: np.ndarray, validation: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return test and validation scores of one logistic regression a class on the runs' logits.
+def stack(validation: np.ndarray, labels: np.ndarray) -> tuple[Fusion, np.ndarray]:
+    """Return one logistic regression per class on the runs' logits, and the fused validation scores.
 
     It reads the class's own logits, or those of all classes (which can tell what is taken for what, but needs many
     validation clips), whichever has the smaller out-of-fold cross-entropy; the penalty is cross-validated too. The
     validation scores are out of fold, so that thresholds tuned on them do not believe scores learnt by heart. A class
     with fewer than `FOLDS` clips on either side keeps the mean score.
     """
-    test_logits, validation_logits = logits(test), logits(validation)
-    fused_test, fused_validation = test.mean(axis=0), validation.mean(axis=0)
-    runs, _, classes = test.shape
+    inputs, fused = logits(validation), validation.mean(axis=0)
+    runs, _, classes = validation.shape
+    regressions: list[dict | None] = [None] * classes
     for column, present in enumerate(np.asarray(labels).T.astype(bool)):
         if min(present.sum(), (~present).sum()) < FOLDS:
             continue
         own = [run * classes + column for run in range(runs)]
         tried = []
-        for inputs in (own, list(range(runs * classes))):
-            model, out_of_fold = regress(validation_logits[:, inputs], present)
-            tried.append((log_loss(present, out_of_fold), inputs, model, out_of_fold))
-        _, inputs, model, fused_validation[:, column] = min(tried, key=lambda one: one[0])
-        fused_test[:, column] = model.predict_proba(test_logits[:, inputs])[:, 1]
-    return fused_test, fused_validation
+        for read in (own, list(range(runs * classes))):
+            model, out_of_fold = regress(inputs[:, read], present)
+            tried.append((log_loss(present, out_of_fold), read, model, out_of_fold))
+        _, read, model, fused[:, column] = min(tried, key=itemgetter(0))
+        regressions[column] = as_numbers(model, read, runs * classes)
+    return Fusion("stacking", regressions=regressions), fused
 
 
 def regress(inputs: np.ndarray, present: np.ndarray) -> tuple[Pipeline, np.ndarray]:
@@ -121,6 +133,15 @@ def regress(inputs: np.ndarray, present: np.ndarray) -> tuple[Pipeline, np.ndarr
     model = make_pipeline(StandardScaler(), LogisticRegression(C=float(np.squeeze(penalty)), max_iter=500))
     out_of_fold = cross_val_predict(model, inputs, present, cv=folds, method="predict_proba")[:, 1]
     return model.fit(inputs, present), out_of_fold
+
+
+def as_numbers(model: Pipeline, read: list[int], inputs: int) -> dict:
+    """Return the coefficients (inputs,) and the intercept of a scaled logistic regression that reads some inputs."""
+    scaler, regression = model
+    slopes = regression.coef_[0] / scaler.scale_
+    coefficients = np.zeros(inputs)
+    coefficients[read] = slopes
+    return {"coefficients": coefficients.tolist(), "intercept": float(regression.intercept_[0] - slopes @ scaler.mean_)}
 
 
 def logits(scores: np.ndarray) -> np.ndarray:

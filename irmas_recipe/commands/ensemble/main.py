@@ -1,14 +1,15 @@
 """`irmas ensemble RUN... --output_dir D`: several finished runs as one system, fused from their scores."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.ensemble.arguments import FITTED, EnsembleRecipe
-from irmas_recipe.commands.ensemble.fusion import Fusion, fuse
+from irmas_recipe.commands.ensemble.fusion import Fusion, fit
+from irmas_recipe.commands.ensemble.members import members_of
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
 from irmas_recipe.report.text import markdown_table
@@ -26,6 +27,8 @@ METHODS_IN_WORDS = {
     "to all classes, fitted on the validation mixtures",
 }
 
+HOW_KEPT = "There are no weights here: the ensemble asks its members, whose folders must stay where they are beside it."
+
 
 def main(recipe: EnsembleRecipe) -> None:
     """Fuse runs into a new run folder: results.json, predictions, figures and a card."""
@@ -36,15 +39,14 @@ def main(recipe: EnsembleRecipe) -> None:
         return
     runs = read_runs([Path(run) for run in recipe.runs])
     validation = read_validation(runs, method)
-    fusion = fuse(
+    fusion, fused = fit(
         method,
-        np.stack([run.test.scores for run in runs]),
         None if validation is None else np.stack([of_run.scores for of_run in validation]),
         None if validation is None else validation[0].labels,
         np.stack([run.results.thresholds for run in runs]),
     )
     folder.claim(recipe)
-    write_run(folder, runs, validation, fusion, method)
+    write_run(folder, runs, validation, fusion, fused)
     print(results_in_words(folder))
 
 
@@ -77,28 +79,30 @@ def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
 
 
 def write_run(
-    folder: RunFolder, runs: list[Run], validation: list[ScoredClips] | None, fusion: Fusion, method: str
+    folder: RunFolder, runs: list[Run], validation: list[ScoredClips] | None, fusion: Fusion, fused: np.ndarray | None
 ) -> None:
-    """Measure the fused scores and write the run folder."""
+    """Measure the fused scores and write the run folder; `fused` are those of the validation mixtures."""
     first, test = runs[0].results, runs[0].test
-    thresholds = None if validation is None else tune_thresholds(validation[0].labels, fusion.validation)
-    recipe = {"ensemble": [str(run.folder) for run in runs], "method": method}
+    scores = fusion(np.stack([run.test.scores for run in runs]))
+    thresholds = None if validation is None else tune_thresholds(validation[0].labels, fused)
+    recipe = {"ensemble": [str(run.folder) for run in runs], "method": fusion.method}
     if fusion.weights is not None:
         recipe["weights"] = {run.name: round(float(w), 6) for run, w in zip(runs, fusion.weights, strict=True)}
     protocol = {name: first.protocol[name] for name in ("thresholds_from", "bootstrap_resamples")}
     results = Results.measure(
         recipe=recipe, seed=0, dataset=first.dataset, train=cost(runs), protocol=protocol, labels=test.labels,
-        scores=fusion.test, songs=test.songs, thresholds=thresholds,
+        scores=scores, songs=test.songs, thresholds=thresholds,
+        more={"fusion": asdict(fusion), "members": members_of(runs, folder.path)},
     )  # fmt: skip
     # Its ranking by frequency is the training set's, which only the runs have seen.
     results = replace(results, trivial=first.trivial)
-    write_scores(folder.work / TEST_FILE, test.clips, test.songs, test.labels, fusion.test, first.classes)
+    write_scores(folder.work / TEST_FILE, test.clips, test.songs, test.labels, scores, first.classes)
     if validation is not None:
         of_first = validation[0]
         write_scores(
-            folder.work / VALIDATION_FILE, of_first.clips, of_first.songs, of_first.labels, fusion.validation, first.classes
+            folder.work / VALIDATION_FILE, of_first.clips, of_first.songs, of_first.labels, fused, first.classes
         )  # fmt: skip
-    finish(folder, results, how_made=how_made(runs, results, folder.path), library="scikit-learn")
+    finish(folder, results, how_made=how_made(runs, results, folder.path), how_kept=HOW_KEPT, library="irmas-recipe")
 
 
 def cost(runs: list[Run]) -> dict:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset, DatasetDict
 from huggingface_hub import hf_hub_download
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
@@ -99,8 +99,15 @@ def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np
         songs=test["song"],
         thresholds=np.array(model.config.thresholds),
         training_counts=multi_hot(splits["train"]).sum(axis=0) if len(splits["train"]) else None,
+        slopes=slopes_of(model.config),
     )
     return results, test, scores
+
+
+def slopes_of(config: PreTrainedConfig) -> np.ndarray | None:
+    """Return the slopes of the model's confidence (classes, 2), where it has them."""
+    stored = getattr(config, "confidence_slopes", None)
+    return None if stored is None else np.array(stored)
 
 
 def use_stored_protocol(recipe: Recipe, model: PreTrainedModel) -> None:

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,13 @@ def description(recognise: InstrumentRecognitionPipeline, window_seconds: float,
         "aggregation": getattr(recognise.model.config, "aggregation", None) or "mean",
         "labels": recognise.labels,
         "thresholds": recognise.resolve_thresholds(),
+        "confidence_slopes": recognise.slopes(of_moments=False),
+        "songs": {
+            "longer_than_seconds": recognise.longest_clip_seconds,
+            "thresholds": recognise.resolve_thresholds(of_moments=True),
+            "confidence_slopes": recognise.slopes(of_moments=True),
+        }
+        | asdict(recognise.rules),
     }
 
 

@@ -2,22 +2,35 @@
 
 import hashlib
 import os
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import READ_BY_FFMPEG, READ_BY_SOUNDFILE, to_text, walk_files
-
-LONGEST_NAME = 255  # bytes, on every common file system
+from irmas_dataset.label_text import LONGEST_NAME
 
 
 def find_audio(paths: list[Path]) -> list[Path]:
-    """Return the files named and the audio files in the folders named, each once; hidden ones in folders are skipped."""
-    found = []
+    """Return the files named and the audio files in the folders named, each once; hidden ones in folders are skipped.
+
+    The path - stands for the names in the standard input, one a line.
+    """
+    found, named = [], []
     for path in paths:
+        named += names_in(sys.stdin.buffer) if path == Path("-") else [path]
+    if not named:
+        raise UserError("The standard input names no file: write one a line.")
+    for path in named:
         if not os.path.exists(path):
             raise UserError(f"There is no file or folder {to_text(path)}.")
         found += audio_in(path) if path.is_dir() else [path]
     return list(dict.fromkeys(found))
+
+
+def names_in(lines: Iterable[bytes]) -> list[Path]:
+    """Return the files that lines name, in whatever encoding the file system has."""
+    return [Path(os.fsdecode(name)) for line in lines if (name := line.rstrip(b"\r\n"))]
 
 
 def audio_in(folder: Path) -> list[Path]:
@@ -38,11 +51,11 @@ def sizes_of(files: list[Path]) -> list[int]:
     return [file.stat().st_size if file.exists() else 0 for file in files]
 
 
-def picture_of(file: Path, files: list[Path], folder: Path) -> Path:
-    """Return where a file's picture goes: in the same subfolders as the file, suffix included, so that no two collide."""
+def place_of(file: Path, files: list[Path], folder: Path, suffix: str) -> Path:
+    """Return where what is made of a file goes: in the same subfolders, the file's own suffix included, so that no two collide."""
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
     inside = Path(os.path.abspath(file)).relative_to(common)
-    return folder / inside.with_name(name_with_suffix(inside.name, ".png"))
+    return folder / inside.with_name(name_with_suffix(inside.name, suffix))
 
 
 def name_with_suffix(name: str, suffix: str) -> str:

@@ -1,4 +1,4 @@
-"""`irmas predict MODEL PATH...`: which instruments are heard in files and folders, for people or for programs."""
+"""`irmas predict [MODEL] PATH...`: which instruments are heard in files and folders, for people or for programs."""
 
 import os
 import sys
@@ -16,21 +16,23 @@ def main(argv: list[str]) -> None:
     from irmas_recipe.commands.predict.files import find_audio, sizes_of
     from irmas_recipe.commands.predict.outputs import Outputs
     from irmas_recipe.commands.predict.rows import ASKED, errors_in_words, warnings_in_words
+    from irmas_recipe.commands.system import load_system
     from irmas_recipe.training.processes import Processes
-    from irmas_recipe.training.recogniser import load_recogniser
 
     processes = Processes(args.device)
     with processes.ending_together():
-        files = find_audio(args.paths)
-        recognise = load_recogniser(
+        files = processes.from_first(find_audio(args.paths) if processes.is_first else None)
+        if args.is_default and processes.is_first:
+            print(f"No MODEL is named: {args.model} answers, which was trained on AudioSet.", file=sys.stderr)
+        recognise = load_system(
             args.model, device=processes.device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
-            thresholds=args.threshold, aggregation=args.aggregation,
+            classes=args.classes or "irmas", thresholds=args.threshold, aggregation=args.aggregation,
             window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
         )  # fmt: skip
         outputs = Outputs(args, processes, files, recognise)
     todo, errors, warnings = outputs.begin(), [], []
     mine = processes.share(todo, sizes_of(todo))
-    results = recognise((os.fspath(file) for file in mine), **ASKED)
+    results = recognise((os.fspath(file) for file in mine), return_windows=args.window_table is not None, **ASKED)
     progress = {"total": len(mine), "unit": "file", "disable": None if processes.is_first else True, "leave": False}
     try:
         for file, result in tqdm(zip(mine, results, strict=True), **progress):
@@ -42,8 +44,10 @@ def main(argv: list[str]) -> None:
         if processes.is_first:
             print("Stopped." + f" {args.output} can be resumed with --resume." * bool(args.output), file=sys.stderr)
         processes.leave(130)
-    outputs.close()
     errors, warnings = sorted(processes.gather(errors)), sorted(processes.gather(warnings))
+    outputs.close(errors)
+    if summary := outputs.summary(len(todo) - len(errors)):
+        print("", *summary, sep="\n", file=sys.stdout if outputs.screen else sys.stderr)
     if processes.is_first:
         if written := outputs.written():
             print(f"Wrote {len(files) - len(errors)} files' results to {', '.join(written)}.", file=sys.stderr)

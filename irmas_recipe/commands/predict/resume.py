@@ -5,8 +5,7 @@ from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
-from irmas_dataset.label_text import split_labels
-from irmas_recipe.commands.predict.rows import ASKED, result_row
+from irmas_recipe.commands.predict.rows import ASKED, labels_in, scores_in
 from irmas_recipe.commands.predict.table import ResultTable
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 
@@ -14,9 +13,7 @@ SAME_SCORE = 0.01  # scores closer than this are of the same model: batches and 
 SAME_THRESHOLD = 1e-4  # a score this close to its threshold may fall on either side
 
 
-def check_is_of_this_model(
-    table: ResultTable, recognise: InstrumentRecognitionPipeline, files: list[Path], thresholds: dict[str, float]
-) -> None:
+def check_is_of_this_model(table: ResultTable, recognise: InstrumentRecognitionPipeline, files: list[Path]) -> None:
     """Listen again to the shortest of the files that the table already had.
 
     Raises:
@@ -27,21 +24,19 @@ def check_is_of_this_model(
     if not rows:
         return
     before = min(rows, key=lambda row: float(row["duration_seconds"]))
-    file = by_path[before["path"]]
-    (result,) = recognise([os.fspath(file)], **ASKED)
+    (result,) = recognise([os.fspath(by_path[before["path"]])], **ASKED)
     if "error" in result:
         return  # it is not read again, and its row stays
-    now, heard = result_row(file, result, thresholds), labels_of(before["instruments"])
-    for label, threshold in thresholds.items():
-        score = float(before[label])
-        other_threshold = (label in heard) != (score >= threshold) and abs(score - threshold) > SAME_THRESHOLD
-        if abs(score - now[label]) > SAME_SCORE or other_threshold:
+    scores, heard = scores_in(before), labels_in(before)
+    for entry in result["instruments"]:
+        if (label := entry["label"]) not in scores:
+            continue
+        threshold = result["thresholds"][label]
+        other_threshold = (label in heard) != (scores[label] >= threshold) and abs(
+            scores[label] - threshold
+        ) > SAME_THRESHOLD
+        if abs(scores[label] - entry["score"]) > SAME_SCORE or other_threshold or before["rule"] != result["rule"]:
             raise UserError(
                 f"{table.file} has rows of another model, or of other thresholds or windows ({before['path']}, {label}: "
-                f"{score:.2f} there, {now[label]:.2f} now); resume with the same, or name another --output."
+                f"{scores[label]:.2f} there, {entry['score']:.2f} now); resume with the same, or name another --output."
             )
-
-
-def labels_of(field: str | list[str]) -> list[str]:
-    """Return the labels in a row's field `instruments`, which CSV keeps as one string."""
-    return split_labels(field) if isinstance(field, str) else field

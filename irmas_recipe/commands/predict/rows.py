@@ -1,41 +1,104 @@
-"""What the model is asked about each file, and how its answer becomes the rows of a table."""
+"""What the model is asked about each file, and how its answer becomes the rows of tables."""
 
 import os
 from pathlib import Path
 
 from irmas_dataset.files import to_text
+from irmas_dataset.label_text import split_labels
 
-TIMELINE_COLUMNS = ["path", "label", "start_seconds", "end_seconds", "score"]
+TIMELINE_COLUMNS = ["path", "label", "start_seconds", "end_seconds", "score", "confidence"]
+VIEW_COLUMNS = ["path", "view"]
+FIXED_COLUMNS = ["path", "duration_seconds", "rule", "instruments", "seconds"]
+NESTED_COLUMNS = ["path", "duration_seconds", "rule", "instruments", "scores", "timeline"]
 ASKED = {"all_labels": True, "return_timeline": True, "return_activity": True, "skip_unreadable": True}
 """Options of a call of the pipeline: scores and timeline, or the `error` that kept a file from being read."""
 ERRORS_SHOWN = 10  # lines, at most
 
 
-def result_columns(labels: list[str]) -> list[str]:
-    """Return the columns of the table of results."""
-    return ["path", "duration_seconds", "instruments", *labels]
+def narrowed(result: dict, only: list[str] | None) -> dict:
+    """Return a result with these labels only, or as it is."""
+    if only is None:
+        return result
+    kept = {name: [entry for entry in result[name] if entry["label"] in only] for name in ("instruments", "timeline")}
+    scores = {label: scores for label, scores in result["activity"]["scores"].items() if label in only}
+    return result | kept | {"activity": result["activity"] | {"scores": scores}}
 
 
-def result_row(file: Path, result: dict, thresholds: dict[str, float]) -> dict:
-    """Return `path`, `duration_seconds`, `instruments` (best first) and one score per label, in the order of `thresholds`."""
-    scores = {entry["label"]: entry["score"] for entry in result["instruments"]}
-    return {
-        "path": to_text(file),
-        "duration_seconds": round(result["duration_seconds"], 3),
-        "instruments": [label for label, score in scores.items() if score >= thresholds[label]],
-        **{label: round(scores[label], 6) for label in thresholds},
-    }
+def heard_in(result: dict, top_k: int | None) -> list[dict]:
+    """Return the entries that are the answer: those that reach their threshold, or the first `top_k`."""
+    if top_k is not None:
+        return result["instruments"][:top_k]
+    return [entry for entry in result["instruments"] if entry["score"] >= result["thresholds"][entry["label"]]]
+
+
+def result_columns(labels: list[str], format: str) -> list[str]:
+    """Return the columns of the table of results; JSON nests what CSV and Parquet lay flat."""
+    return NESTED_COLUMNS if format == "json" else FIXED_COLUMNS + [f"score_{label}" for label in labels]
+
+
+def result_row(file: Path, result: dict, heard: list[dict], labels: list[str], format: str) -> dict:
+    """Return a file's row, with `result_columns`: the instruments that are `heard`, and the score of every label."""
+    scores = {entry["label"]: round(entry["score"], 6) for entry in result["instruments"]}
+    scores = {label: scores[label] for label in labels}
+    row = {"path": to_text(file), "duration_seconds": round(result["duration_seconds"], 3), "rule": result["rule"]}
+    if format == "json":
+        instruments = [
+            {name: entry[name] for name in ("label", "score", "confidence", "seconds", "share")} for entry in heard
+        ]
+        return row | {"instruments": rounded(instruments), "scores": scores, "timeline": rounded(result["timeline"])}
+    row |= {"instruments": [entry["label"] for entry in heard], "seconds": [round(e["seconds"], 3) for e in heard]}
+    return row | {f"score_{label}": score for label, score in scores.items()}
+
+
+def rounded(entries: list[dict]) -> list[dict]:
+    """Return entries whose times have three decimals and whose other numbers have six."""
+    return [
+        {name: round(value, 3 if "seconds" in name else 6) if isinstance(value, float) else value
+         for name, value in entry.items()}
+        for entry in entries
+    ]  # fmt: skip
+
+
+def scores_in(row: dict) -> dict[str, float]:
+    """Return the score of each label in a row of results, of any format."""
+    if "scores" in row:
+        return row["scores"]
+    return {name.removeprefix("score_"): float(row[name]) for name in row if name.startswith("score_")}
+
+
+def labels_in(row: dict) -> set[str]:
+    """Return the instruments in a row of results, which CSV keeps as one string and JSON as objects."""
+    field = row["instruments"]
+    if isinstance(field, str):
+        return set(split_labels(field))
+    return {entry["label"] if isinstance(entry, dict) else entry for entry in field}
 
 
 def timeline_row(file: Path, segment: dict) -> dict:
     """Return one row of the table of timelines."""
-    return {
-        "path": to_text(file),
-        "label": segment["label"],
-        "start_seconds": round(segment["start_seconds"], 3),
-        "end_seconds": round(segment["end_seconds"], 3),
-        "score": round(segment["score"], 6),
-    }
+    (row,) = rounded([segment])
+    return {"path": to_text(file)} | {name: row[name] for name in TIMELINE_COLUMNS[1:]}
+
+
+def window_columns(labels: list[str]) -> list[str]:
+    """Return the columns of the table of windows."""
+    return ["path", "start_seconds", "end_seconds", *(f"score_{label}" for label in labels)]
+
+
+def window_rows(file: Path, result: dict, labels: list[str]) -> list[dict]:
+    """Return the rows of the table of windows: what the model said of each."""
+    windows = result["windows"]
+    return [
+        {"path": to_text(file), "start_seconds": round(start, 3), "end_seconds": round(end, 3)}
+        | {f"score_{label}": round(windows["scores"][label][place], 6) for label in labels}
+        for place, (start, end) in enumerate(zip(windows["start_seconds"], windows["end_seconds"], strict=True))
+    ]
+
+
+def audacity_labels(timeline: list[dict]) -> str:
+    """Return a timeline as a label track of Audacity: a line of start, end and label each, between tabulators."""
+    lines = [f"{part['start_seconds']:.6f}\t{part['end_seconds']:.6f}\t{part['label']}\n" for part in timeline]
+    return "".join(lines)
 
 
 def errors_in_words(errors: list[tuple[str, str]], files: int) -> str:

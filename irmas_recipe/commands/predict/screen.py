@@ -1,9 +1,11 @@
 """Results on the screen: for people as a table or as bars, for programs as CSV or JSON."""
 
+import argparse
 import json
 import math
 import os
 import sys
+from operator import itemgetter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -32,8 +34,8 @@ def say(line: str) -> None:
 class Screen:
     """What prints results in one format."""
 
-    def add(self, row: dict, timeline: list[dict]) -> None:
-        """Take the row and the timeline of one file."""
+    def add(self, row: dict, result: dict, heard: list[dict]) -> None:
+        """Take the row of one file, its result, and the entries of it that are the answer."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -41,13 +43,13 @@ class Screen:
 
 
 class Lines(Screen):
-    """One line per file, for people: its name, its length, and the instruments with their scores."""
+    """One line per file, for people: its name, its length, and the instruments."""
 
-    def __init__(self, paths: list[str], thresholds: dict[str, float]) -> None:
+    def __init__(self, paths: list[str], sort: str | None) -> None:
         one_kind = len({os.path.splitdrive(path)[0] + os.sep * os.path.isabs(path) for path in paths}) == 1
         self.folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if one_kind else ""
         self.name_width = min(NAME_WIDTH, max([4, *(len(self.name_of(path)) for path in paths)]))
-        self.thresholds = thresholds
+        self.sort, self.waiting = sort, []
         if self.folder:
             say(f"In {self.folder}:")
         say(f"{'file':<{self.name_width}}  {'length':>7}  instruments")
@@ -56,36 +58,67 @@ class Lines(Screen):
         """Return the path inside the folder that all files share."""
         return os.path.relpath(path, self.folder) if self.folder else path
 
-    def add(self, row: dict, timeline: list[dict]) -> None:
-        """Print the row of one file."""
-        heard = ", ".join(f"{label} {row[label]:.2f}" for label in row["instruments"])
+    def add(self, row: dict, result: dict, heard: list[dict]) -> None:
+        """Print the line of one file, or keep it until all can be sorted."""
+        answer = ", ".join(as_long_as(entry) if result["rule"] == "timeline" else as_sure_as(entry) for entry in heard)
         if not heard:
-            label = nearest_label(row, self.thresholds)
-            heard = f"– (nearest: {label} {row[label]:.2f}, threshold {self.thresholds[label]:.2f})"
+            answer = "–"
+            if result["instruments"]:
+                answer += f" (nearest: {as_sure_as(max(result['instruments'], key=itemgetter('confidence')))})"
         name = shortened(self.name_of(row["path"]), self.name_width)
-        say(f"{name:<{self.name_width}}  {clock(row['duration_seconds']):>7}  {heard}")
+        line = f"{name:<{self.name_width}}  {clock(row['duration_seconds']):>7}  {answer}"
+        if self.sort:
+            self.waiting.append((self.most(result), line))
+        else:
+            say(line)
+
+    def most(self, result: dict) -> tuple[float, float]:
+        """Return how much of what the lines are sorted by a file has: seconds, then confidence."""
+        if self.sort == "duration":
+            return result["duration_seconds"], 0.0
+        entry = next((entry for entry in result["instruments"] if entry["label"] == self.sort), None)
+        return (entry["seconds"], entry["confidence"]) if entry else (0.0, 0.0)
+
+    def close(self) -> None:
+        """Print the lines that waited, those with most first."""
+        for _, line in sorted(self.waiting, key=itemgetter(0), reverse=True):
+            say(line)
 
 
-def nearest_label(scores: dict[str, float], thresholds: dict[str, float]) -> str:
-    """Return the label whose score is the largest share of its own threshold; all lie below theirs."""
-    return max(thresholds, key=lambda label: scores[label] / thresholds[label])
+def as_sure_as(entry: dict) -> str:
+    """Return a clip's instrument with its confidence."""
+    return f"{entry['label']} {entry['confidence']:.2f}"
+
+
+def as_long_as(entry: dict) -> str:
+    """Return a song's instrument with how long it is heard and its share of the song."""
+    return f"{entry['label']} {clock(entry['seconds'])} ({entry['share']:.0%})"
 
 
 class Bars(Screen):
     """Every instrument of a single file as a bar, for people: those heard are marked, with when they are heard."""
 
-    def add(self, row: dict, timeline: list[dict]) -> None:
+    def add(self, row: dict, result: dict, heard: list[dict]) -> None:
         """Print the bars of one file."""
-        labels = sorted(list(row)[3:], key=lambda label: -row[label])
-        labels = labels[: max(12, len(row["instruments"]))]
-        width = max(len(label) for label in labels)
+        is_song = result["rule"] == "timeline"
+        entries = result["instruments"][: max(12, len(heard))]
+        width = max(len(entry["label"]) for entry in entries)
         say(f"{row['path']}  ({clock(row['duration_seconds'])})")
-        for label in labels:
-            mark = "*" if label in row["instruments"] else " "
-            bar = "█" * round(BAR_WIDTH * row[label])
-            when = stretches([segment for segment in timeline if segment["label"] == label])
-            say(f"{mark} {label:<{width}}  {row[label]:.2f}  {bar:<{BAR_WIDTH}}  {when}".rstrip())
-        say("* reaches its threshold" if row["instruments"] else "No score reaches its threshold.")
+        for entry in entries:
+            mark = "*" if entry in heard else " "
+            share = entry["share"] if is_song else entry["confidence"]
+            figures = f"{clock(entry['seconds']):>7}  {share:>4.0%}" if is_song else f"{share:.2f}"
+            bar = "█" * round(BAR_WIDTH * share)
+            when = stretches([segment for segment in result["timeline"] if segment["label"] == entry["label"]])
+            say(f"{mark} {entry['label']:<{width}}  {figures}  {bar:<{BAR_WIDTH}}  {when}".rstrip())
+        say(rule_in_words(result, heard))
+
+
+def rule_in_words(result: dict, heard: list[dict]) -> str:
+    """Return which rule gave the answer, and what the mark of an instrument means."""
+    if result["rule"] == "timeline":
+        return "* heard for long enough, by the timeline" if heard else "No instrument is heard for long enough."
+    return "* confidence of 0.50 or more: its threshold" if heard else "No score reaches its threshold."
 
 
 def stretches(segments: list[dict]) -> str:
@@ -100,30 +133,30 @@ class Csv(Screen):
     def __init__(self, columns: list[str]) -> None:
         say(csv_line(columns).rstrip("\n"))
 
-    def add(self, row: dict, timeline: list[dict]) -> None:
+    def add(self, row: dict, result: dict, heard: list[dict]) -> None:
         """Print the row of one file."""
         say(csv_line(row.values()).rstrip("\n"))
 
 
 class Json(Screen):
-    """The table of results as one JSON list."""
+    """The results as one JSON object."""
 
-    def __init__(self) -> None:
-        self.rows: list[dict] = []
+    def __init__(self, heading: dict) -> None:
+        self.heading, self.rows = heading, []
 
-    def add(self, row: dict, timeline: list[dict]) -> None:
+    def add(self, row: dict, result: dict, heard: list[dict]) -> None:
         """Keep the row of one file."""
         self.rows.append(row)
 
     def close(self) -> None:
         """Print all rows."""
-        say(json.dumps(self.rows, indent=1))
+        say(json.dumps(self.heading | {"files": self.rows}, indent=1))
 
 
-def open_screen(format: str, files: list[Path], thresholds: dict[str, float]) -> Screen:
-    """Return what prints results in this format; a single file gets more room than many."""
-    if format == "csv":
-        return Csv(result_columns(list(thresholds)))
-    if format == "json":
-        return Json()
-    return Bars() if len(files) == 1 else Lines([to_text(file) for file in files], thresholds)
+def open_screen(args: argparse.Namespace, files: list[Path], labels: list[str], heading: dict) -> Screen:
+    """Return what prints results in the format asked for; a single file gets more room than many."""
+    if args.format == "csv":
+        return Csv(result_columns(labels, args.format))
+    if args.format == "json":
+        return Json(heading)
+    return Bars() if len(files) == 1 else Lines([to_text(file) for file in files], args.sort)

@@ -23,20 +23,29 @@ class ResultTable:
     """
 
     def __init__(
-        self, file: Path, columns: list[str], *, format: str, resume: bool = False, only_paths: set[str] | None = None
+        self,
+        file: Path,
+        columns: list[str],
+        *,
+        format: str,
+        resume: bool = False,
+        only_paths: set[str] | None = None,
+        heading: dict | None = None,
     ) -> None:
         """Open the table; `resume` keeps its rows, or only those whose path is in `only_paths`.
+
+        heading: what a JSON file says before its rows, which are then its `files`; otherwise it is a list of rows.
 
         Raises:
             UserError: the file exists without `resume`, or is not a table with these columns.
         """
-        self.file, self.columns, self.format = file, columns, format
-        self.journal = file if format == "csv" else file.with_name(file.name + ".journal")
+        self.file, self.columns, self.format, self.heading = file, columns, format, heading
+        self.journal = journal_of(file, format)
         file.parent.mkdir(parents=True, exist_ok=True)
-        left_over = next((path for path in (file, self.journal, *parts_of(file)) if path.exists()), None)
-        if left_over and not resume:
-            raise UserError(f"{left_over} exists; add --resume to keep its rows and add to them, or delete it.")
-        rows = [row for row in self._read() if only_paths is None or row["path"] in only_paths] if left_over else []
+        found = left_over(file, format)
+        if found and not resume:
+            raise UserError(f"{found} exists; add --resume to keep its rows and add to them, or delete it.")
+        rows = [row for row in self._read() if only_paths is None or row["path"] in only_paths] if found else []
         self._start_from(rows)
 
     def append(self, rows: list[dict]) -> None:
@@ -60,7 +69,10 @@ class ResultTable:
         with whole_file(self.file) as unfinished:
             if self.format == "json":
                 lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-                unfinished.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+                text = f"[\n{lines}\n]"
+                if self.heading is not None:
+                    text = json.dumps(self.heading, indent=1, ensure_ascii=False)[:-2] + f',\n "files": {text}\n}}'
+                unfinished.write_text(text + "\n", encoding="utf-8")
             else:
                 pd.DataFrame(rows, columns=self.columns).to_parquet(unfinished, index=False)
         self.journal.unlink()
@@ -106,7 +118,8 @@ class ResultTable:
 
     def _read_finished(self) -> list[dict]:
         if self.format == "json":
-            return json.loads(self.file.read_text(encoding="utf-8"))
+            content = json.loads(self.file.read_text(encoding="utf-8"))
+            return content.get("files") if isinstance(content, dict) else content
         return json.loads(pd.read_parquet(self.file).to_json(orient="records", double_precision=15))
 
     def _read_csv(self) -> list[dict]:
@@ -139,6 +152,16 @@ class ResultPart:
         self._appended_to.close()
 
 
+def journal_of(file: Path, format: str) -> Path:
+    """Return where a table's rows go before it is finished."""
+    return file if format == "csv" else file.with_name(file.name + ".journal")
+
+
+def left_over(file: Path, format: str) -> Path | None:
+    """Return what there is of a table already: itself, its journal or one of its parts."""
+    return next((path for path in (file, journal_of(file, format), *parts_of(file)) if path.exists()), None)
+
+
 def parts_of(file: Path) -> list[Path]:
     """Return the parts beside a table."""
     return sorted(file.parent.glob(f"{glob.escape(file.name)}.part-*"))
@@ -159,6 +182,6 @@ def read_lines(journal: Path) -> list[dict]:
 
 def csv_line(values: Iterable[object]) -> str:
     """Return one line of CSV; a list of labels becomes one field, as `join_labels` writes it."""
-    fields = [join_labels(value) if isinstance(value, list) else str(value) for value in values]
+    fields = [join_labels(map(str, value)) if isinstance(value, list) else str(value) for value in values]
     quoted = ['"' + field.replace('"', '""') + '"' if set(field) & set(',"\r\n') else field for field in fields]
     return ",".join(quoted) + "\n"

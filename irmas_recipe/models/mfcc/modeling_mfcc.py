@@ -15,6 +15,14 @@ from transformers.utils import can_return_tuple
 
 from .configuration_mfcc import MfccConfig
 
+UNTUNED = {
+    "thresholds": 0.5,
+    "window_thresholds": 0.5,
+    "confidence_slopes": [1.0, 1.0],
+    "window_confidence_slopes": [1.0, 1.0],
+}
+"""What a run tunes for each label: its value for a label that is new."""
+
 
 class ConvolutionBlock(nn.Module):
     """A 3x3 convolution, max-pooling by 2 in both directions, batch normalisation."""
@@ -167,9 +175,10 @@ def _rebuild(
     config.trainable_labels = list(new_labels)
     if filters is not None:
         config.label_filters = {**(config.label_filters or {}), **{label: list(filters) for label in new_labels}}
-    if getattr(config, "thresholds", None):  # one per label; what is new has not been tuned yet
-        tuned = dict(zip(model.label_names, config.thresholds, strict=True))
-        config.thresholds = [tuned.get(label, 0.5) for label in label_names]
+    for name, untuned in UNTUNED.items():
+        if getattr(config, name, None):
+            tuned = dict(zip(model.label_names, getattr(config, name), strict=True))
+            setattr(config, name, [tuned.get(label, untuned) for label in label_names])
     rebuilt = MfccForAudioClassification(config).to(device=model.device, dtype=model.dtype)
     for label, old in zip(model.label_names, model.subnetworks, strict=True):
         if label in label_names and label not in new_labels:

@@ -4,10 +4,12 @@ This file and those that it imports are stored beside every saved model, so they
 
     from transformers import pipeline
     recognise = pipeline("instrument-recognition", model=FOLDER_OR_HUB_ID, trust_remote_code=True)
-    recognise("song.flac")                          # [{"label": "piano", "score": 0.93}, ...]
+    recognise("clip.flac")                          # [{"label": "piano", "score": 0.93, "confidence": 0.97}, ...]
     recognise("song.flac", return_timeline=True)    # and when each is heard
 """
 
+import dataclasses
+import difflib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -20,11 +22,30 @@ from transformers.pipelines.base import ChunkPipeline
 
 from .audio_blocks import name_of, read_ahead, read_blocks, resample_blocks, rounded_to_16_bits
 from .separation import separate_blocks, separation_of
-from .windows import AGGREGATIONS, aggregate, cut_windows, merge_moments, moments
+from .windows import (
+    AGGREGATIONS,
+    LONGEST_CLIP_SECONDS,
+    TimelineRules,
+    aggregate,
+    confidence,
+    cut_windows,
+    merge_moments,
+    moments,
+)
 
 TASK = "instrument-recognition"
 DEFAULT_WINDOW_SECONDS = 10.0  # of a model whose configuration says nothing; the hop is half a window
 MAX_WINDOW_SECONDS = 600
+PREPROCESSING = ("sampling_rate", "window_seconds", "hop_seconds", "skip_unreadable")
+POSTPROCESSING = (
+    "aggregation", "longest_clip_seconds", "thresholds", "all_labels", "top_k", "return_timeline", "return_activity", "return_windows",
+)  # fmt: skip
+"""Options of a call: those that say how audio is cut, and those that say what is made of the logits."""
+PER_LABEL = {
+    "thresholds": (1, 1), "window_thresholds": (1, 1),
+    "confidence_slopes": (2, math.inf), "window_confidence_slopes": (2, math.inf),
+}  # fmt: skip
+"""What a configuration has for each label: how many numbers, and the highest that they can be."""
 CANCELLED_WARNING = (
     "the channels cancel each other out, and their mean, which the model hears, is next to silence; invert one."
 )
@@ -35,9 +56,12 @@ logger = logging.getLogger(__name__)
 class InstrumentRecognitionPipeline(ChunkPipeline):
     """Recognise instruments in audio of any length, rate and number of channels with a multi-label model.
 
-    The audio is cut into windows, the windows' logits are aggregated into one score per label, and the labels whose
-    score reaches their threshold are returned. Window, hop, aggregation and thresholds come from the model's
-    configuration (`window_seconds`, `hop_seconds`, `aggregation`, `thresholds`) and can be overridden in each call.
+    The audio is cut into windows, and two rules make an answer of the windows' logits. A clip of up to
+    `longest_clip_seconds` (30) is answered as in an evaluation: the logits are aggregated into one score per label, and
+    the labels whose score reaches their threshold are returned. In longer audio an instrument that plays for a while
+    would vanish in such an average, so that the answer comes from the timeline: the labels that reach their threshold
+    for long enough (see `TimelineRules`), those heard longest first. Windows, aggregation, thresholds and rules come from
+    the model's configuration and can be overridden in each call.
     A thread decodes files block by block while the model computes, so that files of hours need little memory; windows
     of neighbouring files share a batch.
     """
@@ -77,7 +101,12 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         self.separate = separate or separation_of(getattr(config, "separation", None))
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Return the instruments of one input, [{"label", "score"}] best first, or a list of those for a list of inputs.
+        """Return the instruments of one input, or a list of those for a list of inputs.
+
+        Each is {"label", "score", "confidence", "rule"}, and by the rule "timeline" also "seconds" and "share" of the
+        audio; clips (the rule "clip") have the best score first. The score is what the thresholds are about: a clip's
+        aggregated one, or the highest that the label keeps up for `min_heard_seconds`. The confidence is the same for
+        people: 0.5 at the threshold.
 
         An input is a path, the bytes of a file, an array, torchcodec's AudioDecoder (as `datasets` gives it), or a
         dictionary with `array` (or `raw`) and `sampling_rate`, or with `path` or `bytes`. An array may be (samples,),
@@ -86,13 +115,17 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
 
         Options, here or when the pipeline is made:
         - `sampling_rate`: of bare arrays, in Hz.
-        - `window_seconds`, `hop_seconds`, `aggregation` (mean, max, mean_probability, s1, s2).
-        - `thresholds`: one number, one per label in the order of the label ids, or a dictionary label -> number.
-        - `all_labels=True`: every label, whatever its threshold; `top_k`: the best k labels, whatever their threshold.
-        - `return_timeline=True`: a dictionary with `duration_seconds`, `instruments` (as above) and `timeline`, the
-          list of {"label", "start_seconds", "end_seconds", "score"} in which a label reaches its threshold;
-          `return_activity=True`: also `activity`, the scores behind it as {"edges_seconds": (moments + 1),
-          "scores": {label: (moments)}}. A file that is not heard as it sounds has its `warning` here; elsewhere it is logged.
+        - `window_seconds`, `hop_seconds`; `aggregation` (mean, max, mean_probability, s1, s2), which also makes the rule
+          "clip" that of audio of any length; `longest_clip_seconds`.
+        - `threshold`: one number for all labels; `thresholds`: one per label in the order of the label ids, or a
+          dictionary label -> number.
+        - `top_k`: the best k labels, whatever their threshold; `top_k=None` or `all_labels=True`: every label.
+        - `return_timeline=True`: a dictionary with `duration_seconds`, `rule`, `instruments` (as above, each with its
+          seconds and share), their `thresholds` and `timeline`, the list of {"label", "start_seconds", "end_seconds", "score",
+          "confidence"} in which a label is heard; `return_activity=True`: also `activity`, the scores behind it as
+          {"edges_seconds": (moments + 1), "scores": {label: (moments)}, "thresholds": {label: number}}; and
+          `return_windows=True`: `windows`, what the model said of each. A file that is not heard as it sounds has its
+          `warning` here; elsewhere it is logged.
         - `batch_size`: how many windows the model sees at once.
         - `skip_unreadable=True`: an input that cannot be read gives {"error": sentence}, and the others go on.
 
@@ -107,43 +140,32 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
                 raise ValueError("A list is a list of inputs: pass samples as an array (numpy.asarray) instead.")
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(
-        self,
-        sampling_rate: int | None = None,
-        window_seconds: float | None = None,
-        hop_seconds: float | None = None,
-        skip_unreadable: bool | None = None,
-        aggregation: str | None = None,
-        thresholds: float | list[float] | dict[str, float] | None = None,
-        all_labels: bool | None = None,
-        top_k: int | None = None,
-        return_timeline: bool | None = None,
-        return_activity: bool | None = None,
-    ) -> tuple[dict, dict, dict]:
-        if aggregation is not None and aggregation not in AGGREGATIONS:
-            raise ValueError(f"Unknown aggregation '{aggregation}': choose one of {', '.join(AGGREGATIONS)}.")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k={top_k} asks for no label: give 1 or more.")
-        if thresholds is not None:
-            thresholds = self.resolve_thresholds(thresholds)
-        if window_seconds is not None or hop_seconds is not None:
-            self.window_and_hop(window_seconds, hop_seconds)
-        preprocess = {
-            "sampling_rate": sampling_rate,
-            "window_seconds": window_seconds,
-            "hop_seconds": hop_seconds,
-            "skip_unreadable": skip_unreadable,
-        }
-        postprocess = {
-            "aggregation": aggregation,
-            "thresholds": thresholds,
-            "all_labels": all_labels,
-            "top_k": top_k,
-            "return_timeline": return_timeline,
-            "return_activity": return_activity,
-        }
-        given = [{key: value for key, value in part.items() if value is not None} for part in (preprocess, postprocess)]
-        return given[0], {}, given[1]
+    def _sanitize_parameters(self, **given: Any) -> tuple[dict, dict, dict]:
+        known = (*PREPROCESSING, *POSTPROCESSING, "threshold")
+        for name in given:
+            if name not in known:
+                nearest = "".join(f"; did you mean `{n}`?" for n in difflib.get_close_matches(name, known, n=1))
+                raise TypeError(f"{TASK} has no option `{name}`{nearest}")
+        if "top_k" in given and given["top_k"] is None:  # as in transformers' own pipelines
+            given["all_labels"] = True
+        given = {name: value for name, value in given.items() if value is not None}
+        if given.get("aggregation", "mean") not in AGGREGATIONS:
+            raise ValueError(f"Unknown aggregation '{given['aggregation']}': choose one of {', '.join(AGGREGATIONS)}.")
+        if given.get("top_k", 1) < 1:
+            raise ValueError(f"top_k={given['top_k']} asks for no label: give 1 or more.")
+        if "threshold" in given:
+            if "thresholds" in given:
+                raise ValueError("threshold and thresholds were both given: give one of them.")
+            given["thresholds"] = float(given.pop("threshold"))
+        if "thresholds" in given:
+            given["thresholds"] = self.resolve_thresholds(given["thresholds"])
+        if "window_seconds" in given or "hop_seconds" in given:
+            self.window_and_hop(given.get("window_seconds"), given.get("hop_seconds"))
+        return (
+            {name: given[name] for name in PREPROCESSING if name in given},
+            {},
+            {name: given[name] for name in POSTPROCESSING if name in given},
+        )
 
     @property
     def labels(self) -> list[str]:
@@ -151,10 +173,16 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         config = self.model.config
         return [config.id2label[index] for index in range(config.num_labels)]
 
-    def resolve_thresholds(self, thresholds: float | list[float] | dict[str, float] | None = None) -> list[float]:
-        """Return one threshold per label, in the order of the label ids: those given, else the configuration's, else 0.5."""
-        labels = self.labels
-        stored = getattr(self.model.config, "thresholds", None)
+    def resolve_thresholds(
+        self, thresholds: float | list[float] | dict[str, float] | None = None, *, of_moments: bool = False
+    ) -> list[float]:
+        """Return one threshold per label, in the order of the label ids: those given, else the configuration's, else 0.5.
+
+        of_moments: those of the timeline, which a model may have apart from those of clips.
+        """
+        labels, config = self.labels, self.model.config
+        stored = getattr(config, "thresholds", None)
+        stored = (getattr(config, "window_thresholds", None) or stored) if of_moments else stored
         stored = [0.5] * len(labels) if stored is None else list(stored)
         if thresholds is None:
             return stored
@@ -168,6 +196,25 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         if len(thresholds) != len(labels):
             raise ValueError(f"{len(thresholds)} thresholds were given for a model of {len(labels)} labels.")
         return [float(value) for value in thresholds]
+
+    def slopes(self, of_moments: bool) -> list[list[float]]:
+        """Return the slopes of each label's confidence below and above its threshold: the configuration's, else 1."""
+        name = "window_confidence_slopes" if of_moments else "confidence_slopes"
+        return getattr(self.model.config, name, None) or [[1.0, 1.0]] * len(self.labels)
+
+    @property
+    def longest_clip_seconds(self) -> float:
+        """How long audio is answered as a clip."""
+        stored = getattr(self.model.config, "longest_clip_seconds", None)
+        return LONGEST_CLIP_SECONDS if stored is None else stored
+
+    @property
+    def rules(self) -> TimelineRules:
+        """How moments become a timeline: as the configuration says."""
+        stored = {
+            field.name: getattr(self.model.config, field.name, None) for field in dataclasses.fields(TimelineRules)
+        }
+        return TimelineRules(**{name: value for name, value in stored.items() if value is not None})
 
     def window_and_hop(
         self, window_seconds: float | None = None, hop_seconds: float | None = None
@@ -270,51 +317,115 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         self,
         windows: list[dict],
         aggregation: str | None = None,
+        longest_clip_seconds: float | None = None,
         thresholds: list[float] | None = None,
         all_labels: bool = False,
         top_k: int | None = None,
         return_timeline: bool = False,
         return_activity: bool = False,
+        return_windows: bool = False,
     ) -> list[dict] | dict:
         """Return one input's result as `__call__` describes it, from its windows, each with its `logits` (classes,)."""
-        aggregation = aggregation or getattr(self.model.config, "aggregation", None) or "mean"
-        thresholds = self.resolve_thresholds(thresholds)
+        config = self.model.config
         logits = torch.stack([window["logits"] for window in windows])
-        scores = aggregate(logits, aggregation)
-        ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
+        how = aggregation or getattr(config, "aggregation", None) or "mean"
+        edges, of_moment = moments(windows, logits, normalise=how == "s2")
+        edges = edges / self.feature_extractor.sampling_rate
+        longest = self.longest_clip_seconds if longest_clip_seconds is None else longest_clip_seconds
+        is_clip = aggregation is not None or edges[-1] <= longest
+        of_moments, chosen = self.resolve_thresholds(thresholds, of_moments=True), thresholds
+        timeline = merge_moments(edges, of_moment, self.labels, of_moments, self.rules)
+        if is_clip:
+            scores, chosen = self.clip_scores(windows, logits, how), self.resolve_thresholds(thresholds)
+        else:
+            scores, chosen = [self.rules.sustained_score(edges, column) for column in of_moment.T], of_moments
+        bars = dict(zip(self.labels, chosen, strict=True))
+        answer = self.answer(scores, chosen, timeline, edges[-1], is_clip)
         if top_k is not None:
-            ranked = ranked[:top_k]
+            answer = answer[:top_k]
         elif not all_labels:
-            ranked = [index for index in ranked if scores[index] >= thresholds[index]]
-        instruments = [{"label": self.labels[index], "score": float(scores[index])} for index in ranked]
+            answer = [entry for entry in answer if entry["score"] >= bars[entry["label"]]]
         warning = windows[-1]["warning"]
-        if not (return_timeline or return_activity):
+        if not (return_timeline or return_activity or return_windows):
             if warning:
                 logger.warning(warning)
-            return instruments
+            return answer if not is_clip else [without_times(entry) for entry in answer]
 
-        rate = self.feature_extractor.sampling_rate
-        edges, moment_scores = moments(windows, logits, normalise=aggregation == "s2")
-        edges = edges / rate
-        result = {"duration_seconds": float(edges[-1]), "instruments": instruments}
-        if warning:
-            result["warning"] = warning
-        result["timeline"] = merge_moments(edges, moment_scores, self.labels, thresholds)
+        add_confidence(timeline, self.labels, of_moments, self.slopes(of_moments=True))
+        result = {"duration_seconds": float(edges[-1]), "rule": "clip" if is_clip else "timeline"}
+        result |= {"instruments": answer, "thresholds": bars, "timeline": timeline}
+        result |= {"warning": warning} if warning else {}
         if return_activity:
-            by_label = {label: moment_scores[:, index].tolist() for index, label in enumerate(self.labels)}
-            result["activity"] = {"edges_seconds": edges.tolist(), "scores": by_label}
+            result["activity"] = self.activity(edges, of_moment, of_moments)
+        if return_windows:
+            result["windows"] = self.window_scores(windows, logits)
         return result
+
+    def clip_scores(self, windows: list[dict], logits: torch.Tensor, aggregation: str) -> np.ndarray:
+        """Return one score per label (classes,) from the logits (windows, classes) of a clip's windows."""
+        return aggregate(logits, aggregation)
+
+    def activity(self, edges: np.ndarray, scores: np.ndarray, thresholds: list[float]) -> dict:
+        """Return the scores over time as `__call__` describes them, from those of all labels (moments, classes)."""
+        return {
+            "edges_seconds": edges.tolist(),
+            "scores": {label: scores[:, index].tolist() for index, label in enumerate(self.labels)},
+            "thresholds": dict(zip(self.labels, thresholds, strict=True)),
+        }
+
+    def window_scores(self, windows: list[dict], logits: torch.Tensor) -> dict:
+        """Return what the model said of each window: `start_seconds`, `end_seconds` and `scores` of each label."""
+        rate, probabilities = self.feature_extractor.sampling_rate, torch.sigmoid(logits.double())
+        return {
+            "start_seconds": [window["start"] / rate for window in windows],
+            "end_seconds": [window["stop"] / rate for window in windows],
+            "scores": {label: probabilities[:, index].tolist() for index, label in enumerate(self.labels)},
+        }
+
+    def answer(
+        self, scores: Iterable[float], thresholds: list[float], timeline: list[dict], duration: float, is_clip: bool
+    ) -> list[dict]:
+        """Return every label with its score, confidence, seconds and share: the longest or, of a clip, the best first."""
+        seconds = dict.fromkeys(self.labels, 0.0)
+        for segment in timeline:
+            seconds[segment["label"]] += segment["end_seconds"] - segment["start_seconds"]
+        entries = [
+            {"label": label, "score": float(score), "rule": "clip" if is_clip else "timeline",
+             "seconds": seconds[label], "share": seconds[label] / duration}
+            for label, score in zip(self.labels, scores, strict=True)
+        ]  # fmt: skip
+        add_confidence(entries, self.labels, thresholds, self.slopes(of_moments=not is_clip))
+        return sorted(entries, key=lambda entry: (0 if is_clip else -entry["seconds"], -entry["score"]))
+
+
+def add_confidence(entries: list[dict], labels: list[str], thresholds: list[float], slopes: list[list[float]]) -> None:
+    """Give each entry, which has a label and a score, the confidence that people read."""
+    places = [labels.index(entry["label"]) for entry in entries]
+    found = confidence(
+        [entry["score"] for entry in entries],
+        [thresholds[place] for place in places],
+        np.array([slopes[place] for place in places]).reshape(-1, 2),
+    )
+    for entry, value in zip(entries, found, strict=True):
+        entry["confidence"] = float(value)
+
+
+def without_times(entry: dict) -> dict:
+    """Return an entry of a clip's answer, which its timeline had no part in."""
+    return {name: value for name, value in entry.items() if name not in ("seconds", "share")}
 
 
 def check_protocol(config: Any) -> None:
-    """Raise ValueError if the thresholds, window, hop or aggregation that a run stored in its configuration are impossible."""
-    thresholds = getattr(config, "thresholds", None)
-    if thresholds is not None and not (
-        isinstance(thresholds, (list, tuple))
-        and len(thresholds) == config.num_labels
-        and all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in thresholds)
-    ):
-        raise ValueError(f"`thresholds` must be a number from 0 to 1 for each of the {config.num_labels} labels.")
+    """Raise ValueError if what a run stored in its configuration about scores and time is impossible."""
+    for name, (count, highest) in PER_LABEL.items():
+        stored = getattr(config, name, None)
+        if stored is not None and not are_numbers(stored, config.num_labels, count, highest):
+            of_one = f"a number from 0 to {highest}" if count == 1 else "two numbers from 0"
+            raise ValueError(f"`{name}` must be {of_one} for each of the {config.num_labels} labels.")
+    for name in ("longest_clip_seconds", *(field.name for field in dataclasses.fields(TimelineRules))):
+        value = getattr(config, name, None)
+        if value is not None and not (is_number(value) and 0 <= value < math.inf):
+            raise ValueError(f"`{name}` must be a number of seconds, not {value!r}.")
     window, hop = (getattr(config, name, None) for name in ("window_seconds", "hop_seconds"))
     for name, value in (("window_seconds", window), ("hop_seconds", hop)):
         if value is not None and not (isinstance(value, (int, float)) and 0 < value <= MAX_WINDOW_SECONDS):
@@ -324,6 +435,21 @@ def check_protocol(config: Any) -> None:
         raise ValueError(f"`hop_seconds` is {hop}, longer than the window of {window} s.")
     if (aggregation := getattr(config, "aggregation", None)) not in (None, *AGGREGATIONS):
         raise ValueError(f"`aggregation` {aggregation!r} is not one of {', '.join(AGGREGATIONS)}.")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def are_numbers(stored: Any, labels: int, count: int, highest: float) -> bool:
+    """Return whether `stored` has `count` numbers from 0 to `highest` for each label."""
+    if not isinstance(stored, (list, tuple)) or len(stored) != labels:
+        return False
+    rows = [[row] if count == 1 else row for row in stored]
+    return all(
+        isinstance(row, (list, tuple)) and len(row) == count and all(is_number(v) and 0 <= v <= highest for v in row)
+        for row in rows
+    )
 
 
 def longest_window_seconds(feature_extractor: Any) -> float:

@@ -1,11 +1,15 @@
-"""A clip's windows: where they begin, how they are cut, and what their logits say together."""
+"""A clip's windows: where they begin, how they are cut, and what their logits say together, as a whole and over time."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
+LONGEST_CLIP_SECONDS = 30.0  # longer audio is answered from its timeline
+TOLERANCE_SECONDS = 1e-6
 
 
 def window_starts(num_samples: int, window: int, hop: int) -> list[int]:
@@ -95,16 +99,66 @@ def moments(windows: list[dict], logits: torch.Tensor, normalise: bool = False) 
     return edges, np.clip(scores, 0, 1)
 
 
+@dataclass(frozen=True)
+class TimelineRules:
+    """How the moments of long audio become stretches in which an instrument is heard, and an answer about the whole."""
+
+    fill_gaps_seconds: float = 3.0
+    """Stretches that lie no further apart become one: a pause is no end."""
+    min_segment_seconds: float = 4.0
+    """Shorter stretches are dropped. In short audio both are a quarter of it at most."""
+    min_heard_seconds: float = 8.0
+    """An instrument that is heard for less in all is not part of the answer; in shorter audio it must be heard throughout."""
+
+    def stretches(self, edges: np.ndarray, active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first moment of each stretch and the one after its last, from the active moments (moments,).
+
+        edges: of the moments, (moments + 1,) in seconds.
+        """
+        changes = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
+        first, after = changes[::2], changes[1::2]
+        quarter = (edges[-1] - edges[0]) / 4
+        apart = edges[first[1:]] - edges[after[:-1]] > min(self.fill_gaps_seconds, quarter) + TOLERANCE_SECONDS
+        first, after = first[np.append(True, apart)[: len(first)]], after[np.append(apart, True)[: len(after)]]
+        lasting = edges[after] - edges[first] >= min(self.min_segment_seconds, quarter) - TOLERANCE_SECONDS
+        return first[lasting], after[lasting]
+
+    def heard_seconds(self, edges: np.ndarray, active: np.ndarray) -> float:
+        """Return how long an instrument is heard in all."""
+        first, after = self.stretches(edges, active)
+        return float((edges[after] - edges[first]).sum())
+
+    def sustained_score(self, edges: np.ndarray, scores: np.ndarray) -> float:
+        """Return the highest score that an instrument keeps up for `min_heard_seconds`, from its scores (moments,).
+
+        So it reaches a threshold exactly where the instrument is heard for long enough with that threshold.
+        """
+        enough = min(self.min_heard_seconds, edges[-1] - edges[0]) - TOLERANCE_SECONDS
+        levels = np.unique(scores)
+        kept_up, too_high = 0, len(levels)  # at the lowest level all audio counts
+        while too_high - kept_up > 1:
+            middle = (kept_up + too_high) // 2
+            if self.heard_seconds(edges, scores >= levels[middle]) >= enough:
+                kept_up = middle
+            else:
+                too_high = middle
+        return float(levels[kept_up])
+
+
 def merge_moments(
-    edges_seconds: np.ndarray, scores: np.ndarray, labels: list[str], thresholds: list[float]
+    edges_seconds: np.ndarray,
+    scores: np.ndarray,
+    labels: list[str],
+    thresholds: list[float],
+    rules: TimelineRules = TimelineRules(),
 ) -> list[dict]:
-    """Return the segments in which a label's moments reach its threshold, sorted by start, each with its mean score."""
+    """Return the stretches in which a label's moments reach its threshold, sorted by start, each with its mean score."""
     durations = np.diff(edges_seconds)
     timeline = []
     for index, label in enumerate(labels):
-        active = np.concatenate([[False], scores[:, index] >= thresholds[index], [False]])
-        changes = np.flatnonzero(active[1:] != active[:-1])
-        for first, after_last in zip(changes[::2], changes[1::2], strict=True):
+        for first, after_last in zip(
+            *rules.stretches(edges_seconds, scores[:, index] >= thresholds[index]), strict=True
+        ):
             part = slice(first, after_last)
             timeline.append(
                 {
@@ -115,3 +169,21 @@ def merge_moments(
                 }
             )
     return sorted(timeline, key=lambda segment: (segment["start_seconds"], -segment["score"]))
+
+
+def confidence(scores: ArrayLike, thresholds: ArrayLike, slopes: ArrayLike) -> np.ndarray:
+    """Return scores as people read them: 0.5 at the threshold, whatever it is, and calibrated on either side of it.
+
+    Args:
+        scores, thresholds: in [0, 1]; of shapes that go together, such as (clips, classes) and (classes,).
+        slopes: (..., 2), of the log odds below and above the threshold; `training.thresholds.fit_slopes` finds them.
+    """
+    distance = log_odds(scores) - log_odds(thresholds)
+    below, above = np.moveaxis(np.asarray(slopes, dtype=float), -1, 0)
+    return 1 / (1 + np.exp(-distance * np.where(distance < 0, below, above)))
+
+
+def log_odds(probabilities: ArrayLike) -> np.ndarray:
+    """Return log(p / (1 - p)), of probabilities within 1e-6 of 0 and 1 as of 1e-6 and 1 - 1e-6."""
+    clipped = np.clip(np.asarray(probabilities, dtype=float), 1e-6, 1 - 1e-6)
+    return np.log(clipped / (1 - clipped))

@@ -114,12 +114,56 @@ def test_labels_are_chosen_by_thresholds_and_top_k(recognise):
     assert [entry["score"] for entry in everything] == sorted((entry["score"] for entry in everything), reverse=True)
     own = {label: threshold for label, threshold in zip(LABELS, [0.2, 0.5, 0.9], strict=True)}
     assert recognise(clip) == [entry for entry in everything if entry["score"] >= own[entry["label"]]]
-    assert recognise(clip, thresholds=0.0) == everything
+    assert named(recognise(clip, threshold=0.0)) == named(recognise(clip, top_k=None)) == named(everything)
+    assert everything == recognise(clip, top_k=None)
     assert recognise(clip, thresholds=1.1) == []
     best = everything[0]["label"]
     assert best not in {entry["label"] for entry in recognise(clip, thresholds={best: 1.1})}
     assert recognise(clip, thresholds=[1.1, 1.1, 0.0])[0]["label"] == "voice"
-    assert recognise(clip, top_k=2, thresholds=1.1) == everything[:2]
+    assert named(recognise(clip, top_k=2, thresholds=1.1)) == named(everything)[:2]
+    with pytest.raises(ValueError, match="threshold and thresholds"):
+        recognise(clip, threshold=0.5, thresholds=0.5)
+
+
+def named(entries: list[dict]) -> list[tuple[str, float]]:
+    return [(entry["label"], entry["score"]) for entry in entries]
+
+
+def test_audio_longer_than_a_clip_is_answered_by_its_timeline(recognise):
+    song = {"array": music(6), "sampling_rate": RATE}
+    as_clip = recognise(song, all_labels=True)
+    assert {entry["rule"] for entry in as_clip} == {"clip"} and "seconds" not in as_clip[0]
+    forced = recognise(song, all_labels=True, aggregation="mean", longest_clip_seconds=1)
+    assert named(forced) == named(as_clip), "an aggregation that is asked for is the answer"
+    result = recognise(song, all_labels=True, longest_clip_seconds=5, return_activity=True)
+    assert result["rule"] == "timeline" and {entry["rule"] for entry in result["instruments"]} == {"timeline"}
+    seconds = {label: 0.0 for label in LABELS}
+    for part in result["timeline"]:
+        seconds[part["label"]] += part["end_seconds"] - part["start_seconds"]
+    assert {entry["label"]: entry["seconds"] for entry in result["instruments"]} == pytest.approx(seconds)
+    assert all(entry["share"] == pytest.approx(entry["seconds"] / 6) for entry in result["instruments"])
+    lengths = [entry["seconds"] for entry in result["instruments"]]
+    assert lengths == sorted(lengths, reverse=True)
+    enough = min(recognise.rules.min_heard_seconds, 6)
+    for entry in result["instruments"]:
+        assert (entry["score"] >= result["thresholds"][entry["label"]]) == (seconds[entry["label"]] >= enough - 1e-6)
+        assert (entry["confidence"] >= 0.5) == (entry["score"] >= result["thresholds"][entry["label"]])
+    answer = recognise(song, longest_clip_seconds=5)
+    assert [entry["label"] for entry in answer] == [label for label in seconds if seconds[label] >= enough - 1e-6]
+
+
+def test_a_misspelt_option_is_told_the_right_one(recognise):
+    with pytest.raises(TypeError, match="did you mean `return_timeline`"):
+        recognise(music(1), return_timelines=True)
+
+
+def test_each_window_is_scored_where_asked_for(recognise):
+    clip = {"array": music(2), "sampling_rate": RATE}
+    windows = recognise(clip, return_windows=True)["windows"]
+    assert set(windows["scores"]) == set(LABELS) and windows["end_seconds"][-1] == 2
+    logits = torch.logit(torch.tensor([windows["scores"][label] for label in LABELS]).T)
+    expected = {entry["label"]: entry["score"] for entry in recognise(clip, all_labels=True)}
+    assert aggregate(logits, "mean") == pytest.approx([expected[label] for label in LABELS], abs=1e-5)
 
 
 def test_a_threshold_given_by_label_is_that_labels_after_loading_too(tmp_path):

@@ -6,7 +6,9 @@ import torch
 
 from irmas_recipe.models.pipeline.windows import (
     AGGREGATIONS,
+    TimelineRules,
     aggregate,
+    confidence,
     cut_windows,
     merge_moments,
     moments,
@@ -88,9 +90,62 @@ def test_touching_moments_above_the_threshold_become_one_segment():
         np.array([[0.9, 0.1], [0.6, 0.5], [0.9, 0.1], [0.1, 0.7]]),
         ["piano", "voice"],
         [0.6, 0.5],
+        TimelineRules(fill_gaps_seconds=0, min_segment_seconds=0),
     )
     assert timeline == [
         {"label": "piano", "start_seconds": 0.0, "end_seconds": 4.0, "score": pytest.approx((0.9 + 0.6 + 1.8) / 4)},
         {"label": "voice", "start_seconds": 1.0, "end_seconds": 2.0, "score": pytest.approx(0.5)},
         {"label": "voice", "start_seconds": 4.0, "end_seconds": 5.0, "score": pytest.approx(0.7)},
     ]
+
+
+EDGES = np.arange(0.0, 31.0)
+
+
+def active(*spans: tuple[int, int]) -> np.ndarray:
+    """Return which of the seconds of EDGES lie in one of the spans."""
+    seconds = np.arange(len(EDGES) - 1)
+    return np.any([np.zeros(30, bool), *((seconds >= start) & (seconds < end) for start, end in spans)], axis=0)
+
+
+def stretches(rules: TimelineRules, *spans: tuple[int, int]) -> list[tuple[int, int]]:
+    return list(zip(*(part.tolist() for part in rules.stretches(EDGES, active(*spans))), strict=True))
+
+
+def test_short_gaps_are_filled_and_then_specks_removed():
+    rules = TimelineRules(fill_gaps_seconds=2, min_segment_seconds=4)
+    assert stretches(rules, (3, 5), (7, 9)) == [(3, 9)], "a gap of 2 s is filled, and what is left is no speck"
+    assert stretches(rules, (3, 5), (8, 10)) == [], "a gap of 3 s is not, and two specks are left"
+    assert stretches(rules, (0, 4), (8, 11), (26, 30)) == [(0, 4), (26, 30)]
+    assert stretches(rules) == []
+    assert stretches(rules, (0, 30)) == [(0, 30)]
+
+
+def test_in_short_audio_gaps_and_specks_are_a_quarter_of_it_at_most():
+    edges = np.arange(0.0, 9.0) / 2  # 4 s in eight moments
+    rules = TimelineRules(fill_gaps_seconds=3, min_segment_seconds=4)
+    first, after = rules.stretches(edges, np.array([True, True, False, False, True, False, False, False]))
+    assert (first.tolist(), after.tolist()) == ([0], [5]), "a gap of 1 s is filled"
+    first, after = rules.stretches(edges, np.array([True, True, False, False, False, False, True, False]))
+    assert (first.tolist(), after.tolist()) == ([0], [2]), "2 s of silence are not, and half a second is a speck"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sustained_score_reaches_a_threshold_where_the_instrument_is_heard_for_long_enough(seed):
+    random = np.random.default_rng(seed)
+    edges = np.cumsum(np.concatenate([[0], random.uniform(0.2, 2, 60)]))
+    scores = random.choice(random.uniform(0, 1, 12), 60)
+    rules = TimelineRules(*random.uniform(0, 5, 2), min_heard_seconds=random.uniform(0, 40))
+    sustained = rules.sustained_score(edges, scores)
+    enough = min(rules.min_heard_seconds, edges[-1])
+    for threshold in [*np.unique(scores), *random.uniform(0, 1, 10)]:
+        heard = rules.heard_seconds(edges, scores >= threshold) >= enough - 1e-6
+        assert heard == (sustained >= threshold)
+
+
+def test_a_confidence_is_a_half_at_the_threshold_and_grows_with_the_score():
+    scores = np.linspace(0, 1, 101)
+    for threshold, slopes in ((0.01, [0.3, 2.0]), (0.9, [1.0, 0.1])):
+        found = confidence(scores, threshold, np.tile(slopes, (101, 1)))
+        assert confidence([threshold], [threshold], [slopes]) == pytest.approx([0.5])
+        assert (np.diff(found) >= 0).all() and ((found >= 0.5) == (scores >= threshold)).all()

@@ -1,0 +1,113 @@
+"""Validation songs: validation mixtures one after another, on which what a timeline needs is tuned.
+
+A clip's thresholds judge the mean over a clip that plays the same instruments throughout; a timeline judges moments, and
+windows in which the players change. So its thresholds are tuned on moments of songs that are made for it.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from irmas_dataset import WaveformColumn
+from irmas_recipe.models.pipeline.windows import moments
+from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot
+from irmas_recipe.training.fields import DataArguments
+from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds, validation_mixtures
+
+SECTION_SECONDS = 12.0
+SECTIONS = 4  # of a song
+MOST_SECTIONS = 1000  # enough to tune on, however many validation clips there are
+
+
+class Lengthened(Sequence):
+    """Clips of one length: each goes on with the other clips of its recording, and then begins again."""
+
+    def __init__(
+        self, clips: Sequence[np.ndarray], recordings: Sequence, classes: Sequence[set[int]], samples: int
+    ) -> None:
+        """`recordings` and `classes` are those of each clip of int16 (samples,); a recording may be None, unknown."""
+        self.clips, self.samples = clips, samples
+        alike = defaultdict(list)
+        for clip, (recording, of_clip) in enumerate(zip(recordings, classes, strict=True)):
+            alike[clip if recording is None else (recording, frozenset(of_clip))].append(clip)
+        self.goes_on = {}
+        for same in alike.values():
+            for place, clip in enumerate(same):
+                self.goes_on[clip] = same[place:] + same[:place]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        parts, missing = [], self.samples
+        for clip in self.goes_on[index]:
+            if missing > 0:
+                parts.append(self.clips[clip][:missing])
+                missing -= len(parts[-1])
+        together = np.concatenate(parts)
+        return np.resize(together, self.samples) if len(together) else np.zeros(self.samples, np.int16)
+
+
+class Songs(Sequence):
+    """Songs of several sections, each section one clip; as int16 (samples,)."""
+
+    def __init__(self, sections: Sequence[np.ndarray], songs: list[list[int]]) -> None:
+        self.sections, self.songs = sections, songs
+
+    def __len__(self) -> int:
+        return len(self.songs)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.concatenate([self.sections[section] for section in self.songs[index]])
+
+
+@dataclass(frozen=True)
+class ValidationSongs:
+    """Songs as the model sees them, and which classes play in each of their sections."""
+
+    windows: WindowedClips
+    labels: list[np.ndarray]  # of each song: multi-hot (sections, classes)
+    sampling_rate: int
+
+    def moments(self, logits: np.ndarray, normalise: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels and scores (moments, classes) of all songs, from the logits (windows, classes) of `windows`."""
+        labels, scores, first = [], [], 0
+        for song, count in enumerate(self.windows.windows_per_clip):
+            starts = [start for _, start in self.windows.windows[first : first + count]]
+            spans = [{"start": start, "stop": start + self.windows.window_samples} for start in starts]
+            edges, of_song = moments(spans, torch.from_numpy(logits[first : first + count]), normalise)
+            seconds = (edges[:-1] + edges[1:]) / 2 / self.sampling_rate
+            section = np.minimum((seconds / SECTION_SECONDS).astype(int), len(self.labels[song]) - 1)
+            labels.append(self.labels[song][section])
+            scores.append(of_song)
+            first += count
+        return np.concatenate(labels), np.concatenate(scores)
+
+    def tune(self, logits: np.ndarray, aggregation: str) -> dict[str, np.ndarray]:
+        """Return `window_thresholds` (classes,) and `window_confidence_slopes` (classes, 2) of moments."""
+        labels, scores = self.moments(logits, normalise=aggregation == "s2")
+        thresholds = tune_thresholds(labels, scores)
+        return {"window_thresholds": thresholds, "window_confidence_slopes": fit_slopes(labels, scores, thresholds)}
+
+
+def validation_songs(
+    validation: Dataset, data: DataArguments, window: int, hop: int, sampling_rate: int, batch_size: int = 1
+) -> ValidationSongs:
+    """Return songs of the prepared validation clips: mixtures as `validation_mixtures` chooses them, one a section.
+
+    window, hop: in samples.
+    """
+    clips, labels, recordings = WaveformColumn(validation), multi_hot(validation), validation["recording"][:]
+    classes = classes_to_mix(clips, labels)
+    members = validation_mixtures(classes, recordings, seed=data.split_seed)[:MOST_SECTIONS]
+    samples = max(window, round(SECTION_SECONDS * sampling_rate))
+    sections = Mixtures(Lengthened(clips, recordings, classes, samples), members)
+    songs = [list(range(first, min(first + SECTIONS, len(members)))) for first in range(0, len(members), SECTIONS)]
+    of_section = np.stack([labels[list(of_one)].max(axis=0) for of_one in members])
+    united = np.stack([of_section[song].max(axis=0) for song in songs])
+    windows = WindowedClips(Songs(sections, songs), united, window, hop, batch_size)
+    return ValidationSongs(windows, [of_section[song] for song in songs], sampling_rate)
