@@ -213,7 +213,8 @@ def draw_reliability(results: Results) -> Figure:
     title(
         figure,
         "How far a confidence can be taken at its word",
-        f"On the dashed line it would be a probability. Larger points stand for more answers. {results.test_set}",
+        f"{results.test_set[:1].upper()}{results.test_set[1:]}. On the dashed line it would be a probability; larger points "
+        "stand for more answers.",
     )
     return figure
 

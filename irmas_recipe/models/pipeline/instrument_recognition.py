@@ -340,7 +340,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         else:
             scores, chosen = [self.rules.sustained_score(edges, column) for column in of_moment.T], of_moments
         bars = dict(zip(self.labels, chosen, strict=True))
-        answer = self.answer(scores, chosen, timeline, edges[-1], is_clip)
+        answer = self.answer(scores, chosen, timeline, float(edges[-1]), is_clip)
         if top_k is not None:
             answer = answer[:top_k]
         elif not all_labels:
@@ -351,7 +351,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
                 logger.warning(warning)
             return answer if not is_clip else [without_times(entry) for entry in answer]
 
-        add_confidence(timeline, self.labels, of_moments, self.slopes(of_moments=True))
+        timeline = [entry | {"confidence": self.sureness(entry, of_moments, True)} for entry in timeline]
         result = {"duration_seconds": float(edges[-1]), "rule": "clip" if is_clip else "timeline"}
         result |= {"instruments": answer, "thresholds": bars, "timeline": timeline}
         result |= {"warning": warning} if warning else {}
@@ -389,25 +389,18 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         seconds = dict.fromkeys(self.labels, 0.0)
         for segment in timeline:
             seconds[segment["label"]] += segment["end_seconds"] - segment["start_seconds"]
-        entries = [
-            {"label": label, "score": float(score), "rule": "clip" if is_clip else "timeline",
-             "seconds": seconds[label], "share": seconds[label] / duration}
-            for label, score in zip(self.labels, scores, strict=True)
-        ]  # fmt: skip
-        add_confidence(entries, self.labels, thresholds, self.slopes(of_moments=not is_clip))
+        entries = [{"label": label, "score": float(score)} for label, score in zip(self.labels, scores, strict=True)]
+        for entry in entries:
+            entry["confidence"] = self.sureness(entry, thresholds, of_moments=not is_clip)
+            entry["rule"] = "clip" if is_clip else "timeline"
+            entry["seconds"] = seconds[entry["label"]]
+            entry["share"] = entry["seconds"] / duration
         return sorted(entries, key=lambda entry: (0 if is_clip else -entry["seconds"], -entry["score"]))
 
-
-def add_confidence(entries: list[dict], labels: list[str], thresholds: list[float], slopes: list[list[float]]) -> None:
-    """Give each entry, which has a label and a score, the confidence that people read."""
-    places = [labels.index(entry["label"]) for entry in entries]
-    found = confidence(
-        [entry["score"] for entry in entries],
-        [thresholds[place] for place in places],
-        np.array([slopes[place] for place in places]).reshape(-1, 2),
-    )
-    for entry, value in zip(entries, found, strict=True):
-        entry["confidence"] = float(value)
+    def sureness(self, entry: dict, thresholds: list[float], of_moments: bool) -> float:
+        """Return the confidence of an entry, which has a label and a score."""
+        place = self.labels.index(entry["label"])
+        return float(confidence(entry["score"], thresholds[place], self.slopes(of_moments)[place]))
 
 
 def without_times(entry: dict) -> dict:
