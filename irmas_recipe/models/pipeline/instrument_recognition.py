@@ -333,7 +333,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         edges = edges / self.feature_extractor.sampling_rate
         longest = self.longest_clip_seconds if longest_clip_seconds is None else longest_clip_seconds
         is_clip = aggregation is not None or edges[-1] <= longest
-        of_moments, chosen = self.resolve_thresholds(thresholds, of_moments=True), thresholds
+        of_moments = self.resolve_thresholds(thresholds, of_moments=True)
         timeline = merge_moments(edges, of_moment, self.labels, of_moments, self.rules)
         if is_clip:
             scores, chosen = self.clip_scores(windows, logits, how), self.resolve_thresholds(thresholds)
