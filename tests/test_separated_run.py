@@ -74,7 +74,7 @@ def test_the_pipelines_and_evaluate_separate_too(folder, capsys):
     other = np.array([[of_clip[label] for label in labels] for of_clip in unseparated])
     assert np.abs(other - scores_of(stored)).max() > 5 * TOLERANCE, "or the separation would make no difference"
     run_irmas.main(["predict", "runs/half", *files, "--format", "parquet", "--output", "tags.parquet"])
-    predicted = pd.read_parquet("tags.parquet")[labels].to_numpy()
+    predicted = pd.read_parquet("tags.parquet")[[f"score_{label}" for label in labels]].to_numpy()
     np.testing.assert_allclose(predicted, scores_of(stored), rtol=0, atol=TOLERANCE)
     run_irmas.main(["evaluate", "runs/half", "--output_dir", "evaluated"])
     before, after = results_of("runs/half"), results_of("evaluated")
