@@ -146,7 +146,7 @@ def test_names_of_all_kinds_are_shown_and_their_files_play(browser, tmp_path, mu
     for number in range(len(music)):
         browser.click(f"article:nth-of-type({number + 1}) .bar")
         browser.wait_for(f"{PLAYING}.includes(document.querySelectorAll('audio')[{number}])")
-    assert browser.run(f"{PLAYING}.length") == 1  # the others have stopped
+    browser.wait_for(f"{PLAYING}.length === 1")  # the others stop
     assert not browser.run("document.querySelector('.silent-player')") and not browser.errors
     assert all(address.startswith("file://") for address in browser.requests)
 
