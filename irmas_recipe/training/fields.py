@@ -220,6 +220,10 @@ class TrainingFields:
 
     bf16: bool | None = option(None, "Mixed precision. Default: on where the hardware multiplies bf16 matrices.")
     torch_compile: bool | None = option(None, "Compile the model. Default: on CUDA only.")
+    cuda_graph: bool | None = option(
+        None,
+        "Replay a step's forward and backward pass as one CUDA graph. Default: on one GPU, for the models made for it.",
+    )
     report_to: None | str | list[str] = option(  # noqa: RUF036 (the parser needs None first)
         "none", "tensorboard, trackio, wandb, ...; by default nothing is sent anywhere."
     )

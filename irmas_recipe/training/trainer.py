@@ -4,6 +4,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks
+from irmas_recipe.training.cuda_graph import GraphedStep, suits_a_graph
 from irmas_recipe.training.origin import write_origin
 
 AVERAGE_FILE = "averaged.safetensors"
@@ -53,6 +55,8 @@ class InstrumentTrainer(Trainer):
         self.epoch_sampler: EpochSampler | None = None
         self._step_and_batch = (-1, 0)
         self._unchecked: list[tuple[int, torch.Tensor, dict]] = []
+        self.uses_graph = suits_a_graph(self.model, self.args)
+        self.graphed_step: GraphedStep | None = None
         self.frozen = frozen_modules(self.model)
         attend_without_mask(self.model)
         if self.args.compile_model:
@@ -70,7 +74,6 @@ class InstrumentTrainer(Trainer):
         labels = inputs["labels"]
         if not self.model.training or self.augmentation is None:
             return {"input_values": self.features(waveforms), "labels": labels}
-        self._seed_augmentation()
         waveforms, labels = self.augmentation.waveforms(waveforms, labels, inputs.get("lengths"))
         features = self.augmentation.features(self.features(waveforms))
         return {"input_values": features, "labels": labels}
@@ -118,13 +121,25 @@ class InstrumentTrainer(Trainer):
         Looking at once would make the CPU wait for the device in every step. Half precision (fp16) is left to the
         gradient scaler, which expects an occasional step that overflows.
         """
+        self._seed_augmentation()
         with fastest_attention(self.args.device):
-            loss = super().training_step(model, inputs, *args, **kwargs)
+            if self.uses_graph and self.current_gradient_accumulation_steps == self.args.gradient_accumulation_steps:
+                loss = self.replayed_step(model, inputs)
+            else:
+                loss = super().training_step(model, inputs, *args, **kwargs)
         if not self.args.fp16:
             self._unchecked.append((self.state.global_step + 1, loss, inputs))
             if len(self._unchecked) == MOST_UNCHECKED_LOSSES:
                 self.check_losses()
         return loss
+
+    def replayed_step(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
+        """Take a step's forward and backward pass as one CUDA graph."""
+        if self.graphed_step is None:
+            step = partial(super().training_step, model)
+            self.graphed_step = GraphedStep(step, model.parameters())
+        on_device = self._prepare_input({name: tensor for name, tensor in inputs.items() if name != "rows"})
+        return self.graphed_step(on_device)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """Look at the losses before anything is logged or saved: every later step would be wasted."""

@@ -36,6 +36,12 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         super().__post_init__()
+        if self.cuda_graph and not (
+            cuda and self.world_size == 1 and not self.fp16 and not self.gradient_checkpointing
+        ):
+            raise UserError(
+                "--cuda_graph true needs one GPU, and neither --fp16 nor --activation_checkpointing: leave it out."
+            )
         # accelerate's configuration may say otherwise, and what is written down about a run would be wrong.
         self.mixed_precision = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
         if self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):  # both take less for better by default

@@ -122,5 +122,8 @@ def add_use_of_the_machine(figures: dict) -> None:
     for side, precision in (("ours", figures["precision"]), ("stock", "fp32")):
         entry = figures[side].get("training_step")
         if entry and precision in rates:
-            done = entry["clips_per_second"] * figures["flops"][side]["training_step"]
-            entry["fraction_of_matrix_rate"] = done / rates[precision]
+            share_of_a_clip = figures["flops"][side]["training_step"] / rates[precision]
+            entry["fraction_of_matrix_rate"] = entry["clips_per_second"] * share_of_a_clip
+            if side == "ours":
+                loop = figures["loop"]["training_step"]
+                loop["fraction_of_matrix_rate"] = loop["clips_per_second"] * share_of_a_clip

@@ -10,7 +10,7 @@ import torch
 import torch._dynamo.utils
 from datasets import Dataset, DatasetDict
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import ASTConfig, PreTrainedModel, PrinterCallback, TrainerCallback
+from transformers import ASTConfig, PreTrainedModel, PrinterCallback, TrainerCallback, TrainerState
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.audio import prepare
@@ -25,7 +25,8 @@ from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.train import build_trainer
 from irmas_recipe.training.trainer import InstrumentTrainer, WeightAveraging
 
-LOOP_STEPS = {"cpu": 4, "cuda": 60}  # of the Trainer's own loop; the first two warm up and, on a GPU, compile
+WARM_UP = {"cpu": 2, "cuda": 6}  # steps of the Trainer's own loop that compile and, on a GPU, capture a graph
+LOOP_STEPS = {"cpu": 4, "cuda": 126}
 
 
 def build(recipe: Recipe, clips: DatasetDict) -> tuple[PreTrainedModel, InstrumentTrainer]:
@@ -49,30 +50,47 @@ def with_half_of_the_tokens(recipe: Recipe, model: PreTrainedModel) -> Recipe | 
     return recipe
 
 
+def as_launched(recipe: Recipe) -> Recipe | None:
+    """Return the recipe without compilation and CUDA graph, to compare with; None where it uses neither."""
+    if not recipe.training.compile_model:
+        return None
+    recipe = copy.copy(recipe)
+    recipe.training = copy.copy(recipe.training)
+    recipe.training.compile_model = recipe.training.cuda_graph = False
+    return recipe
+
+
 class Steps:
     """The Trainer's inner loop, one step per call, so that other work can be measured in between."""
 
     def __init__(self, trainer: InstrumentTrainer) -> None:
         """Run the Trainer's real loop for a few steps, which prepares and warms up everything, and time it."""
         self.trainer, self.stages = trainer, Stages(trainer.args.device)
-        self.next_batch = self.stages.watch("waiting for data", next)
-        self.update = self.stages.watch("optimizer", self._update)
-        trainer.features = self.stages.watch("features", trainer.features)
-        augmentation = trainer.augmentation
-        augmentation.waveforms = self.stages.watch("augmentation", augmentation.waveforms)
-        augmentation.features = self.stages.watch("augmentation", augmentation.features)
-        trainer.compute_loss = self.stages.watch("forward", trainer.compute_loss)
         self.loop = LoopTimes(trainer)
         trainer.add_callback(self.loop)
         graphs = compiled_graphs()
         trainer.train()
         self.compiled_graphs = compiled_graphs() - graphs
-        trainer.accelerator.backward = self.stages.watch("backward", trainer.accelerator.backward)
+        self.next_batch = self.stages.watch("waiting for data", next)
+        self.update = self.stages.watch("optimizer", self._update)
+        if trainer.graphed_step:
+            trainer.graphed_step = self.stages.watch("forward and backward, one CUDA graph", trainer.graphed_step)
+        else:
+            self._watch_the_parts()
         self.averaging = [item for item in trainer.callback_handler.callbacks if isinstance(item, WeightAveraging)]
         for callback in self.averaging:
             callback.on_train_begin(trainer.args, trainer.state, trainer.control)
         self.batches = self._batches()
         self.stages.take()
+
+    def _watch_the_parts(self) -> None:
+        trainer = self.trainer
+        trainer.features = self.stages.watch("features", trainer.features)
+        augmentation = trainer.augmentation
+        augmentation.waveforms = self.stages.watch("augmentation", augmentation.waveforms)
+        augmentation.features = self.stages.watch("augmentation", augmentation.features)
+        trainer.compute_loss = self.stages.watch("forward", trainer.compute_loss)
+        trainer.accelerator.backward = self.stages.watch("backward", trainer.accelerator.backward)
 
     def _batches(self) -> Iterator[dict]:
         while True:
@@ -99,10 +117,14 @@ def compiled_graphs() -> int:
 
 
 class LoopTimes(TrainerCallback):
-    """When each step of the Trainer's own loop had its data and when it ended."""
+    """When each step of the Trainer's own loop had its data and when it ended, as the CPU sees it.
+
+    Only the steps that warm up and the last one wait for a GPU, as in a run, where the CPU is ahead of it.
+    """
 
     def __init__(self, trainer: InstrumentTrainer) -> None:
         self.clock, self.batch = Clock(trainer.args.device), trainer.args.train_batch_size
+        self.warm_up = WARM_UP[trainer.args.device.type]
         self.begun: list[float] = []
         self.ended: list[float] = []
 
@@ -112,19 +134,21 @@ class LoopTimes(TrainerCallback):
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self.begun.append(time.perf_counter())
 
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.clock.wait()
+    def on_step_end(self, args: Any, state: TrainerState, *others: Any, **kwargs: Any) -> None:
+        if state.global_step <= self.warm_up or state.global_step == state.max_steps:
+            self.clock.wait()
         self.ended.append(time.perf_counter())
 
     def figures(self) -> dict:
-        """Return the loop's clips/s after two steps, the share of it spent waiting for data, and the first step's seconds."""
+        """Return the warm loop's clips/s, the share of it spent waiting for data, and the first step's seconds."""
         steps = np.diff(self.ended)
         waits = np.array(self.begun) - np.array(self.ended[:-1])
+        warm, seconds = len(steps) - self.warm_up, float(steps[self.warm_up :].sum())
         return {
-            "clips_per_second": self.batch * len(steps[2:]) / float(steps[2:].sum()),
-            "waiting_for_data_share": float(waits[2:].sum() / steps[2:].sum()),
+            "clips_per_second": self.batch * warm / seconds,
+            "waiting_for_data_share": float(waits[self.warm_up :].sum() / seconds),
             "first_step_seconds": float(steps[0]),
-            "later_step_seconds": float(np.median(steps[2:])),
+            "later_step_seconds": seconds / warm,
         }
 
 

@@ -13,6 +13,7 @@ STAGES = {
     "forward": "forward pass, evaluation",
     "training_step": "training step",
     "training_step_patchout": "training step, half the tokens",
+    "training_step_eager": "training step, eager",
     "evaluate": "evaluate 20 s, same windows",
     "evaluate_in_fewest_inputs": "evaluate 20 s, fewest inputs",
     "predict": "predict 20 s files, with decoding",
@@ -75,7 +76,8 @@ def remarks(figures: dict) -> list[str]:
 
 def step_remarks(figures: dict) -> list[str]:
     """Return what is known about the training step: operations, the Trainer's own loop, compiling, stages."""
-    step, loop = figures["ours"]["training_step"], figures["loop"]
+    step, loops = figures["ours"]["training_step"], figures["loop"]
+    loop = loops["training_step"]
     use = [
         f", {entry['training_step']['fraction_of_matrix_rate']:.0%} of the machine's matrix rate ({side})"
         for side, entry in (("ours", figures["ours"]), ("stock", figures["stock"]))
@@ -90,11 +92,28 @@ def step_remarks(figures: dict) -> list[str]:
     shares = [f"{name} {milliseconds / step['ms_per_clip']:.1%}" for name, milliseconds in stages]
     return [
         f"training step: {figures['flops']['ours']['training_step'] / 1e9:,.3g} GFLOP per clip" + "".join(use),
-        f"Trainer's own loop: {loop['clips_per_second']:.2f} clips/s, {loop['waiting_for_data_share']:.1%} of it waiting for "
-        f"data; first step {loop['first_step_seconds']:.1f} s, later {loop['later_step_seconds']:.1f} s",
+        *(f"Trainer's own loop, {STAGES[name]}: {loop_in_words(each)}" for name, each in loops.items()),
+        *compiled_against_eager(loops),
         f"compiled graphs of training: {figures['compiled_graphs']['training_step']}{compiling}",
         "where a step goes: " + ", ".join(shares),
     ]
+
+
+def loop_in_words(loop: dict) -> str:
+    """Return the figures of a Trainer's own loop."""
+    use = f" ({loop['fraction_of_matrix_rate']:.0%} of the matrix rate)" if "fraction_of_matrix_rate" in loop else ""
+    return (
+        f"{loop['clips_per_second']:,.2f} clips/s{use}, {loop['waiting_for_data_share']:.1%} of it waiting for data; first step "
+        f"{loop['first_step_seconds']:.1f} s, later {1000 * loop['later_step_seconds']:,.1f} ms"
+    )
+
+
+def compiled_against_eager(loops: dict[str, dict]) -> list[str]:
+    """Return by how much compiling pays, where both were measured."""
+    if "training_step_eager" not in loops:
+        return []
+    ratio = loops["training_step"]["clips_per_second"] / loops["training_step_eager"]["clips_per_second"]
+    return [f"the loop as the recipe has it against the eager one: {ratio:.2f}x"]
 
 
 def memory_remark(figures: dict) -> str:

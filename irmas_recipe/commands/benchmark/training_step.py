@@ -15,16 +15,21 @@ from irmas_recipe.training.trainer import full_precision
 def measure_training(bench: Bench) -> tuple[Speeds, dict]:
     """Return the speeds of steps and of a forward pass, and what else is known about the steps.
 
-    Ours is measured with all tokens and, where the network is AST, with half of them.
+    Ours is measured with all tokens and, where the network is AST, with half of them; where it is compiled, eager too.
     """
     steps = {"training_step": ours.Steps(bench.trainer)}
-    if halved := ours.with_half_of_the_tokens(bench.recipe, bench.model):
-        _, trainer = ours.build(halved, bench.splits)
-        steps["training_step_patchout"] = ours.Steps(trainer)
+    others = {
+        "training_step_patchout": ours.with_half_of_the_tokens(bench.recipe, bench.model),
+        "training_step_eager": ours.as_launched(bench.recipe),
+    }
+    for name, recipe in others.items():
+        if recipe:
+            _, trainer = ours.build(recipe, bench.splits)
+            steps[name] = ours.Steps(trainer)
     speeds = race_steps(bench, steps)
     speeds["forward"] = measure_forward(bench)
     return speeds, {
-        "loop": steps["training_step"].loop.figures(),
+        "loop": {name: each.loop.figures() for name, each in steps.items()},
         "compiled_graphs": {name: each.compiled_graphs for name, each in steps.items()},
         "costliest_operations": costliest_operations(bench, steps),
         "step_memory_bytes": step_memory_bytes(bench, steps),

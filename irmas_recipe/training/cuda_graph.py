@@ -1,0 +1,96 @@
+"""A training step's forward and backward pass as one CUDA graph: the CPU launches it once instead of each of its kernels.
+
+At 32 clips the CPU needs longer to launch AST-base's kernels than a large GPU to run them (RESULTS.md, "Speed").
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+import torch
+from transformers import PreTrainedModel
+
+from irmas_recipe.training.training_arguments import IrmasTrainingArguments
+
+logger = logging.getLogger(__name__)
+
+Batch = dict[str, torch.Tensor]
+DECIDE_ON_DEVICE = (
+    "audio-spectrogram-transformer", "irmas_beats", "irmas_cnn", "irmas_crnn", "irmas_mfcc", "irmas_mobilenet", "irmas_passt"
+)  # fmt: skip
+"""Model types whose training draws everything on the device; others may drop a layer by a number drawn on the CPU."""
+EAGER_STEPS = 3  # before the capture: they compile, choose kernels and fill caches
+
+
+class GraphedStep:
+    """A function of a batch that returns the loss and leaves gradients; captured after a few calls, then replayed.
+
+    What it draws at random must come from the device's generator: then every replay draws anew, from the generator's
+    seed, as it would uncaptured. What it decides on the CPU is decided once. A batch of another shape, and every batch if
+    the step cannot be captured, is computed without the graph.
+    """
+
+    def __init__(self, step: Callable[[Batch], torch.Tensor], parameters: Iterable[torch.nn.Parameter]) -> None:
+        """`step` maps tensors on the device to a loss (); the parameters must stay the same tensors."""
+        self.step, self.parameters = step, list(parameters)
+        self.stream = torch.cuda.Stream()  # autograd remembers on which stream it accumulates, so that it must be one
+        self.calls, self.graph = 0, None
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch, and add its gradients to those that the parameters have."""
+        self.calls += 1
+        if self.calls == EAGER_STEPS + 1:
+            self.capture(batch)
+        if self.graph is None or shapes(batch) != shapes(self.batch):
+            return self.aside(batch)
+        earlier = [parameter.grad.clone() for parameter in self.trained if parameter.grad is not None]
+        for name, tensor in self.batch.items():
+            tensor.copy_(batch[name])
+        self.graph.replay()
+        for parameter, gradient in zip(self.trained, self.gradients, strict=True):
+            parameter.grad = gradient
+        if earlier:  # of the micro-batches before this one
+            torch._foreach_add_(self.gradients, earlier)
+        return self.loss.clone()
+
+    def aside(self, batch: Batch) -> torch.Tensor:
+        """Compute a step without the graph, on the stream of the capture."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            loss = self.step(batch)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return loss
+
+    def capture(self, batch: Batch) -> None:
+        """Record the step on a copy of the batch; the gradients that the parameters have are kept."""
+        kept = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        self.batch = {name: tensor.clone() for name, tensor in batch.items()}
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.loss = self.step(self.batch)
+        except RuntimeError as error:
+            logger.warning(
+                "A step cannot be captured as a CUDA graph (%s) and runs without.", str(error).split("\n")[0]
+            )
+        else:
+            self.graph = graph
+            self.trained = [parameter for parameter in self.parameters if parameter.grad is not None]
+            self.gradients = [parameter.grad for parameter in self.trained]
+        for parameter, gradient in zip(self.parameters, kept, strict=True):
+            parameter.grad = gradient
+
+
+def suits_a_graph(model: PreTrainedModel, arguments: IrmasTrainingArguments) -> bool:
+    """Return whether the recipe asks for a graph, or does not say and the model and the machine suit one."""
+    if arguments.cuda_graph is not None:
+        return arguments.cuda_graph
+    fixed = not (arguments.fp16 or arguments.gradient_checkpointing)  # both look at values, or at the generator's state
+    one_gpu = arguments.device.type == "cuda" and arguments.world_size == 1
+    return one_gpu and fixed and model.config.model_type in DECIDE_ON_DEVICE
+
+
+def shapes(batch: Batch) -> dict[str, tuple]:
+    """Return each tensor's shape and type."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in batch.items()}
