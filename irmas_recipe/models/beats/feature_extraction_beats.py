@@ -19,10 +19,13 @@ INT16_SCALE = 2**15
 
 
 @cache
-def mel_filters(num_mel_bins: int, n_fft: int, sampling_rate: int) -> torch.Tensor:
-    """Return kaldi's triangular filters (n_fft / 2, mels) from 20 Hz to Nyquist; its bins leave Nyquist itself out."""
+def mel_filters(num_mel_bins: int, n_fft: int, sampling_rate: int, device: torch.device) -> torch.Tensor:
+    """Return kaldi's triangular filters (n_fft / 2, mels) from 20 Hz to Nyquist; its bins leave Nyquist itself out.
+
+    They are built once per device, since a copy in every step would make the CPU wait.
+    """
     filters, _ = get_mel_banks(num_mel_bins, n_fft, float(sampling_rate), LOWEST_HZ, 0.0, 100.0, -500.0, 1.0)
-    return filters.T.contiguous()
+    return filters.T.contiguous().to(device)
 
 
 class BeatsFeatureExtractor(SequenceFeatureExtractor):
@@ -86,7 +89,7 @@ class BeatsFeatureExtractor(SequenceFeatureExtractor):
             n_fft = 1 << (self.frame_samples - 1).bit_length()
             spectrum = torch.fft.rfft(nn.functional.pad(frames, (1, n_fft - self.frame_samples)))
             power = (spectrum.real.square() + spectrum.imag.square())[..., : n_fft // 2]
-            energies = power @ mel_filters(self.num_mel_bins, n_fft, self.sampling_rate).to(power.device)
+            energies = power @ mel_filters(self.num_mel_bins, n_fft, self.sampling_rate, power.device)
             log_energies = energies.clamp_min(torch.finfo(torch.float32).eps).log()
             return (log_energies - self.mean) / (2 * self.std)
 

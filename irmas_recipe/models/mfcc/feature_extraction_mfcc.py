@@ -61,11 +61,12 @@ class MfccFeatureExtractor(SequenceFeatureExtractor):
                 pad_mode="constant",
                 return_complex=True,
             )
-            power = (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2)
+            # In float64, since TF32, which a run may allow for float32, would move a coefficient by a tenth of a decibel.
+            power = (spectrum.real.square() + spectrum.imag.square()).transpose(1, 2).double()
             mel = power @ _mel_filters(self.sampling_rate, self.fft_length, self.num_mel_bins, waveforms.device)
             decibels = 10 * mel.clamp_min(1e-10).log10()
             decibels = decibels.maximum(decibels.amax(dim=(1, 2), keepdim=True) - 80)
-            return decibels @ _dct(self.num_mel_bins, self.num_mfcc, waveforms.device)
+            return (decibels @ _dct(self.num_mel_bins, self.num_mfcc, waveforms.device)).float()
 
     def __call__(
         self, raw_speech: Any, sampling_rate: int | None = None, return_tensors: str | None = None, **kwargs: Any
@@ -92,10 +93,10 @@ def _mel_filters(sampling_rate: int, fft_length: int, num_mel_bins: int, device:
     """Return librosa's mel filter bank (fft_length // 2 + 1, num_mel_bins), built once per device."""
     return torchaudio.functional.melscale_fbanks(
         fft_length // 2 + 1, 0.0, sampling_rate / 2, num_mel_bins, sampling_rate, norm="slaney", mel_scale="slaney"
-    ).to(device)
+    ).to(device, torch.float64)
 
 
 @lru_cache
 def _dct(num_mel_bins: int, num_mfcc: int, device: torch.device) -> torch.Tensor:
     """Return the orthonormal DCT-II as a matrix (num_mel_bins, num_mfcc), built once per device."""
-    return torchaudio.functional.create_dct(num_mfcc, num_mel_bins, norm="ortho").to(device)
+    return torchaudio.functional.create_dct(num_mfcc, num_mel_bins, norm="ortho").to(device, torch.float64)
