@@ -66,8 +66,8 @@ class TrainingClips(torch.utils.data.Dataset):
             return collate([self.drawn(row, draw) for row, draw in draws])
         rows, device = torch.tensor([row for row, _ in draws]), self.on_device["labels"].device
         # From memory that is not pinned, the copy would wait for everything that the GPU has yet to do.
-        at = (rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True)
-        return {name: tensor[at] for name, tensor in self.on_device.items()} | {"rows": rows}
+        rows = (rows.pin_memory() if device.type == "cuda" else rows).to(device, non_blocking=True)
+        return {name: tensor[rows] for name, tensor in self.on_device.items()} | {"rows": rows}
 
     def drawn(self, row: int, draw: int) -> dict:
         """Return a clip with its transform for this draw."""

@@ -8,7 +8,7 @@ FEWEST_BLOCKS = 3  # a shorter stack is compiled as part of the whole network
 
 
 def compile_blocks(model: nn.Module, mode: str | None = None, backend: str | Callable = "inductor") -> int:
-    """Compile the model's repeated blocks in place, or all of a model that has none; return how many modules that are.
+    """Compile the model's repeated block in place, or all of a model that has none; return how many modules that are.
 
     Compiling the whole of AST-base takes four times as long and gives the same speed (RESULTS.md). Names of weights and
     what is saved stay as they are.
@@ -22,13 +22,18 @@ def compile_blocks(model: nn.Module, mode: str | None = None, backend: str | Cal
 
 
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:
-    """Return the longest list of modules of one class, without those of a class that extends it.
+    """Return the longest list of modules of one class and shape, which one compiled graph serves; empty for none.
 
-    AST's last layer is such a one: a second graph would take as long to compile as the first and serve one layer.
+    A block of another class, as AST's last layer, is left out: it would take as long to compile as all the others.
     """
-    stacks = [
-        module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) >= FEWEST_BLOCKS
-    ]
-    stacks = [stack for stack in stacks if all(isinstance(block, type(stack[0])) for block in stack)]
-    longest = list(max(stacks, key=len, default=[]))
-    return [block for block in longest if type(block) is type(longest[0])]
+    stacks = []
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module):
+            stacks.append([block for block in module if kind(block) == kind(module[0])])
+    longest = max(stacks, key=len, default=[])
+    return longest if len(longest) >= FEWEST_BLOCKS else []
+
+
+def kind(block: nn.Module) -> tuple:
+    """Return what two blocks that share a graph have in common: their class and the shapes of their weights."""
+    return type(block), tuple(tensor.shape for tensor in block.state_dict().values())

@@ -219,7 +219,7 @@ class TrainingFields:
     """What sets our training apart from transformers' TrainingArguments: other defaults, and a few fields more."""
 
     bf16: bool | None = option(None, "Mixed precision. Default: on where the hardware multiplies bf16 matrices.")
-    torch_compile: bool | None = option(None, "Compile the model. Default: on CUDA only.")
+    torch_compile: bool | None = option(None, "Compile the model. Default: on CUDA, where a block is repeated.")
     cuda_graph: bool | None = option(
         None,
         "Replay a step's forward and backward pass as one CUDA graph. Default: on one GPU, for the models made for it.",

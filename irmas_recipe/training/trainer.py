@@ -22,7 +22,7 @@ from irmas_recipe.training.attention import attend_without_mask, fastest_attenti
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
-from irmas_recipe.training.compilation import compile_blocks
+from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
 from irmas_recipe.training.cuda_graph import GraphedStep, suits_a_graph
 from irmas_recipe.training.origin import write_origin
 
@@ -59,6 +59,8 @@ class InstrumentTrainer(Trainer):
         self.graphed_step: GraphedStep | None = None
         self.frozen = frozen_modules(self.model)
         attend_without_mask(self.model)
+        if self.args.compile_model is None:
+            self.args.compile_model = self.args.device.type == "cuda" and bool(repeated_blocks(self.model))
         if self.args.compile_model:
             compile_blocks(self.model, self.args.compile_mode, self.args.compile_backend)
         if self.args.weight_averaging == "ema":
@@ -86,7 +88,11 @@ class InstrumentTrainer(Trainer):
         step, batch = self._step_and_batch
         batch = batch + 1 if step == self.state.global_step else 0
         self._step_and_batch = (self.state.global_step, batch)
-        torch.manual_seed(hash((self.args.seed, self.state.global_step, batch, self.args.process_index)) % 2**63)
+        seed = hash((self.args.seed, self.state.global_step, batch, self.args.process_index)) % 2**63
+        # What `torch.manual_seed` does, without the half of a millisecond in which it looks up who called it.
+        torch.default_generator.manual_seed(seed)
+        if self.args.device.type == "cuda":
+            torch.cuda.default_generators[self.args.device.index or 0].manual_seed(seed)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return batches of clips: from the device's memory, from the loader's workers, or from a stream.

@@ -23,9 +23,9 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
             self.bf16 = not self.fp16 and (torch.cuda.is_bf16_supported() if cuda else cpu_multiplies_bf16())
         if self.bf16 and not torch.cuda.is_available():
             self.use_cpu = True  # transformers refuses bf16 on a CPU that it was not told to use
-        # The blocks are compiled before the Trainer sees the model; it would compile the whole.
+        # The blocks are compiled before the Trainer sees the model; it would compile the whole. None: see the Trainer.
         asked = bool(self.torch_compile_backend or self.torch_compile_mode)
-        self.compile_model = (cuda or asked) if self.torch_compile is None else self.torch_compile
+        self.compile_model = True if asked and self.torch_compile is None else self.torch_compile
         self.compile_backend, self.compile_mode = self.torch_compile_backend or "inductor", self.torch_compile_mode
         self.torch_compile, self.torch_compile_backend, self.torch_compile_mode = False, None, None
         # Whatever the device: this reads the launcher's environment.
@@ -33,6 +33,7 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
             self.ddp_backend = None  # accelerate would look for processes to join
         self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         self.dataloader_pin_memory = self.dataloader_pin_memory and cuda
+        self.accelerator_config = {"non_blocking": self.dataloader_pin_memory}
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         super().__post_init__()

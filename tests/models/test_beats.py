@@ -16,7 +16,7 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.models.audioset import audioset_labels
 from irmas_recipe.models.beats import BeatsConfig, BeatsFeatureExtractor, BeatsForAudioClassification, BeatsModel
 from irmas_recipe.models.beats.convert_beats import convert
-from irmas_recipe.models.beats.modeling_beats import BeatsAttention, BeatsRelativePositionBias
+from irmas_recipe.models.beats.modeling_beats import BeatsAttention, BeatsRelativePositionBias, convolve_by_fft
 
 PARITY = json.loads((Path(__file__).parents[1] / "parity" / "beats_tiny.json").read_text())
 BASE_KEYS = Path(__file__).parents[3] / "shared" / "parity" / "beats_base_keys.json"
@@ -477,3 +477,15 @@ def test_full_size_checkpoint_converts(tmp_path):
     assert not any(report.values())
     assert sum(parameter.numel() for parameter in model.parameters()) == base["parameters"]
     assert model.config.id2label[526] == "Speech"
+
+
+@pytest.mark.parametrize("kernel_size", [8, 7])
+@pytest.mark.parametrize("length", [1, 5, 30])
+def test_the_position_convolution_by_fft_is_the_direct_one(kernel_size, length):
+    torch.manual_seed(0)
+    direct = torch.nn.Conv1d(12, 12, kernel_size, padding=kernel_size // 2, groups=3)
+    maps = torch.randn(2, 12, length)
+    expected, found = direct(maps)[..., :length], convolve_by_fft(direct, maps)
+    torch.testing.assert_close(found, expected)
+    wanted, got = (torch.autograd.grad(each.square().sum(), direct.weight)[0] for each in (expected, found))
+    torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)

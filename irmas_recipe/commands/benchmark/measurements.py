@@ -34,9 +34,13 @@ COMPARED_WITH = {
 """Ratio -> the stage of ours and the stage of stock behind it, where they are not the same."""
 
 
+FEWEST_BATCHES = 4  # of an epoch, since the loop starts a loader for each
+
+
 def take_all(recipe: Recipe, arguments: argparse.Namespace, scratch: Path, notes: list[str]) -> dict:
     """Take every measurement and return every figure; clips and caches go into `scratch`."""
-    splits, words = make_clips(recipe.data.data_dir, scratch / "clips", arguments.clips)
+    clips = max(arguments.clips, FEWEST_BATCHES * recipe.training.per_device_train_batch_size)
+    splits, words = make_clips(recipe.data.data_dir, scratch / "clips", clips)
     machine = describe_machine(recipe.training.device)
     bench = build_bench(recipe, splits, arguments.repeats, against_stock=bool(arguments.against))
     flops = count_flops(bench)

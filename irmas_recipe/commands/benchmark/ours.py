@@ -50,9 +50,9 @@ def with_half_of_the_tokens(recipe: Recipe, model: PreTrainedModel) -> Recipe | 
     return recipe
 
 
-def as_launched(recipe: Recipe) -> Recipe | None:
-    """Return the recipe without compilation and CUDA graph, to compare with; None where it uses neither."""
-    if not recipe.training.compile_model:
+def as_launched(recipe: Recipe, trainer: InstrumentTrainer) -> Recipe | None:
+    """Return the recipe without compilation and CUDA graph, to compare with; None where its Trainer uses neither."""
+    if not (recipe.training.compile_model or trainer.uses_graph):
         return None
     recipe = copy.copy(recipe)
     recipe.training = copy.copy(recipe.training)

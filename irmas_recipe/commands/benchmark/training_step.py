@@ -20,7 +20,7 @@ def measure_training(bench: Bench) -> tuple[Speeds, dict]:
     steps = {"training_step": ours.Steps(bench.trainer)}
     others = {
         "training_step_patchout": ours.with_half_of_the_tokens(bench.recipe, bench.model),
-        "training_step_eager": ours.as_launched(bench.recipe),
+        "training_step_eager": ours.as_launched(bench.recipe, bench.trainer),
     }
     for name, recipe in others.items():
         if recipe:

@@ -58,9 +58,28 @@ class BeatsPositionConvolution(nn.Module):
         self.conv = nn.utils.parametrizations.weight_norm(convolution, dim=2)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        num_tokens = hidden_states.shape[1]
-        positions = self.conv(hidden_states.transpose(1, 2))[..., :num_tokens]  # an even kernel gives one more
-        return nn.functional.gelu(positions).transpose(1, 2)
+        num_tokens, maps = hidden_states.shape[1], hidden_states.transpose(1, 2)
+        # cuDNN takes 35 ms for a step of 32 clips in bf16, of 48 ms in all (H200); a CPU is about as fast either way.
+        positions = convolve_by_fft(self.conv, maps) if maps.is_cuda else self.conv(maps)
+        return nn.functional.gelu(positions[..., :num_tokens]).transpose(1, 2)  # an even kernel gives one more
+
+
+def convolve_by_fft(convolution: nn.Conv1d, maps: torch.Tensor) -> torch.Tensor:
+    """Return what a grouped convolution with bias and a padding of half its kernel makes of maps (batch, channels, length).
+
+    As products of spectra, in float32, also under autocast; up to rounding the same.
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        kernel, groups, length = convolution.kernel_size[0], convolution.groups, maps.shape[-1]
+        size = 1 << (length + kernel - 1).bit_length()  # nothing wraps around
+        spectra = torch.fft.rfft(maps.float(), size).unflatten(1, (groups, -1)).permute(1, 3, 0, 2)
+        filters = (
+            torch.fft.rfft(convolution.weight.float().flip(-1), size).unflatten(0, (groups, -1)).permute(0, 3, 2, 1)
+        )
+        products = spectra @ filters  # (groups, frequencies, batch, channels of a group)
+        sums = torch.fft.irfft(products.permute(2, 0, 3, 1), size).flatten(1, 2)
+        first = kernel - 1 - kernel // 2
+        return sums[..., first : first + length] + convolution.bias.float()[:, None]
 
 
 class BeatsRelativePositionBias(nn.Module):
