@@ -238,6 +238,9 @@ class TrainingFields:
     ddp_find_unused_parameters: bool | None = option(
         False, "Set it where a step skips parameters, as layer-drop does; it costs time."
     )
+    ddp_broadcast_buffers: bool | None = option(
+        False, "Keep False: buffers are shared before every evaluation, and True would share them in every step."
+    )
     layer_decay: float = option(
         1.0,
         "Each layer's learning rate as a share of the rate of the layer above it (BEiT, Bao 2021).",

@@ -40,7 +40,14 @@ class NoisyClips(torch.utils.data.Dataset):
 
 
 def trained(name: str, folder, device: str, **arguments) -> InstrumentTrainer:
-    """Train a tiny model a few steps with everything random that the recipes use."""
+    """Return a Trainer of a tiny model that has trained a few steps."""
+    trainer = ready(name, folder, device, **arguments)
+    trainer.train()
+    return trainer
+
+
+def ready(name: str, folder, device: str, **arguments) -> InstrumentTrainer:
+    """Return a Trainer of a tiny model with everything random that the recipes use."""
     model, extractor = build(name)
     model.accepts_loss_kwargs = False
     samples = round(SECONDS * extractor.sampling_rate)
@@ -54,7 +61,7 @@ def trained(name: str, folder, device: str, **arguments) -> InstrumentTrainer:
         "bf16": False, "torch_compile": False, "eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True,
         "load_best_model_at_end": False, "use_cpu": device == "cpu",
     }  # fmt: skip
-    trainer = InstrumentTrainer(
+    return InstrumentTrainer(
         model=model,
         args=IrmasTrainingArguments(output_dir=str(folder), **options | arguments),
         train_dataset=NoisyClips(samples, model.config.num_labels, device),
@@ -65,8 +72,6 @@ def trained(name: str, folder, device: str, **arguments) -> InstrumentTrainer:
             augmentation, extractor.sampling_rate, samples, time_axis=getattr(extractor, "time_axis", -2)
         ),
     )
-    trainer.train()
-    return trainer
 
 
 @pytest.mark.gpu

@@ -30,6 +30,7 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--clips", metavar="N", type=int, default=66, help="clips of 3 s to measure with (default: %(default)s)")
     add("--long_clips", metavar="N", type=int, help="clips of 20 s (default: 8, or 1 for a slow model on a CPU)")
     add("--repeats", metavar="N", type=int, default=3, help="repeats behind each median (default: %(default)s)")
+    add("--training_only", action="store_true", help="measure training steps, not decoding, evaluation and tagging")
     add("--random_weights", action="store_true", help="use the checkpoint's shape without its weights")
     arguments, fields = parser.parse_known_args(argv)
     check_numbers(arguments)

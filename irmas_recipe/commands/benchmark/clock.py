@@ -15,6 +15,7 @@ import torch
 
 RACE_SECONDS = 150  # a race of two or more rounds ends after this long
 REST = "the rest"
+GRAPH = "forward and backward, one CUDA graph"
 
 
 class Clock:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from irmas_recipe.commands.benchmark.clock import REST, stages_of_step
+from irmas_recipe.commands.benchmark.clock import GRAPH, REST, stages_of_step
 from irmas_recipe.report.style import FAINT, GREEN, INK, ORANGE, PINK, QUIET, save
 
 COLOURS = {
@@ -16,6 +16,7 @@ COLOURS = {
     "features": "#E69F00",
     "forward": "#A6D3F0",
     "backward": "#4A9BD1",
+    GRAPH: "#4A9BD1",
     "optimizer": GREEN,
     REST: FAINT,
 }
@@ -60,6 +61,7 @@ def measured_steps(figures: dict) -> dict[str, dict]:
     steps = {
         "ours": figures["ours"]["training_step"],
         "ours, half the tokens": figures["ours"].get("training_step_patchout"),
+        "ours, eager": figures["ours"].get("training_step_eager"),
         "stock": figures["stock"].get("training_step"),
     }
     return {name: step for name, step in steps.items() if step}

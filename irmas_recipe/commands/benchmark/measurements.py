@@ -44,11 +44,11 @@ def take_all(recipe: Recipe, arguments: argparse.Namespace, scratch: Path, notes
     machine = describe_machine(recipe.training.device)
     bench = build_bench(recipe, splits, arguments.repeats, against_stock=bool(arguments.against))
     flops = count_flops(bench)
-    speeds = measure_audio(bench)
-    step_speeds, step_figures = measure_training(bench)
+    speeds, step_figures = measure_training(bench)
     windows = windows_per_clip(bench)
-    count = arguments.long_clips or choose_count(windows, step_speeds["forward"]["ours"]["ms_per_clip"])
-    speeds |= step_speeds | measure_long_clips(bench, count, scratch / "long")
+    if not arguments.training_only:
+        count = arguments.long_clips or choose_count(windows, speeds["forward"]["ours"]["ms_per_clip"])
+        speeds |= measure_audio(bench) | measure_long_clips(bench, count, scratch / "long")
     figures = {
         "recipe": recipe.values(),
         "machine": machine,
@@ -61,7 +61,7 @@ def take_all(recipe: Recipe, arguments: argparse.Namespace, scratch: Path, notes
         "compiled": recipe.training.compile_model,
         "flops": flops,
         **step_figures,
-        "opening": measure_opening(bench),
+        "opening": {} if arguments.training_only else measure_opening(bench),
     }
     add_use_of_the_machine(figures)
     if arguments.processes:

@@ -14,7 +14,7 @@ from transformers import ASTConfig, PreTrainedModel, PrinterCallback, TrainerCal
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.audio import prepare
-from irmas_recipe.commands.benchmark.clock import Clock, Stages
+from irmas_recipe.commands.benchmark.clock import GRAPH, Clock, Stages
 from irmas_recipe.models.ast.adaptation import patch_grid
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training import evaluation
@@ -74,7 +74,7 @@ class Steps:
         self.next_batch = self.stages.watch("waiting for data", next)
         self.update = self.stages.watch("optimizer", self._update)
         if trainer.graphed_step:
-            trainer.graphed_step = self.stages.watch("forward and backward, one CUDA graph", trainer.graphed_step)
+            trainer.graphed_step = self.stages.watch(GRAPH, trainer.graphed_step)
         else:
             self._watch_the_parts()
         self.averaging = [item for item in trainer.callback_handler.callbacks if isinstance(item, WeightAveraging)]

@@ -70,8 +70,9 @@ def remarks(figures: dict) -> list[str]:
         f"{max(entry['memory_bytes_each']) / 2**20:,.0f} MiB each"
         for count, entry in figures.get("processes", {}).items()
     ]
-    real_time = f"predict: {figures['ours']['predict']['times_real_time']:,.1f} times real time, with decoding"
-    return [*step_remarks(figures), *costs, memory_remark(figures), real_time, *opening, *processes]
+    predict = figures["ours"].get("predict")
+    tagging = [f"predict: {predict['times_real_time']:,.1f} times real time, with decoding"] if predict else []
+    return [*step_remarks(figures), *costs, memory_remark(figures), *tagging, *opening, *processes]
 
 
 def step_remarks(figures: dict) -> list[str]:
