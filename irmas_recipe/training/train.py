@@ -14,9 +14,9 @@ from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.augmentation import Augmentation, CpuTransform
 from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
 from irmas_recipe.training.data import EXCERPT_SECONDS
+from irmas_recipe.training.features import device_features, time_axis
 from irmas_recipe.training.head import balanced_weights, fit_output_layer, output_layer, window_embeddings
 from irmas_recipe.training.machine import free_memory_bytes
-from irmas_recipe.training.model import device_features
 from irmas_recipe.training.origin import origin
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.streaming import StreamedClips
@@ -59,9 +59,7 @@ def build_trainer(
         processing_class=extractor,
         compute_metrics=evaluation.validation_figures(validation, data.aggregation),
         features=device_features(extractor),
-        augmentation=Augmentation(
-            recipe.augmentation, rate, window_samples, time_axis=getattr(extractor, "time_axis", -2)
-        ),
+        augmentation=Augmentation(recipe.augmentation, rate, window_samples, time_axis=time_axis(extractor)),
     )
 
 
