@@ -113,35 +113,35 @@ def strictly_from_pretrained(
             ignore_mismatched_sizes=True,  # so that the report names them
             **options,
         )
-    check_keys(name, backbone_of(model), report, fresh_head)
+    check_keys(name, head_keys(model), report, fresh_head)
     for key, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{name} has weights that are not finite ({key}): use another model.")
     return model
 
 
-def backbone_of(model: PreTrainedModel) -> str:
-    """Return the prefix of all weights but the head's: the child with the most parameters, such as `hubert.`."""
+def head_keys(model: PreTrainedModel) -> set[str]:
+    """Return the names of all weights but the backbone's, which is the child with the most parameters, such as `hubert`."""
     sizes = {name: sum(weight.numel() for weight in child.parameters()) for name, child in model.named_children()}
-    return f"{max(sizes, key=sizes.get)}."
+    backbone = max(sizes, key=sizes.get)
+    return {key for key in model.state_dict() if not key.startswith(f"{backbone}.")}
 
 
-def check_keys(name: str, backbone: str, report: dict[str, set], fresh_head: bool = False) -> None:
+def check_keys(name: str, head: set[str], report: dict[str, set], fresh_head: bool = False) -> None:
     """Raise UserError if a loading report of transformers names a weight that has to fit.
 
     Args:
-        backbone: the prefix of all weights but the head's.
-        fresh_head: whether the head's weights may be missing, and those of another task's head be left.
+        head: the names of the head's weights.
+        fresh_head: whether all of the head's weights may be missing, and those of another task's head be left.
     """
     missing, unexpected = (
         {key for key in report[f"{kind}_keys"] if not is_mask(key)} for kind in ("missing", "unexpected")
     )
     other_shape = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
-    is_encoder = bool(missing) and not any(key.startswith(backbone) for key in missing | other_shape | unexpected)
-    if is_encoder and fresh_head:
+    if missing and missing == head and not other_shape and fresh_head:
         logger.warning("%s is an encoder without a classifier's head: it gets a fresh one.", name)
         return
-    if is_encoder and not unexpected | other_shape:
+    if missing and missing <= head and not unexpected | other_shape:
         raise UserError(
             f"{name} is not a trained classifier (it has no weights for {min(missing)}): give the folder of a finished run."
         )

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.modeling_outputs import ModelOutput
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput
 
@@ -130,16 +129,17 @@ class InstrumentTrainer(Trainer):
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any
-    ) -> torch.Tensor | tuple[torch.Tensor, ModelOutput]:
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the binary cross-entropy over all labels, whatever loss the model itself would compute.
 
-        Most of transformers' heads know only the cross-entropy of a single label.
+        Most of transformers' heads know only the cross-entropy of a single label. Of the outputs only the logits are kept:
+        Whisper's also have every layer's states, which the Trainer would collect.
         """
         inputs = dict(inputs)
         labels = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss = binary_cross_entropy_with_logits(outputs.logits.float(), labels)
-        return (loss, outputs) if return_outputs else loss
+        logits = model(**inputs).logits
+        loss = binary_cross_entropy_with_logits(logits.float(), labels)
+        return (loss, {"logits": logits}) if return_outputs else loss
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """Look at the losses before anything is logged or saved: every later step would be wasted."""
