@@ -85,8 +85,14 @@ def check_pipelines(workplace: Path, folder: Path, stored: pd.DataFrame) -> None
     np.testing.assert_allclose([score["score"] for score in scores], expected, atol=1e-5)
 
 
-FAST = ("hubert", "wav2vec2-bert", "whisper")
-"""One of each feature extractor; the others take the same way."""
+def test_masks_of_features_are_refused_where_the_model_hears_the_waveform(workplace):
+    start = encoder("hubert", workplace / "hubert")
+    with pytest.raises(UserError, match="hubert hears the waveform itself"):
+        run(workplace, "masked", start, time_masks=1, max_time_mask_frames=4)
+
+
+FAST = ("hubert", "whisper")
+"""A waveform and features; the others take the same way."""
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """A tiny, random instance of each speech model of transformers that classifies audio, and of encoders without a classifier."""
 
+import json
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     ClapAudioConfig,
     ClapConfig,
@@ -82,7 +82,8 @@ def saved_clap(folder: Path) -> Path:
     """Save a random CLAP with its tokenizer and feature extractor, as its authors publish it; return the folder."""
     ClapModel(ClapConfig(audio_config=CLAP_AUDIO, text_config=CLAP_TEXT, projection_dim=8)).save_pretrained(folder)
     ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
+    words = {"type": "WordLevel", "vocab": {word: place for place, word in enumerate(WORDS)}, "unk_token": "<unk>"}
+    file = folder / "words.json"
+    file.write_text(json.dumps({"version": "1.0", "model": words, "pre_tokenizer": {"type": "Whitespace"}}))
+    PreTrainedTokenizerFast(tokenizer_file=str(file), pad_token="<pad>", unk_token="<unk>").save_pretrained(folder)
     return folder

@@ -30,6 +30,12 @@ def build_trainer(
 ) -> InstrumentTrainer:
     """Return the Trainer: clips to train on, mixtures to validate on, features and augmentation on the device."""
     data, arguments, rate = recipe.data, recipe.training, extractor.sampling_rate
+    axis = time_axis(extractor)
+    if axis is None and (recipe.augmentation.time_masks or recipe.augmentation.frequency_masks):
+        raise UserError(
+            f"--time_masks and --frequency_masks mask features, and {model.config.model_type} hears the waveform itself: set "
+            "them to 0; its own masks are set by --model_config '{\"mask_time_prob\": 0.05}'."
+        )
     window_samples, _ = evaluation.window_and_hop_samples(data, rate)
     clip_samples = round(max(data.window_seconds, EXCERPT_SECONDS) * rate)
     try:
@@ -59,7 +65,7 @@ def build_trainer(
         processing_class=extractor,
         compute_metrics=evaluation.validation_figures(validation, data.aggregation),
         features=device_features(extractor),
-        augmentation=Augmentation(recipe.augmentation, rate, window_samples, time_axis=time_axis(extractor)),
+        augmentation=Augmentation(recipe.augmentation, rate, window_samples, time_axis=-2 if axis is None else axis),
     )
 
 
