@@ -163,6 +163,13 @@ def export(arguments: list[str]) -> None:
     main(arguments)
 
 
+def models(arguments: list[str]) -> None:
+    """what every architecture and released checkpoint costs, and the recipe to start with"""
+    from irmas_recipe.commands.models import main
+
+    main(arguments)
+
+
 def onnx(arguments: list[str]) -> None:
     """MODEL DIR: a model as one ONNX graph, for machines without torch"""
     from irmas_recipe.commands.onnx.main import main
@@ -202,6 +209,7 @@ VERBS = {
     "synthesize": synthesize,
     "export": export,
     "convert": convert,
+    "models": models,
     "doctor": doctor,
     "benchmark": benchmark,
     "demo": demo,

@@ -22,7 +22,8 @@ from irmas_metric.figures import decision_figures
 from irmas_recipe.report.provenance import commit
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.evaluation import window_logits, windows_of_mixtures
-from irmas_recipe.training.model import device_features, load_model
+from irmas_recipe.training.features import device_features
+from irmas_recipe.training.model import load_model
 from irmas_recipe.training.recipe import Recipe, parse_recipe
 from irmas_recipe.training.released import find_released
 from irmas_recipe.training.released_answers import FILE, PROTOCOL, read_measurements

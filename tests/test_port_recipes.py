@@ -14,12 +14,13 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.training.conversion import convert
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.fields import ModelArguments
+from irmas_recipe.training.layers import parameter_groups
 from irmas_recipe.training.model import build_model, load_model
 from irmas_recipe.training.recipe import parse_recipe
 from irmas_recipe.training.released import find_released
 from irmas_recipe.training.run_folder import begin
 from irmas_recipe.training.train import build_trainer, train
-from irmas_recipe.training.trainer import frozen_modules, parameter_groups
+from irmas_recipe.training.trainer import frozen_modules
 from tests.tiny import authors_file, released
 
 ROOT = Path(__file__).parents[1]

@@ -89,6 +89,8 @@ def test_a_recipe_trains_two_steps(name, workplace):
     if "model_name_or_path" in values:
         architecture = name.split("/")[1]
         options["model_name_or_path"] = released(architecture, workplace / architecture)
+        if architecture == "whisper":  # the small one hears 4 s
+            options["feature_extractor_config"] = json.dumps({"chunk_length": 3})
     recipe = parse_recipe([str(ROOT / name), *(f"--{key}={value}" for key, value in options.items())])
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)

@@ -1,11 +1,18 @@
 """Every small model of the tests: one untrained instance of each architecture, and folders of them as runs save them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, PreTrainedModel
+from transformers import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    PreTrainedModel,
+    WhisperForConditionalGeneration,
+)
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 import irmas_recipe.models  # noqa: F401  registers our architectures with the Auto classes
@@ -24,6 +31,7 @@ from irmas_recipe.models.mobilenet.convert_mobilenet import authors_prefixes
 from irmas_recipe.models.passt import PasstConfig, PasstFeatureExtractor, PasstForAudioClassification
 from irmas_recipe.models.passt.convert_passt import authors_name
 from irmas_recipe.models.pipeline.attach import attach_pipeline
+from tests.tiny_speech import CONFIGURATIONS, saved_clap, tiny_clap, tiny_encoder, tiny_speech
 
 SECONDS = 1.0
 """Length of the clips that the suite feeds; a model of a fixed input length is built for it."""
@@ -75,6 +83,12 @@ def released(architecture: str, folder: Path, std: float | None = None) -> Path:
     """
     labels = label_options(name for _, name in audioset_labels())
     torch.manual_seed(0)
+    if architecture in CONFIGURATIONS:  # published without a classifier's head
+        return encoder(architecture, folder)
+    if architecture == "encoder":
+        return encoder("wavlm", folder)
+    if architecture == "clap":
+        return saved_clap(folder)
     if architecture == "ast":
         model, extractor = ASTForAudioClassification(ASTConfig(**BLOCKS, **labels)), ASTFeatureExtractor()
     elif architecture == "beats":
@@ -87,6 +101,18 @@ def released(architecture: str, folder: Path, std: float | None = None) -> Path:
         extractor = MobileNetAudioFeatureExtractor()
     for parameter in model.parameters() if std else ():
         nn.init.normal_(parameter, std=std)
+    return save(model, extractor, folder)
+
+
+def encoder(architecture: str, folder: Path) -> Path:
+    """Save a narrow, random encoder of speech as its authors publish it: without a classifier's head, trained with masks."""
+    longer = {"max_source_positions": 200} if architecture == "whisper" else {"mask_time_prob": 0.05, "layerdrop": 0.1}
+    model, extractor = tiny_speech(architecture, use_weighted_layer_sum=False, **longer)
+    if architecture == "whisper":
+        model, extractor.chunk_length = WhisperForConditionalGeneration(model.config), 4
+        extractor.n_samples, extractor.nb_max_frames = 64000, 400
+    else:
+        model = model.base_model
     return save(model, extractor, folder)
 
 
@@ -185,10 +211,13 @@ TINY: dict[str, Callable[[], TinyModel]] = {
     "beats": tiny_beats,
     "cnn": tiny_cnn,
     "crnn": tiny_crnn,
+    "encoder": partial(tiny_encoder, **label_options()),
+    "encoder-of-clap": partial(tiny_clap, **label_options()),
     "mfcc": tiny_mfcc,
     "mobilenet": tiny_mobilenet,
     "passt": tiny_passt,
     "swin": tiny_swin,
+    **{name: partial(tiny_speech, name, **label_options()) for name in CONFIGURATIONS},
 }
 """Name of an architecture -> builder; a new model adds one function and one line."""
 

@@ -1,6 +1,7 @@
 """Save a run's model, and load any model strictly, from a folder or the Hub; every failure is one sentence with the way out."""
 
 import contextlib
+import logging
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +25,12 @@ import irmas_recipe.models  # noqa: F401  registers this repository's architectu
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.training.conversion import local_name
+from irmas_recipe.training.encoder import is_classifier, load_encoder
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.recipe_file import system_of_run
 from irmas_recipe.training.released import find_released, is_released
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10
 
@@ -46,6 +50,8 @@ def load_checkpoint(
     revision: str | None = None,
     trust_remote_code: bool = False,
     adapt: Callable[[PreTrainedConfig, SequenceFeatureExtractor], None] | None = None,
+    fresh_head: bool = False,
+    encoder: str | None = None,
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Load a model, in float32, and its feature extractor.
 
@@ -54,6 +60,9 @@ def load_checkpoint(
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that comes with the model; this repository's own models need none.
         adapt: changes the configuration and the feature extractor, in place, before the weights are loaded.
+        fresh_head: accept an encoder without a classifier's head, or with that of another task, which starts fresh.
+        encoder: how to pool the checkpoint's encoder under an output layer of this project (see EncoderConfig); None keeps
+            the checkpoint's own classifier where there is one.
 
     Raises:
         UserError: there is no such model, it is damaged, it brings its own code, or its weights do not fit exactly.
@@ -67,14 +76,28 @@ def load_checkpoint(
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
         if adapt:
             adapt(config, extractor)
-        return strictly_from_pretrained(AutoModelForAudioClassification, name, config, **options), extractor
+        if getattr(config, "brings_code", False) and not trust_remote_code:
+            raise ValueError("its encoder needs trust_remote_code")
+        if encoder or not is_classifier(config):
+            if not fresh_head:
+                raise UserError(
+                    f"{name} is an encoder, which knows no classes: train one with --model_name_or_path {name}."
+                )
+            return load_encoder(name, config, encoder or "layers", **options), extractor
+        network = strictly_from_pretrained(
+            AutoModelForAudioClassification, name, config, fresh_head=fresh_head, **options
+        )
+        return network, extractor
 
 
-def strictly_from_pretrained(model_class: type, name: str, config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
+def strictly_from_pretrained(
+    model_class: type, name: str, config: PreTrainedConfig, fresh_head: bool = False, **options: Any
+) -> PreTrainedModel:
     """Return a model with a checkpoint's weights: none missing, unexpected, of another shape or not finite.
 
     Args:
         model_class: a model's class, or an Auto class.
+        fresh_head: allow that all weights of the head are missing, or are those of another task.
         options: those of `from_pretrained`.
 
     Raises:
@@ -90,25 +113,50 @@ def strictly_from_pretrained(model_class: type, name: str, config: PreTrainedCon
             ignore_mismatched_sizes=True,  # so that the report names them
             **options,
         )
-    check_keys(name, model.base_model_prefix, report)
+    check_keys(name, head_keys(model), report, fresh_head)
     for key, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{name} has weights that are not finite ({key}): use another model.")
     return model
 
 
-def check_keys(name: str, backbone: str, report: dict[str, set]) -> None:
-    """Raise UserError if a loading report of transformers names a weight; `backbone` is the prefix of all but the head."""
-    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
-    other_shape = sorted(key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
-    if missing and backbone and not any([unexpected, other_shape, *(key.startswith(backbone) for key in missing)]):
+def head_keys(model: PreTrainedModel) -> set[str]:
+    """Return the names of all weights but the backbone's, which is the child with the most parameters, such as `hubert`."""
+    sizes = {name: sum(weight.numel() for weight in child.parameters()) for name, child in model.named_children()}
+    backbone = max(sizes, key=sizes.get)
+    return {key for key in model.state_dict() if not key.startswith(f"{backbone}.")}
+
+
+def check_keys(name: str, head: set[str], report: dict[str, set], fresh_head: bool = False) -> None:
+    """Raise UserError if a loading report of transformers names a weight that has to fit.
+
+    Args:
+        head: the names of the head's weights.
+        fresh_head: whether all of the head's weights may be missing, and those of another task's head be left.
+    """
+    missing, unexpected = (
+        {key for key in report[f"{kind}_keys"] if not is_mask(key)} for kind in ("missing", "unexpected")
+    )
+    other_shape = {key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]}
+    if missing and missing == head and not other_shape and fresh_head:
+        logger.warning("%s is an encoder without a classifier's head: it gets a fresh one.", name)
+        return
+    if missing and missing <= head and not unexpected | other_shape:
         raise UserError(
-            f"{name} is not a trained classifier (it has no weights for {missing[0]}): give the folder of a finished run."
+            f"{name} is not a trained classifier (it has no weights for {min(missing)}): give the folder of a finished run."
         )
     wrong = {"missing keys": missing, "unexpected keys": unexpected, "keys of another shape": other_shape}
     if any(wrong.values()):
-        found = "; ".join(f"{kind}: {', '.join(keys[:5])}" for kind, keys in wrong.items() if keys)
+        found = "; ".join(f"{kind}: {', '.join(sorted(keys)[:5])}" for kind, keys in wrong.items() if keys)
         raise UserError(f"{name} does not fit its config.json ({found}): fetch it again, or use another model.")
+
+
+def is_mask(key: str) -> bool:
+    """Tell whether a weight is the vector that hides frames in the training of wav2vec 2.0 and its relatives.
+
+    A checkpoint has it or not by how it was trained, and it plays no part in an answer.
+    """
+    return key.endswith("masked_spec_embed")
 
 
 def check_name(name: str) -> None:

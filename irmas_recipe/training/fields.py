@@ -89,25 +89,35 @@ class ModelArguments:
         "A Hub id, a local folder, or a released checkpoint such as released/mn10, which is fetched once. Without it, "
         "`architecture` is trained from scratch.",
     )
-    architecture: str = option("ast", "What to train from scratch: a folder of irmas_recipe/models/.")
+    architecture: str = option(
+        "ast",
+        "What to train from scratch: a folder of irmas_recipe/models/, or any `model_type` with which transformers "
+        "classifies audio, such as hubert or whisper. encoder, with model_name_or_path: the checkpoint's encoder under a "
+        "learned mixture of its layers and one linear layer, as SUPERB probes encoders.",
+    )
     model_config: dict | str | None = option(
         None, "Fields of the model's configuration to set, as a mapping (JSON on the shell)."
     )
     feature_extractor_config: dict | str | None = option(
         None, "Fields of the feature extractor to set, as a mapping (JSON on the shell)."
     )
-    head_initialization: Literal["labels", "regression", "random"] = option(
+    head_initialization: Literal["labels", "regression", "random", "text"] = option(
         "labels",
         "labels: start the head from the checkpoint's own rows for the same instruments, by label name "
         "(AudioSet's 527 classes name all eleven). regression: fit it to frozen embeddings of the training clips, "
-        "regularised towards those rows (LP-FT, Kumar 2022). random: a fresh head.",
+        "regularised towards those rows (LP-FT, Kumar 2022). random: a fresh head. text (CLAP): start each class from its name in `text_prompt`.",
+    )
+    text_prompt: str = option(
+        "the sound of a {label}",
+        "head_initialization text: what CLAP's text encoder reads, with the class's name for {label}.",
     )
     backbone_name_or_path: str | None = option(
         None, "crnn with network swin: an ImageNet checkpoint of Swin to start from, a Hub id or a folder."
     )
-    freeze: Literal["none", "backbone", "batch_norm", "known_labels"] = option(
+    freeze: Literal["none", "backbone", "feature_encoder", "batch_norm", "known_labels"] = option(
         "none",
-        "backbone: only the last linear layer is trained (a linear probe). batch_norm: everything but batch "
+        "backbone: only the last linear layer is trained (a linear probe). feature_encoder: the convolutions at the start "
+        "of wav2vec 2.0 and its relatives keep the checkpoint's weights, as is usual for them. batch_norm: everything but batch "
         "normalisation is trained, so the checkpoint's statistics stay (small, uneven data would spoil them). "
         "known_labels (mfcc): each new class of the data gets its own sub-network, and only these are trained.",
     )
@@ -116,7 +126,7 @@ class ModelArguments:
     patchout_tokens: int = option(0, "Random tokens dropped in training, after the above.", NOT_NEGATIVE)
     layerdrop: float | None = option(
         None,
-        "BEATs: share of whole layers skipped in training. Default: the checkpoint's.",
+        "BEATs and the speech models: share of whole layers skipped in training. Default: the checkpoint's.",
         Bounds(at_least=0, below=1),
     )
     drop_path_rate: float | None = option(

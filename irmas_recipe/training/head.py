@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SCALE = 2.0  # AudioSet's logits are cautious about instruments; doubled, few clips do not overrule them
 RIDGE = 30.0  # in units of a clip's loss, so that its weight does not grow with the data
 ITERATIONS = 100
+LINEAR_PARTS = ("projector", "layer_weights")
 
 
 def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
@@ -44,6 +45,17 @@ def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     return name, layer
 
 
+def probe_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return what a linear probe trains: the output layer, and what lies between it and the mean of an encoder's layers.
+
+    The speech models of transformers project that mean first (`projector`), without a nonlinearity, and may weigh the
+    layers (`layer_weights`): the whole is a linear map of the encoder's features, as the output layer of others is.
+    """
+    _, layer = output_layer(model)
+    between = [parameter for name, parameter in model.named_parameters() if name.partition(".")[0] in LINEAR_PARTS]
+    return [*between, *layer.parameters()]
+
+
 def missing_labels(model: PreTrainedModel, labels: list[str]) -> list[str]:
     """Return the labels that a checkpoint's head has neither under their own nor under AudioSet's name."""
     names = set(model.config.id2label.values())
@@ -58,7 +70,7 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
     these rows, scaled, and towards zero for an unknown label.
 
     Args:
-        initialization: the recipe's `head_initialization`: labels, regression or random.
+        initialization: the recipe's `head_initialization`: labels, regression, random, or text, which `start_head_by_text` goes on from.
     """
     own_names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     if own_names == labels:
@@ -71,7 +83,7 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
     nn.init.zeros_(new.bias)
     if initialization == "regression":
         nn.init.zeros_(new.weight)
-    if initialization != "random":
+    if initialization not in ("random", "text"):
         scale = CHECKPOINT_SCALE if initialization == "regression" else 1.0
         with torch.no_grad():
             for row, source in enumerate(rows):

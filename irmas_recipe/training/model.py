@@ -1,8 +1,5 @@
 """From a recipe to its model and feature extractor: load or make them, fit the window, start the head, freeze."""
 
-from collections.abc import Callable
-
-import torch
 from datasets import DatasetDict
 from torch import nn
 from transformers import ASTConfig, PreTrainedConfig, PreTrainedModel
@@ -10,23 +7,25 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
-from irmas_recipe.models import ARCHITECTURES
+from irmas_recipe.models import ARCHITECTURES, ENCODER, OF_TRANSFORMERS, classes_of
 from irmas_recipe.models.ast.adaptation import (
     add_head_dropout,
     add_patchout,
     compute_only_what_is_pooled,
-    crop_to_frames,
     initialize_tokens,
 )
-from irmas_recipe.models.ast.features import AstFeatures, frames_in
+from irmas_recipe.models.ast.features import frames_in
+from irmas_recipe.models.encoder import EncoderConfig
 from irmas_recipe.training.checkpoint import first_sentence, load_checkpoint, unreachable
+from irmas_recipe.training.encoder import start_head_by_text
 from irmas_recipe.training.fields import ModelArguments
-from irmas_recipe.training.head import add_sub_networks, missing_labels, output_layer, start_head
+from irmas_recipe.training.head import add_sub_networks, missing_labels, probe_parameters, start_head
 from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.window import fit_window, try_window
 
 PATCHOUT_FIELDS = ("patchout_time", "patchout_frequency", "patchout_tokens")
 REGULARIZATION = {
-    "layerdrop": ("layerdrop",),
+    "layerdrop": ("layerdrop", "encoder_layerdrop"),
     "drop_path_rate": ("drop_path_rate",),
     "head_dropout": ("head_dropout", "classifier_dropout"),
 }
@@ -61,10 +60,11 @@ def load_model(
     """
     labels = [readable_name(code) for code in classes]
     if arguments.model_name_or_path:
-        model, extractor = from_checkpoint(arguments)
+        model, extractor = from_checkpoint(arguments, trained)
     else:
         model, extractor = from_scratch(arguments, labels, window_seconds)
-    if not trained and (unknown := missing_labels(model, labels)):
+    by_text = arguments.head_initialization == "text" and isinstance(model.config, EncoderConfig)
+    if not trained and not by_text and (unknown := missing_labels(model, labels)):
         raise UserError(
             f"{arguments.model_name_or_path} has no class for {', '.join(unknown)} and the recipe trains nothing: name a "
             "checkpoint that knows them, or set --num_train_epochs."
@@ -72,21 +72,29 @@ def load_model(
     fit_window(model, extractor, window_seconds)
     if arguments.freeze == "known_labels" and trained:
         model = add_sub_networks(model, labels)
-    start_head(model, labels, arguments.head_initialization if trained else "labels")
+    start_head(model, labels, arguments.head_initialization if trained or by_text else "labels")
+    if by_text:
+        start_head_by_text(
+            model, arguments.model_name_or_path, labels, arguments.text_prompt, revision=arguments.model_revision
+        )
     apply_patchout(model, arguments)
     if isinstance(model.config, ASTConfig):
         compute_only_what_is_pooled(model)
         if arguments.head_dropout:
             add_head_dropout(model, arguments.head_dropout)
-    try_window(model, extractor, window_seconds)
+    drops_patches = any(getattr(model.config, name, 0) for name in PATCHOUT_FIELDS)
+    try_window(model, extractor, window_seconds, drops_patches)
     freeze(model, arguments.freeze)
     model.config.problem_type = "multi_label_classification"
     model.accepts_loss_kwargs = False  # otherwise the Trainer expects the loss to divide by the accumulation steps
     return model, extractor
 
 
-def from_checkpoint(arguments: ModelArguments) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Load the recipe's checkpoint with the recipe's changes to its configuration and feature extractor."""
+def from_checkpoint(arguments: ModelArguments, trained: bool) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Load the recipe's checkpoint with the recipe's changes to its configuration and feature extractor.
+
+    trained: whether training follows; then a checkpoint without a classifier's head gets a fresh one.
+    """
 
     def adapt(config: PreTrainedConfig, extractor: SequenceFeatureExtractor) -> None:
         if hasattr(config, "trainable_labels"):
@@ -95,11 +103,14 @@ def from_checkpoint(arguments: ModelArguments) -> tuple[PreTrainedModel, Sequenc
         set_fields(extractor, arguments.feature_extractor_config or {}, "feature_extractor_config")
         set_regularization(config, arguments)
 
+    by_text = arguments.head_initialization == "text"
     return load_checkpoint(
         arguments.model_name_or_path,
         revision=arguments.model_revision,
         trust_remote_code=arguments.trust_remote_code,
         adapt=adapt,
+        fresh_head=trained or by_text,
+        encoder="projection" if by_text else "layers" if arguments.architecture == ENCODER else None,
     )
 
 
@@ -107,9 +118,11 @@ def from_scratch(
     arguments: ModelArguments, labels: list[str], window_seconds: float
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Return a randomly initialised model of one of the project's architectures, and its feature extractor."""
-    if arguments.architecture not in ARCHITECTURES:
-        raise UserError(f"--architecture {arguments.architecture} is not one of {', '.join(sorted(ARCHITECTURES))}.")
-    config_class, extractor_class, model_class = ARCHITECTURES[arguments.architecture]
+    try:
+        config_class, extractor_class, model_class = classes_of(arguments.architecture)
+    except KeyError as error:
+        known = ", ".join(sorted({*ARCHITECTURES, *OF_TRANSFORMERS}))
+        raise UserError(f"--architecture {arguments.architecture} is not one of {known}.") from error
     fields = dict(arguments.model_config or {})
     extractor_fields = dict(arguments.feature_extractor_config or {})
     if arguments.architecture == "ast":
@@ -179,23 +192,6 @@ def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> N
             raise UserError(f"{config.model_type} has no {field}: remove --{field} from the recipe.")
 
 
-def fit_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, window_seconds: float) -> None:
-    """Make an AST and its feature extractor take exactly the window; every other model takes any length.
-
-    Raises:
-        UserError: the window is longer than the checkpoint's, or shorter than a patch.
-    """
-    if not isinstance(model.config, ASTConfig):
-        return
-    frames = frames_in(window_seconds, extractor.sampling_rate)
-    if frames != model.config.max_length:
-        try:
-            crop_to_frames(model, frames)
-        except ValueError as error:
-            raise UserError(f"--window_seconds {window_seconds:g}: {error}; choose another window.") from error
-    extractor.max_length = frames
-
-
 def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
     """Switch on patchout: AST's through hooks, that of our own models in their configuration.
 
@@ -218,57 +214,36 @@ def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
         raise UserError(f"{model.config.model_type} has no patches to drop: remove patchout_* from the recipe.")
 
 
-def try_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, window_seconds: float) -> None:
-    """Run one silent window through the model, so that what it cannot take is refused before any work starts.
-
-    Raises:
-        UserError: the window is too long or too short, or patchout leaves nothing of it.
-    """
-    silence = torch.zeros(1, round(window_seconds * extractor.sampling_rate))
-    drops_patches = any(getattr(model.config, name, 0) for name in PATCHOUT_FIELDS)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model.train(drops_patches)(device_features(extractor)(silence))
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{model.config.model_type} cannot take windows of {window_seconds:g} s: {first_sentence(error)} "
-            "(--window_seconds, --patchout_*)."
-        ) from error
-
-
 def freeze(model: PreTrainedModel, what: str) -> None:
-    """Freeze what the recipe's `freeze` names: the `backbone`, so that only the last linear layer trains, or `batch_norm`.
+    """Freeze what the recipe's `freeze` names: the `backbone`, the `feature_encoder` or `batch_norm`.
 
-    Scale and shift of batch normalisation are frozen here, and its statistics by the Trainer, which keeps frozen modules
-    in evaluation mode.
+    Frozen modules stay in evaluation mode in training, so that the statistics of batch normalisation do not drift.
 
     Raises:
-        UserError: the model has no single output layer, or no batch normalisation.
+        UserError: the model has no single output layer, no feature encoder, or no batch normalisation.
     """
-    if what not in ("backbone", "batch_norm"):
-        return
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if what == "backbone":
         model.requires_grad_(False)
-        output_layer(model)[1].requires_grad_(True)
-    elif not norms:
-        raise UserError(f"{model.config.model_type} has no batch normalisation: set --freeze none.")
+        for parameter in probe_parameters(model):
+            parameter.requires_grad_(True)
+    elif what == "feature_encoder":
+        convolutions = [
+            module
+            for name, module in model.named_modules()
+            if name.endswith("feature_extractor") and hasattr(module, "_freeze_parameters")
+        ]
+        if not convolutions:
+            raise UserError(
+                f"{model.config.model_type} has no convolutional feature encoder: set --freeze none or backbone."
+            )
+        convolutions[0]._freeze_parameters()
+        return
+    elif what == "batch_norm":
+        if not norms:
+            raise UserError(f"{model.config.model_type} has no batch normalisation: set --freeze none.")
+    else:
+        return
     for norm in norms:
         norm.requires_grad_(False)
         norm.is_frozen = True  # which a norm without scale and shift shows in no other way
-
-
-def device_features(extractor: SequenceFeatureExtractor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function from waveforms (batch, samples) in [-1, 1] to features, batched, on the waveforms' device.
-
-    Its features equal the saved feature extractor's (tested to 1e-3).
-
-    Raises:
-        UserError: an AST's feature extractor with another sampling rate than 16 kHz.
-    """
-    if hasattr(extractor, "extract"):
-        return extractor.extract
-    try:
-        return AstFeatures(extractor)
-    except ValueError as error:
-        raise UserError(f"The checkpoint's feature extractor cannot be used: {error}") from error

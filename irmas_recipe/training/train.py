@@ -15,9 +15,9 @@ from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.augmentation import Augmentation, CpuTransform
 from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
 from irmas_recipe.training.data import EXCERPT_SECONDS
+from irmas_recipe.training.features import device_features, time_axis
 from irmas_recipe.training.head import balanced_weights, fit_output_layer, output_layer, window_embeddings
 from irmas_recipe.training.machine import free_memory_bytes
-from irmas_recipe.training.model import device_features
 from irmas_recipe.training.origin import origin
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.streaming import StreamedClips
@@ -31,6 +31,12 @@ def build_trainer(
 ) -> InstrumentTrainer:
     """Return the Trainer: clips to train on, mixtures to validate on, features and augmentation on the device."""
     data, arguments, rate = recipe.data, recipe.training, extractor.sampling_rate
+    axis = time_axis(extractor)
+    if axis is None and (recipe.augmentation.time_masks or recipe.augmentation.frequency_masks):
+        raise UserError(
+            f"--time_masks and --frequency_masks mask features, and {model.config.model_type} hears the waveform itself: set "
+            "them to 0; its own masks are set by --model_config '{\"mask_time_prob\": 0.05}'."
+        )
     window_samples, _ = evaluation.window_and_hop_samples(data, rate)
     clip_samples = round(max(data.window_seconds, EXCERPT_SECONDS) * rate)
     if isinstance(model, ASTForAudioClassification) and arguments.device.type == "cuda":
@@ -62,9 +68,7 @@ def build_trainer(
         processing_class=extractor,
         compute_metrics=evaluation.validation_figures(validation, data.aggregation),
         features=device_features(extractor),
-        augmentation=Augmentation(
-            recipe.augmentation, rate, window_samples, time_axis=getattr(extractor, "time_axis", -2)
-        ),
+        augmentation=Augmentation(recipe.augmentation, rate, window_samples, time_axis=-2 if axis is None else axis),
     )
 
 

@@ -1,7 +1,6 @@
 """transformers' Trainer with features and augmentation on the device, layer-wise rates and weight averaging."""
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -24,6 +24,7 @@ from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
 from irmas_recipe.training.cuda_graph import GraphedStep, suits_a_graph
+from irmas_recipe.training.layers import layer_stack, parameter_groups
 from irmas_recipe.training.origin import write_origin
 
 AVERAGE_FILE = "averaged.safetensors"
@@ -75,10 +76,10 @@ class InstrumentTrainer(Trainer):
         waveforms = inputs["waveforms"].float() / 2**15
         labels = inputs["labels"]
         if not self.model.training or self.augmentation is None:
-            return {"input_values": self.features(waveforms), "labels": labels}
+            return {self.model.main_input_name: self.features(waveforms), "labels": labels}
         waveforms, labels = self.augmentation.waveforms(waveforms, labels, inputs.get("lengths"))
         features = self.augmentation.features(self.features(waveforms))
-        return {"input_values": features, "labels": labels}
+        return {self.model.main_input_name: features, "labels": labels}
 
     def _seed_augmentation(self) -> None:
         """Seed torch by run, step, batch within the step and process, so that a resumed run augments as an unbroken one.
@@ -147,6 +148,20 @@ class InstrumentTrainer(Trainer):
         on_device = self._prepare_input({name: tensor for name, tensor in inputs.items() if name != "rows"})
         return self.graphed_step(on_device)
 
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the binary cross-entropy over all labels, whatever loss the model itself would compute.
+
+        Most of transformers' heads know only the cross-entropy of a single label. Of the outputs only the logits are kept:
+        Whisper's also have every layer's states, which the Trainer would collect.
+        """
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        logits = model(**inputs).logits
+        loss = binary_cross_entropy_with_logits(logits.float(), labels)
+        return (loss, {"logits": logits}) if return_outputs else loss
+
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         """Look at the losses before anything is logged or saved: every later step would be wasted."""
         if self.control.should_log or self.control.should_save or self.control.should_evaluate:
@@ -182,12 +197,11 @@ class InstrumentTrainer(Trainer):
         """Return the optimizer: decay on the weights of layers alone, and a lower rate for lower layers.
 
         Raises:
-            UserError: a `layer_decay` for a model without `layers`, where it would change nothing.
+            UserError: a `layer_decay` for a model without a stack of layers, where it would change nothing.
         """
         if self.optimizer is None:
             network = self.model if model is None else model
-            layered = any(re.search(r"\blayers\.\d+\.", name) for name, _ in network.named_parameters())
-            if self.args.layer_decay != 1 and not layered:
+            if self.args.layer_decay != 1 and layer_stack(network) is None:
                 raise UserError(
                     f"--layer_decay {self.args.layer_decay:g}: this model has no stack of layers; set it to 1."
                 )
@@ -404,42 +418,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return torch.multinomial(clip_weight, self.length, replacement=True, generator=generator)
 
 
-def parameter_groups(
-    model: torch.nn.Module, decayed: set[str], learning_rate: float, weight_decay: float, layer_decay: float
-) -> list[dict]:
-    """Return one optimizer group for each depth, split into parameters with and without weight decay.
-
-    Depth 0 is what comes before the first of the model's `layers`, then one for each layer, then the rest (the head).
-    A group's rate is `learning_rate * layer_decay ** (deepest - depth)` (BEiT, Bao 2021); the highest comes first.
-    """
-    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    numbers = [re.search(r"\blayers\.(\d+)\.", name) for name in names]
-    deepest = max((int(number[1]) for number in numbers if number), default=-1) + 2
-    last_of_layers = max((i for i, number in enumerate(numbers) if number), default=-1)
-    groups: dict[tuple[int, bool], dict] = {}
-    parameters = dict(model.named_parameters())
-    for i, (name, number) in enumerate(zip(names, numbers, strict=True)):
-        depth = int(number[1]) + 1 if number else (deepest if i > last_of_layers else 0)
-        decays = name in decayed and is_weight_of_a_layer(model, name)
-        group = {
-            "params": [],
-            "lr": learning_rate * layer_decay ** (deepest - depth),
-            "weight_decay": weight_decay if decays else 0.0,
-        }
-        groups.setdefault((depth, decays), group)["params"].append(parameters[name])
-    return sorted(groups.values(), key=lambda group: -group["lr"])  # the Trainer logs the rate of the first
-
-
-def is_weight_of_a_layer(model: torch.nn.Module, name: str) -> bool:
-    """Tell whether a parameter multiplies its input: no bias, norm, class token or embedding of positions."""
-    owner, _, leaf = name.rpartition(".")
-    is_embedding = isinstance(model.get_submodule(owner), torch.nn.Embedding)
-    return leaf.startswith(("weight", "original")) and model.get_parameter(name).ndim > 1 and not is_embedding
-
-
 @contextlib.contextmanager
 def full_precision(model: torch.nn.Module) -> Iterator[None]:
-    """Remove, for a while, the autocast that accelerate wraps around a model's `forward` for mixed precision."""
+    """Remove, for a while, the autocast that accelerate wraps around a model's `forward` for mixed precision.
+
+    The conformers of transformers keep their table of positions in whatever precision they were last called with; it is
+    made again, so that the model scores as it will when it is loaded.
+    """
+    for module in model.modules():
+        if hasattr(module, "extend_pe") and module.pe is not None and module.pe.dtype != torch.float32:
+            module.pe = None
     mixed = vars(model).get("forward")
     if mixed is None or not hasattr(model, "_original_forward"):
         yield

@@ -27,7 +27,8 @@ from irmas_recipe.commands.benchmark.figure import draw_shares, draw_times, meas
 from irmas_recipe.commands.benchmark.recipes import CPU_BATCH, accuracy_recipe, benchmark_recipe
 from irmas_recipe.commands.benchmark.stock import STOCK_FRAMES, Stock
 from irmas_recipe.training.clips import TrainingClips, collate
-from irmas_recipe.training.model import device_features, load_model
+from irmas_recipe.training.features import device_features
+from irmas_recipe.training.model import load_model
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

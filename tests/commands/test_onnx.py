@@ -26,6 +26,7 @@ from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecogn
 from irmas_recipe.training.head import output_layer
 from tests.test_run import TINY as TINY_RECIPE
 from tests.tiny import SECONDS, TINY, build
+from tests.tiny_speech import CONFIGURATIONS
 
 try:
     require_onnx()
@@ -126,7 +127,9 @@ def test_8_bits_are_for_the_models_linear_layers_only_and_stay_close(run, export
 
 
 @needs_onnx
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in TINY if name != "ast"])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in TINY if name not in ("ast", *CONFIGURATIONS)]
+)
 def test_every_architecture_gives_torchs_logits_for_any_batch(name, tmp_path):
     model, extractor = decided(name)
     samples = round(SECONDS * extractor.sampling_rate)

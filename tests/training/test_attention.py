@@ -5,7 +5,7 @@ import torch
 from transformers import ASTForAudioClassification
 
 from irmas_recipe.training.attention import NAME, attend_without_mask
-from irmas_recipe.training.model import device_features
+from irmas_recipe.training.features import device_features
 from tests.tiny import SECONDS, build
 
 TRANSFORMERS = ("ast", "beats", "passt")

@@ -42,8 +42,8 @@ def main(output_dir: str) -> None:
     from irmas_recipe.models.ast.adaptation import add_patchout, compute_only_what_is_pooled
     from irmas_recipe.training.augmentation import Augmentation
     from irmas_recipe.training.clips import collate
+    from irmas_recipe.training.features import device_features
     from irmas_recipe.training.fields import AugmentationArguments
-    from irmas_recipe.training.model import device_features
     from irmas_recipe.training.trainer import InstrumentTrainer
     from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 

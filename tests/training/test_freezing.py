@@ -5,8 +5,9 @@ import torch
 
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.clips import collate
+from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import AugmentationArguments, ModelArguments
-from irmas_recipe.training.model import device_features, load_model
+from irmas_recipe.training.model import load_model
 from irmas_recipe.training.trainer import InstrumentTrainer
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 from tests.training.test_trainer import Noise

@@ -7,9 +7,10 @@ from transformers import ASTForAudioClassification, SwinConfig, SwinModel
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
+from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import output_layer
-from irmas_recipe.training.model import device_features, load_model
+from irmas_recipe.training.model import load_model
 
 CLASSES = list(INSTRUMENT_CODES)
 AUDIOSET_IDS = {"cel": 193, "cla": 198, "flu": 196, "gac": 143, "gel": 141, "org": 155, "pia": 153, "sax": 197, "tru": 187, "vio": 191, "voi": 27}  # fmt: skip

@@ -74,7 +74,7 @@ def test_help_shows_each_field_with_the_recipes_value_and_its_default(capsys):
     printed = capsys.readouterr().out
     assert ended.value.code == 0
     assert "--mix_max_clips 3  (default: 2)" in printed and "between 2 and 5" in printed
-    assert "One of none, backbone, batch_norm, known_labels." in printed
+    assert "One of none, backbone, feature_encoder, batch_norm, known_labels." in " ".join(printed.split())
     assert "--learning_rate 5" in printed.split("This recipe sets:")[1]
     assert max(map(len, printed.splitlines())) <= 110
 

@@ -197,16 +197,26 @@ def recogniser(
 def flops_per_clip(model: PreTrainedModel, features: torch.Tensor) -> dict[str, int]:
     """Return the floating-point operations of one clip's forward pass and of its training step (forward and backward).
 
-    Counted by torch on a copy without data, with attention written out, since the counter does not know the CPU's fused one.
+    Counted by torch on a copy without data.
     """
-    twin = copy.deepcopy(model).to("meta").train()
-    twin.set_attn_implementation("eager")
-    features = features[:1].to("meta")
-    with FlopCounterMode(display=False) as forward:
-        twin.eval()(features)
+    twin = copy.deepcopy(model).to("meta")
+    forward, features = forward_flops(twin, features), features[:1].to("meta")
     with FlopCounterMode(display=False) as both:
-        twin.train()(features, labels=torch.zeros(1, model.config.num_labels, device="meta")).loss.backward()
-    return {"forward": forward.get_total_flops(), "training_step": both.get_total_flops()}
+        twin.train()(features).logits.sum().backward()
+    return {"forward": forward, "training_step": both.get_total_flops()}
+
+
+@torch.no_grad()
+def forward_flops(model: PreTrainedModel, features: torch.Tensor) -> int:
+    """Return the floating-point operations of one clip's forward pass through a model on the `meta` device.
+
+    Attention is written out, in place, since the counter does not know the CPU's fused one.
+    """
+    if model._supports_sdpa:
+        model.set_attn_implementation("eager")
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model.eval()(features[:1].to("meta"))
+    return counter.get_total_flops()
 
 
 def costliest_operations(step: Callable, count: int = 3) -> list[dict]:

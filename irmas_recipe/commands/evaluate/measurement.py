@@ -17,7 +17,8 @@ from irmas_recipe.training import evaluation
 from irmas_recipe.training.checkpoint import check_name, reach_hub, unreachable
 from irmas_recipe.training.clips import multi_hot
 from irmas_recipe.training.data import describe_data, load_data, prepare_splits
-from irmas_recipe.training.model import build_model, device_features
+from irmas_recipe.training.features import device_features
+from irmas_recipe.training.model import build_model
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import Recipe, parse_recipe
 from irmas_recipe.training.recogniser import check_stored_protocol

@@ -24,7 +24,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training.checkpoint import first_sentence
-from irmas_recipe.training.model import device_features
+from irmas_recipe.training.features import device_features
 
 OPSET = 20  # the first with GELU
 TOLERANCE = 1e-4  # of the graph's logits, relative to the largest where that is above 1

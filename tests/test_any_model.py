@@ -1,0 +1,235 @@
+"""A run of any audio model: trained from its authors' encoder, evaluated, saved, and the same again in both pipelines."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, ClapModel, pipeline
+
+import run_irmas
+from irmas_dataset.audio import read_mono, resample
+from irmas_dataset.errors import UserError
+from irmas_dataset.labels import readable_name
+from irmas_recipe.training.checkpoint import load_checkpoint
+from irmas_recipe.training.features import device_features
+from irmas_recipe.training.fields import ModelArguments
+from irmas_recipe.training.model import load_model
+from tests.tiny import encoder, label_options, save
+from tests.tiny_speech import CONFIGURATIONS, saved_clap, tiny_speech
+
+CLASSES = ["cel", "flu", "voi"]
+RUN = {
+    "data_dir": "synthetic", "synthetic_train": 44, "synthetic_test": 6, "window_seconds": 1.0, "max_steps": 2,
+    "per_device_train_batch_size": 4, "learning_rate": 1e-4, "layer_decay": 0.9,
+    "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False, "bootstrap_resamples": 20, "use_cpu": True,
+    "bf16": False, "activation_checkpointing": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("any-model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@torch.no_grad()
+def telling_clips_apart(name: str, folder: Path) -> Path:
+    """Save a random classifier whose answers depend on the clip: its output layer is scaled and shifted to say so."""
+    torch.manual_seed(0)
+    model, extractor = tiny_speech(name, **label_options())
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(8, 16000, generator=generator).cumsum(dim=1) * torch.logspace(-3, -1.5, 8)[:, None]
+    noise = torch.lerp(noise - noise.mean(dim=1, keepdim=True), torch.randn(8, 16000, generator=generator), 0.01)
+    logits = model.eval()(device_features(extractor)(noise.clamp(-1, 1))).logits
+    scale = 1 / logits.std(dim=0)
+    model.classifier.weight *= scale[:, None]
+    model.classifier.bias.copy_((model.classifier.bias - logits.mean(dim=0)) * scale)
+    return save(model, extractor, folder)
+
+
+def run(workplace: Path, name: str, start: Path, **fields) -> pd.DataFrame:
+    """Run a recipe from a checkpoint; return its predictions."""
+    recipe = RUN | {"model_name_or_path": str(start), "output_dir": f"runs/{name}"} | fields
+    (workplace / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run_irmas.main(["recipe.yaml"])
+    return pd.read_parquet(workplace / "runs" / name / "predictions.parquet")
+
+
+def check_pipelines(workplace: Path, folder: Path, stored: pd.DataFrame) -> None:
+    """The windowed pipeline gives the run's scores; the plain one gives sigmoids of the whole clip, without remote code."""
+    data = next(workplace.glob("data/synthetic-*"))
+    files = [str(data / clip) for clip in stored["clip"]]
+    labels = [readable_name(code) for code in stored.columns[3:]]
+    recognise = pipeline("instrument-recognition", model=str(folder), trust_remote_code=True)
+    results = [{entry["label"]: entry["score"] for entry in result} for result in recognise(files, all_labels=True)]
+    given = np.array([[result[label] for label in labels] for result in results])
+    np.testing.assert_allclose(given, stored[stored.columns[3:]].to_numpy(), rtol=0, atol=1e-3)
+    tagger = pipeline("audio-classification", model=str(folder))
+    waveform, rate = read_mono(files[0])
+    samples = resample(waveform, rate, 16000)[:16000].astype(np.float32)
+    scores = tagger(samples, top_k=None)
+    inputs = tagger.feature_extractor(samples, sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        expected = tagger.model(**inputs).logits[0].sigmoid().sort(descending=True).values
+    np.testing.assert_allclose([score["score"] for score in scores], expected, atol=1e-5)
+
+
+def test_masks_of_features_are_refused_where_the_model_hears_the_waveform(workplace):
+    start = encoder("hubert", workplace / "hubert")
+    with pytest.raises(UserError, match="hubert hears the waveform itself"):
+        run(workplace, "masked", start, time_masks=1, max_time_mask_frames=4)
+
+
+FAST = ("hubert", "whisper")
+"""A waveform and features; the others take the same way."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in sorted(CONFIGURATIONS)]
+)
+def test_a_run_trains_evaluates_and_answers_alike_in_every_pipeline(name, workplace):
+    start = telling_clips_apart(name, workplace / "classifiers" / name)
+    frozen = name not in ("whisper", "wav2vec2-bert")
+    stored = run(workplace, name, start, freeze="feature_encoder" if frozen else "none")
+    assert stored[stored.columns[3:]].to_numpy().std(axis=0).max() > 0.02, "or equality would say nothing"
+    folder = workplace / "runs" / name
+    config = json.loads((folder / "config.json").read_text())
+    assert not list(folder.glob("modeling_*.py")) and config["model_type"] == name
+    check_pipelines(workplace, folder, stored)
+
+
+def load(start: Path, window_seconds: float = 1.0, trained: bool = True, **fields):
+    return load_model(ModelArguments(model_name_or_path=str(start), **fields), CLASSES, window_seconds, trained)
+
+
+def test_a_probe_trains_the_linear_layers_alone(workplace):
+    start = encoder("wavlm", workplace / "wavlm")
+    model, _ = load(start, freeze="backbone", model_config={"use_weighted_layer_sum": True})
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {"layer_weights", "projector.weight", "projector.bias", "classifier.weight", "classifier.bias"}
+
+
+def test_whisper_is_told_what_its_30_seconds_cost_and_can_be_shortened(workplace, caplog):
+    start = encoder("whisper", workplace / "whisper")  # this one's 4 s
+    whole, _ = load(start)
+    assert "fills every window up to 4 s: one of 1 s costs 4 times what it would alone" in caplog.text
+    assert """--feature_extractor_config '{"chunk_length": 1}'""" in caplog.text
+    caplog.clear()
+    cut, extractor = load(start, feature_extractor_config={"chunk_length": 1})
+    assert "costs" not in caplog.text and extractor.n_samples == 16000
+    assert cut.config.max_source_positions == 50 and torch.equal(
+        cut.encoder.embed_positions.weight, whole.encoder.embed_positions.weight[:50]
+    )
+    with pytest.raises(UserError, match="whisper hears 4 s at a time"):
+        load(start, window_seconds=5.0)
+    with pytest.raises(UserError, match="chunk_length 9: this whisper hears 1 to 4 s"):
+        load(start, feature_extractor_config={"chunk_length": 9})
+
+
+def test_a_whole_encoder_is_needed_and_a_bare_one_answers_nothing(workplace):
+    start = encoder("hubert", workplace / "incomplete")
+    with pytest.raises(UserError, match="is not a trained classifier"):
+        load(start, trained=False)
+    weights = load_file(start / "model.safetensors")
+    weights.pop("encoder.layer_norm.weight")
+    save_file(weights, start / "model.safetensors", metadata={"format": "pt"})
+    for architecture in ("ast", "encoder"):
+        with pytest.raises(UserError, match=r"encoder\.layer_norm\.weight"):
+            load(start, architecture=architecture)
+
+
+@pytest.mark.parametrize("name", ["whisper", "wav2vec2-bert"])
+def test_an_encoder_is_mixed_and_probed(name, workplace):
+    model, _ = load(encoder(name, workplace / name), architecture="encoder", freeze="backbone")
+    assert model.layer_weights.shape == (4,) and not model.layer_weights.any()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {"layer_weights", "classifier.weight", "classifier.bias"}
+
+
+def test_clap_starts_each_class_from_its_text(workplace):
+    torch.manual_seed(0)
+    start = saved_clap(workplace / "clap")
+    model, extractor = load(start, trained=False, head_initialization="text")
+    clap, tokenizer = ClapModel.from_pretrained(start), AutoTokenizer.from_pretrained(start)
+    texts = ["the sound of a flute", "the sound of music"]
+    waveform = 0.1 * torch.randn(48000, generator=torch.Generator().manual_seed(0))
+    inputs = extractor(waveform.numpy(), sampling_rate=48000, return_tensors="pt")
+    with torch.no_grad():
+        of_clap = clap(**tokenizer(texts, padding=True, return_tensors="pt"), **inputs).logits_per_audio[0]
+        logits = model(device_features(extractor)(waveform[None])).logits[0]
+    assert logits[1].item() == pytest.approx((of_clap[0] - of_clap[1]).item(), abs=1e-4)
+    assert list(model.config.id2label.values()) == ["cello", "flute", "voice"]
+    with pytest.raises(UserError, match="text_prompt 'music' does not say"):
+        load(start, head_initialization="text", text_prompt="music")
+    with pytest.raises(UserError, match="needs a CLAP"):
+        load(encoder("hubert", workplace / "hubert"), head_initialization="text")
+
+
+OWN_CODE = {
+    "configuration_own.py": """
+from transformers import HubertConfig
+
+
+class OwnConfig(HubertConfig):
+    model_type = "an_encoder_of_its_own"
+""",
+    "modeling_own.py": """
+from transformers import HubertModel
+
+from .configuration_own import OwnConfig
+
+
+class OwnModel(HubertModel):
+    config_class = OwnConfig
+""",
+}
+STRANGER = """
+import sys
+import numpy as np
+from transformers import pipeline
+
+tag = pipeline("audio-classification", model=sys.argv[1], trust_remote_code=True)
+assert type(tag.model.encoder).__name__ == "OwnModel"
+np.save("scores.npy", [answer["score"] for answer in tag(np.load("waveform.npy"), top_k=None)])
+assert not [module for module in sys.modules if module.startswith("irmas_")]
+"""
+
+
+def test_an_encoder_with_code_of_its_own_is_trained_saved_and_loaded_by_a_stranger(workplace):
+    start = encoder("hubert", workplace / "own")
+    for name, code in OWN_CODE.items():
+        (start / name).write_text(code)
+    config = json.loads((start / "config.json").read_text())
+    of_code = {"AutoConfig": "configuration_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    config |= {"model_type": "an_encoder_of_its_own", "auto_map": of_code}
+    (start / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="comes with its own code"):
+        load(start)
+    stored = run(workplace, "own", start, trust_remote_code=True, layerdrop=0.0)
+    folder = workplace / "runs" / "own"
+    with pytest.raises(UserError, match="comes with its own code"):
+        load(folder)
+    assert len(stored) == 6 and (folder / "modeling_own.py").is_file() and (folder / "modeling_encoder.py").is_file()
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    np.save(workplace / "waveform.npy", waveform)
+    (workplace / "stranger.py").write_text(STRANGER)
+    command = [sys.executable, "-I", "stranger.py", str(folder)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    model, extractor = load_checkpoint(str(folder), trust_remote_code=True)
+    with torch.no_grad():
+        logits = model.eval()(**extractor(waveform, sampling_rate=16000, return_tensors="pt")).logits[0]
+    expected = logits.sigmoid().sort(descending=True).values
+    np.testing.assert_allclose(np.load(workplace / "scores.npy"), expected[: model.config.num_labels], atol=1e-5)

@@ -1,0 +1,63 @@
+"""Features of a batch on the device are those of transformers' own extractors, clip by clip."""
+
+import pytest
+import torch
+from transformers import (
+    ClapFeatureExtractor,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
+
+from irmas_recipe.training.features import OneByOne, device_features, longest_seconds, time_axis
+
+
+class OwnExtractor(Wav2Vec2FeatureExtractor):
+    """One that may compute something else than its parent."""
+
+
+EXTRACTORS = {
+    "waveform": Wav2Vec2FeatureExtractor(),
+    "waveform as it is": Wav2Vec2FeatureExtractor(do_normalize=False),
+    "seamless": SeamlessM4TFeatureExtractor(),
+    "whisper": WhisperFeatureExtractor(chunk_length=4),
+    "whisper of 128 bands": WhisperFeatureExtractor(feature_size=128, chunk_length=2),
+    "clap": ClapFeatureExtractor(truncation="rand_trunc", max_length_s=4),
+    "clap with fusion": ClapFeatureExtractor(max_length_s=4),
+    "clap, repeated and cut": ClapFeatureExtractor(padding="repeat", max_length_s=4),
+    "clap, padded": ClapFeatureExtractor(padding="pad", max_length_s=4),
+    "another": OwnExtractor(),
+}
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("seconds", [1.0, 1.011, 2.0])  # 1.011 s leave half a row of seamless' frames
+def test_features_of_a_batch_are_the_extractors(name, seconds):
+    extractor = EXTRACTORS[name]
+    waveforms = 0.1 * torch.randn(
+        3, round(seconds * extractor.sampling_rate), generator=torch.Generator().manual_seed(0)
+    )
+    waveforms[1] *= 1e-3
+    if name != "seamless":  # whose normalisation makes rounding errors of silence visible
+        waveforms[2] = 0
+    ours = device_features(extractor)(waveforms)
+    given = extractor(list(waveforms.numpy()), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    theirs = given[extractor.model_input_names[0]]
+    if name == "seamless":  # a last row that is marked as padding is left out
+        assert (
+            given["attention_mask"][:, : ours.shape[1]].all() and not given["attention_mask"][:, ours.shape[1] :].any()
+        )
+        theirs = theirs[:, : ours.shape[1]]
+    assert ours.shape == theirs.shape
+    torch.testing.assert_close(ours, theirs.float(), atol=1e-3, rtol=1e-4)
+
+
+def test_an_extractor_that_extends_one_is_called_as_it_is():
+    assert isinstance(device_features(EXTRACTORS["another"]), OneByOne)
+
+
+def test_what_an_extractor_does_to_time_is_known():
+    assert time_axis(EXTRACTORS["waveform"]) is None
+    assert (time_axis(EXTRACTORS["whisper"]), time_axis(EXTRACTORS["seamless"])) == (-1, -2)
+    assert longest_seconds(EXTRACTORS["waveform"]) is None
+    assert (longest_seconds(EXTRACTORS["whisper"]), longest_seconds(EXTRACTORS["clap"])) == (4, 4)
