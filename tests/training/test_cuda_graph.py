@@ -7,8 +7,8 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.clips import collate
 from irmas_recipe.training.cuda_graph import EAGER_STEPS, suits_a_graph
-from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.features import device_features
+from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.trainer import InstrumentTrainer
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 from tests.tiny import SECONDS, build
