@@ -223,14 +223,16 @@ def ranking_table(results: Results) -> str:
 
 def instrument_table(results: Results) -> str:
     """Return a row per instrument: figures, threshold, and the music behind them."""
-    rows = [["", "F1", "precision", "recall", "average precision", "threshold", "clips", "songs"]]
+    partly = results.is_partly_known
+    rows = [["", "F1", "precision", "recall", "average precision", "threshold", "clips", "songs", *["judged"] * partly]]
     for code, entry in results.per_class.items():
         measured = ["not measured", "", "", ""]
         if entry["support"]:
             others = (entry["precision"], entry["recall"], results.test["per_class_ap"][code])
             measured = [with_interval(entry["f1"], entry["f1_ci95"]), *(f"{figure:.3f}" for figure in others)]
         counts = [f"{entry['threshold']:.3f}", f"{entry['support']:,}", f"{entry['songs']:,}"]
-        rows.append([readable_name(code), *measured, *counts])
+        judged = [f"{entry['known']:,}"] if partly else []
+        rows.append([readable_name(code), *measured, *counts, *judged])
     return markdown_table(rows, right_aligned_from=1)
 
 

@@ -163,6 +163,12 @@ class Results:
         return next(iter(self.test[regime]["per_class"].values()))["threshold"]
 
     @property
+    def is_partly_known(self) -> bool:
+        """Whether nobody has judged some classes in some test clips."""
+        clips = self.dataset["clips"]["test"]
+        return any(entry.get("known", clips) < clips for entry in self.per_class.values())
+
+    @property
     def is_of_half(self) -> bool:
         """Whether half of the test set was measured, with thresholds tuned on the other half."""
         return self.protocol.get("thresholds_from") == THRESHOLDS_FROM["test_half"]

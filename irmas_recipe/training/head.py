@@ -117,10 +117,11 @@ def fit_output_layer(layer: nn.Linear, embeddings: torch.Tensor, labels: torch.T
 
     Args:
         embeddings: the layer's input, (windows, width).
-        labels: (windows, classes), 0 or 1.
+        labels: (windows, classes), 1, 0, or -1: not known.
         weights: of the windows' losses, (windows,).
     """
-    embeddings, labels, weights = embeddings.double(), labels.double(), weights.double()
+    embeddings, weights = embeddings.double(), weights.double()
+    present, judged = (labels == 1).double(), labels >= 0
     mean, scale = embeddings.mean(0), embeddings.std(0) + 1e-6
     scaled = (embeddings - mean) / scale
     known = embeddings @ layer.weight.detach().cpu().double().T + layer.bias.detach().cpu().double()
@@ -130,8 +131,8 @@ def fit_output_layer(layer: nn.Linear, embeddings: torch.Tensor, labels: torch.T
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        of_classes = binary_cross_entropy_with_logits(known + scaled @ change.T + shift, labels, reduction="none")
-        total = (weights * of_classes.sum(1)).sum() + RIDGE * change.square().sum() / 2
+        of_classes = binary_cross_entropy_with_logits(known + scaled @ change.T + shift, present, reduction="none")
+        total = (weights * (of_classes * judged).sum(1)).sum() + RIDGE * change.square().sum() / 2
         total.backward()
         return total
 
@@ -146,9 +147,10 @@ def balanced_weights(labels: np.ndarray, windows_per_clip: list[int]) -> np.ndar
     """Return the weight of each window (windows,): classes weigh the same, a clip's windows share its weight, their mean is 1.
 
     Args:
-        labels: of the clips, (clips, classes), 0 or 1.
+        labels: of the clips, (clips, classes), 1 where a clip has the class.
     """
-    weights = (labels / np.maximum(labels.sum(axis=0), 1)).sum(axis=1)
+    present = labels == 1
+    weights = (present / np.maximum(present.sum(axis=0), 1)).sum(axis=1)
     weights = weights * len(weights) / weights.sum()
     return np.repeat(weights / windows_per_clip, windows_per_clip)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,7 @@ from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks
+from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.origin import write_origin
 
 AVERAGE_FILE = "averaged.safetensors"
@@ -46,6 +48,10 @@ class InstrumentTrainer(Trainer):
         """
         super().__init__(*args, **kwargs)
         self.made_from = made_from
+        labels = [
+            np.asarray(clips.labels) for clips in (self.train_dataset, self.eval_dataset) if hasattr(clips, "labels")
+        ]
+        self.known_share = min((float(np.mean(of_one >= 0)) for of_one in labels), default=1.0)
         self.features = features
         self.augmentation = augmentation
         self.average: WeightAverage | None = None
@@ -111,6 +117,17 @@ class InstrumentTrainer(Trainer):
         step = self.args.train_batch_size * self.args.world_size
         self.epoch_sampler = EpochSampler(dataset.labels, self.args.order_seed, step, dataset.balanced)
         return self.epoch_sampler
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Leave the loss to the model, except where some labels are not known: those take no part in it."""
+        labels = inputs.get("labels")
+        if self.known_share == 1:
+            return super().compute_loss(model, inputs, return_outputs, **kwargs)
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        loss = multi_label_loss(outputs.logits, labels) / self.known_share
+        return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: torch.nn.Module, inputs: dict, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Take a step and remember its loss and batch, which are looked at when the loss is logged.
@@ -358,7 +375,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, labels: torch.Tensor, seed: int, multiple_of: int, balanced: bool = False) -> None:
-        """`labels` is (clips, classes), 0 or 1."""
+        """`labels` is (clips, classes), 1 where a clip has the class."""
         self.labels, self.seed, self.balanced = labels, seed, balanced
         self.length = len(labels) // multiple_of * multiple_of or len(labels)
         self.epoch = 0
@@ -378,8 +395,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def balanced_rows(self, generator: torch.Generator) -> torch.Tensor:
         """Return rows (draws,), with replacement, in which every class is equally frequent."""
-        class_weight = 1 / self.labels.sum(dim=0).clamp_min(1)
-        clip_weight = (self.labels * class_weight).sum(dim=1) / self.labels.sum(dim=1).clamp_min(1)
+        present = (self.labels == 1).float()
+        clip_weight = (present / present.sum(dim=0).clamp_min(1)).sum(dim=1) / present.sum(dim=1).clamp_min(1)
         return torch.multinomial(clip_weight, self.length, replacement=True, generator=generator)
 
 

@@ -15,7 +15,7 @@ from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import VALIDATION_FILE
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.checkpoint import check_name, reach_hub, unreachable
-from irmas_recipe.training.clips import multi_hot
+from irmas_recipe.training.clips import multi_hot, present_counts
 from irmas_recipe.training.data import describe_data, load_data, prepare_splits
 from irmas_recipe.training.model import build_model, device_features
 from irmas_recipe.training.processes import quiet_libraries
@@ -98,7 +98,7 @@ def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np
         scores=scores,
         songs=test["song"],
         thresholds=np.array(model.config.thresholds),
-        training_counts=multi_hot(splits["train"]).sum(axis=0) if len(splits["train"]) else None,
+        training_counts=present_counts(multi_hot(splits["train"])) if len(splits["train"]) else None,
         slopes=slopes_of(model.config),
     )
     return results, test, scores
