@@ -20,6 +20,8 @@ from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import has_form, is_remote
 from irmas_dataset.forms.listing import list_form
+from irmas_dataset.openmic import TITLE as OPENMIC
+from irmas_dataset.openmic import list_openmic
 from irmas_dataset.own_folder import list_own_folder
 
 BUILDER_VERSION = "1.1.0"
@@ -52,7 +54,7 @@ def list_clips(
         raise UserError(
             f"--data_dir {data_dir} is not a folder: give the folder that contains IRMAS or your own train/<class>/."
         )
-    listing = list_irmas(data_dir)
+    listing = list_irmas(data_dir) or list_openmic(data_dir)
     is_table = has_form(Path(data_dir)) and not (Path(data_dir) / "labels.csv").is_file()
     if listing is None and (is_table or columns.are_given):
         listing = list_form(data_dir, columns, recording_pattern, cache_dir)
@@ -129,6 +131,8 @@ class Irmas(datasets.GeneratorBasedBuilder):
             info.homepage = "https://doi.org/10.5281/zenodo.1290750"
             info.license = "CC BY-NC-SA 3.0"
             info.citation = _CITATION
+        if self.config.listing.title == OPENMIC:
+            info.homepage, info.license = "https://doi.org/10.5281/zenodo.1432913", "CC BY 4.0"
         return info
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:

@@ -59,7 +59,9 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
     for row in rows:
         row["labels"] = [spelling[label] for label in row["labels"]]
         row["unknown"] = [spelling[label] for label in row.get("unknown", ())]
-    train_labels = {label for row in rows if row["split"] == "train" for label in row["labels"]}
+    train_labels = {
+        label for row in rows if row["split"] == "train" for label in (*row["labels"], *row.get("unknown", ()))
+    }
     classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
     spelled: dict[str, str] = {}
     clips = [_clip(root, row, classes, recording_pattern, spelled) for row in rows]
@@ -179,7 +181,7 @@ def _rows_of_folders(root: Path, folders: dict[str, Path]) -> list[dict]:
 
 
 def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
-    """Read labels.csv: `path,instruments[,recording][,unknown]`, with labels separated by ; or by commas in quotes."""
+    """Read labels.csv: `path,instruments[,recording][,unknown][,split]`, with labels separated by ; or by commas in quotes."""
     table = root / "labels.csv"
     read = read_rows(table, "path", "instruments")
     labels = labels_of_fields({where: row["instruments"] for where, row in read})
@@ -197,7 +199,9 @@ def _row_of_table(root: Path, where: str, row: dict, labels: list[str]) -> dict:
     path = _path_inside(root, row["path"].strip(), where)
     if not labels and not row.get("unknown"):
         raise UserError(f"{where}: {path} has no label in the column instruments.")
-    split = "test" if path.casefold().startswith("test/") else "train"
+    split = row.get("split", "").strip().casefold() or ("test" if path.casefold().startswith("test/") else "train")
+    if split not in ("train", "test"):
+        raise UserError(f"{where}: the split is {row['split']!r}; write train or test, or nothing.")
     unknown = split_labels(row.get("unknown", ""))
     kept = {"path": path, "split": split, "labels": labels, "unknown": unknown, "recording": row.get("recording")}
     return kept | {"where": where}

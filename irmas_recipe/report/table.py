@@ -40,7 +40,13 @@ def known_labels(results: Results) -> list[str]:
     if not results.is_partly_known:
         return []
     counts = [f"{readable_name(code)} {entry['known']:,}" for code, entry in results.per_class.items()]
-    return [f"Clips in which each class was judged; the others take no part: {', '.join(counts)}."]
+    lines = [f"Clips in which each class was judged; the others take no part: {', '.join(counts)}."]
+    if figures := results.test.get("judged"):
+        lines.append(
+            f"As papers on OpenMIC count: mAP {figures['map']:.3f}, F1 at 0.5 of presence and absence {figures['f1']:.3f}, of "
+            f"presence alone {figures['f1_present']:.3f}."
+        )
+    return lines
 
 
 def notes_on_protocol(protocol: dict) -> list[str]:

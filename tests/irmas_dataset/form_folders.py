@@ -36,21 +36,21 @@ def write_wavs(folder: Path, split: str, seconds: float = 0.05) -> Path:
     return folder
 
 
-def own_folder(root: Path) -> Path:
+def own_folder(root: Path, seconds: float = 0.05) -> Path:
     """Write a labels.csv with its files."""
     rows = []
     for split in ("train", "test"):
-        write_wavs(root / split, split)
+        write_wavs(root / split, split, seconds)
         rows += [[f"{split}/{clip['file_name']}", ";".join(clip["labels"]), clip["recording"]] for clip in clips(split)]
     with open(root / "labels.csv", "w", newline="") as file:
         csv.writer(file).writerows([["path", "instruments", "recording"], *rows])
     return root
 
 
-def audio_folder(root: Path, kind: str) -> Path:
+def audio_folder(root: Path, kind: str, seconds: float = 0.05) -> Path:
     """Write an audiofolder whose metadata is csv, jsonl or parquet."""
     for split in ("train", "test"):
-        write_wavs(root / split, split)
+        write_wavs(root / split, split, seconds)
         rows = [
             {"file_name": clip["file_name"], "label": clip["labels"], "recording": clip["recording"]}
             for clip in clips(split)
