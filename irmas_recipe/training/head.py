@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PreTrainedModel
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.labels import AUDIOSET_LABELS
+from irmas_dataset.labels import audioset_name
 from irmas_recipe.models.mfcc import with_labels
 from irmas_recipe.models.pipeline.instrument_recognition import PER_LABEL
 from irmas_recipe.training.clips import WindowedClips
@@ -47,7 +47,7 @@ def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
 def missing_labels(model: PreTrainedModel, labels: list[str]) -> list[str]:
     """Return the labels that a checkpoint's head has neither under their own nor under AudioSet's name."""
     names = set(model.config.id2label.values())
-    return [label for label in labels if label not in names and AUDIOSET_LABELS.get(label) not in names]
+    return [label for label in labels if label not in names and audioset_name(label) not in names]
 
 
 def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -> None:
@@ -64,7 +64,7 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
     if own_names == labels:
         return
     row_of = {name: row for row, name in enumerate(own_names)}
-    rows = [row_of.get(label, row_of.get(AUDIOSET_LABELS.get(label))) for label in labels]
+    rows = [row_of.get(label, row_of.get(audioset_name(label))) for label in labels]
     name, old = output_layer(model)
     new = nn.Linear(old.in_features, len(labels))
     nn.init.trunc_normal_(new.weight, std=getattr(model.config, "initializer_range", 0.02))

@@ -14,9 +14,11 @@ import pytest
 from irmas_dataset import describe, load_irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.write import export
+from irmas_dataset.labels import audioset_name
 from irmas_dataset.openmic import CLASSES, list_openmic, read_keys
 from irmas_dataset.openmic_download import ARCHIVE, download_openmic
 from irmas_dataset.synthetic_openmic import synthesize_openmic
+from irmas_recipe.models.audioset import audioset_labels
 from irmas_recipe.training.clips import multi_hot
 from tests.irmas_dataset.range_server import serve_folder
 
@@ -121,6 +123,12 @@ def test_an_export_keeps_what_is_unknown(openmic, tmp_path):
         for md5, labels in rows[1].items():
             assert set(labels) <= set(rows[0][md5])
         assert rows[0].keys() == rows[1].keys()
+
+
+def test_every_class_has_a_row_in_audiosets_head():
+    names = {name for _, name in audioset_labels()}
+    assert {audioset_name(label) for label in CLASSES} <= names
+    assert audioset_name("mallet_percussion") == "Mallet percussion" and audioset_name("violin") == "Violin, fiddle"
 
 
 @pytest.fixture
