@@ -177,9 +177,9 @@ def fetch(split: Dataset, folder: Path) -> None:
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         # path -> md5, the last line counts; a killed process may have left half a line
         there = dict(reversed(line.split("\t", 1)) for line in lines if "\t" in line)
-        missing = [i for i, (path, md5) in enumerate(zip(split["path"][:], split["md5"][:], strict=True))
-                   if there.get(path) != str(md5) or not Path(path).exists()]  # fmt: skip
-        missing = [i for i in missing if split[i]["shard"] != split[i]["path"]]  # a file on this disk already
+        rows = zip(split["path"][:], split["md5"][:], split["shard"][:], strict=True)
+        missing = [i for i, (path, md5, shard) in enumerate(rows)  # a file of its own on this disk is its own shard
+                   if path != shard and (there.get(path) != str(md5) or not Path(path).exists())]  # fmt: skip
         rows = split.select(missing)
         places = by_row_group(rows["shard"][:], rows["row_group"][:])
         with open(log, "a", encoding="utf-8") as done:

@@ -118,12 +118,13 @@ class Form:
                     for batch in table.iter_batches(ROWS_AT_ONCE if with_audio else 2**14, columns=wanted):
                         yield from batch.to_pylist()
             return
-        rows = self.builder.as_streaming_dataset(self.splits[split]).select_columns(list({*wanted, self.audio}))
+        rows = self.builder.as_streaming_dataset(self.splits[split])
         is_folder = isinstance(self.builder, FolderBasedBuilder)
         plain = Value("string") if is_folder else {"bytes": Value("binary"), "path": Value("string")}
         for row in rows.cast_column(self.audio, plain):
             found = row[self.audio]
-            yield row | {self.audio: {"bytes": None, "path": found} if is_folder else found}
+            kept = {name: row[name] for name in wanted}
+            yield kept | {self.audio: {"bytes": None, "path": found} if is_folder else found}
 
 
 def open_form(location: str | Path, columns: Columns) -> Form:
@@ -138,6 +139,8 @@ def open_form(location: str | Path, columns: Columns) -> Form:
             builder = load_dataset_builder("parquet", data_files=shards)
         else:
             builder = load_dataset_builder(location, columns.data_config)
+            if hasattr(builder.config, "decode_num_threads"):
+                builder.config.decode_num_threads = None  # of torchcodec, which would decode what it streams
         there = list(builder.config.data_files or builder.info.splits or [])
     except DatasetNotFoundError as error:
         raise UserError(

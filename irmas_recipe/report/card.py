@@ -143,7 +143,8 @@ def metadata(results: Results, name: str, licence: str, library: str, base_model
             EvalResult(
                 task_type="audio-classification",
                 task_name="Instrument recognition (multi-label)",
-                dataset_type=re.sub(r"[^a-z0-9]+", "-", dataset_name.lower()).strip("-"),
+                dataset_type=results.dataset.get("hub_id")
+                or re.sub(r"[^a-z0-9]+", "-", dataset_name.lower()).strip("-"),
                 dataset_name=dataset_name,
                 dataset_split="test",
                 metric_type=METRIC_TYPES[figure],
