@@ -10,6 +10,16 @@ from irmas_recipe.training.clips import united
 from irmas_recipe.training.head import fit_output_layer
 from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds
+from tests.training.test_trainer import Noise, build, first_logs
+
+
+class PartlyKnown(Noise):
+    """Clips of which nobody has judged the second class, and some not the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.labels[:, 1] = -1
+        self.labels[::3, 0] = -1
 
 
 @pytest.fixture
@@ -86,3 +96,31 @@ def test_an_output_layer_is_not_fitted_to_what_is_not_known():
     weights = torch.cat([torch.ones(20), torch.zeros(20)])
     fit_output_layer(alone, embeddings, labels[:, 1:], weights)
     assert torch.allclose(fitted[0].weight[1], alone.weight[0], atol=1e-4)
+
+
+def test_a_batch_may_be_split_however_much_of_each_part_is_known(tmp_path):
+    whole = build(tmp_path / "whole", clips=PartlyKnown, per_device_train_batch_size=8, max_steps=2)
+    parts = build(
+        tmp_path / "parts", clips=PartlyKnown, per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=2
+    )
+    whole.train(), parts.train()
+    for one, other in zip(first_logs(whole), first_logs(parts), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    assert whole.known_share == pytest.approx((16 + 10) / 48)
+
+
+def test_the_output_of_a_class_that_nobody_judged_is_not_trained(tmp_path):
+    trainer = build(tmp_path, clips=PartlyKnown, per_device_train_batch_size=8, max_steps=3, weight_decay=0.0)
+    before = trainer.model.classifier.dense.weight.detach().clone()
+    trainer.train()
+    changed = (trainer.model.classifier.dense.weight.detach() != before).any(dim=1).tolist()
+    assert changed == [True, False, True]
+    assert 0 < trainer.evaluate()["eval_loss"] < 5
+
+
+def test_where_everything_is_known_the_loss_is_the_models_own(tmp_path):
+    trainer = build(tmp_path, per_device_train_batch_size=8)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    trainer.model.eval()
+    assert trainer.known_share == 1
+    assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(trainer.model(**batch).loss.item())
