@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from irmas_dataset.builder import ANY_COLUMNS
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.layout import COLUMNS, path_within, stored_features
+from irmas_dataset.export.layout import COLUMNS, path_within, shard_pattern, stored_features
 from irmas_dataset.export.tables import (
     TRANSFER_ERRORS,
     address,
@@ -27,11 +27,12 @@ from irmas_dataset.export.tables import (
     read_audio,
     transfer_problem,
 )
-from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, irmas_listing
+from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, irmas_listing
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import Form, form_title, open_form
 from irmas_dataset.forms.listing import facts_of, placed_clips, recordings_warning
 from irmas_dataset.loading import divide
+from irmas_dataset.openmic import list_openmic
 from irmas_dataset.own_folder import own_folder_title
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def load_streamed(
             splits = {name: table_of_rows(files, folder, name, cache_dir) for name, files in shards.items()}
             listing = listing_of(location, folder, splits)
         else:
+            check_is_form(location)
             form = open_form(location, columns)
             splits = {split: table_of_form(form, split, folder, recording_pattern, cache_dir) for split in form.splits}
             listing = listing_of_form(form, folder, splits, recording_pattern)
@@ -94,6 +96,16 @@ def shards_of_export(location: str, columns: Columns) -> dict[str, list[tuple[st
     with open_parquet(shards["train"][0][0]) as first:
         names = first.schema_arrow.names
     return shards if set(COLUMNS) <= set(names) else None
+
+
+def check_is_form(location: str) -> None:
+    """Raise UserError for a folder in a layout of its own: `datasets` would take its test music for training clips."""
+    folder = Path(location).expanduser()
+    if folder.is_dir() and (find_irmas(folder) or (folder / "labels.csv").is_file() or list_openmic(folder)):
+        raise UserError(
+            f"--data_dir {location} has no {shard_pattern('train')}, and its own layout cannot be streamed: run `irmas export "
+            f"--data_dir {location}` and name that folder, or set --streaming false."
+        )
 
 
 def table_of_form(

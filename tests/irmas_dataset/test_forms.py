@@ -72,6 +72,11 @@ def test_a_streamed_set_has_the_same_splits_and_stores_no_training_audio(tmp_pat
         assert not any(Path(path).exists() for path in splits["train"]["path"])
 
 
+def test_a_folder_in_a_layout_of_its_own_is_not_streamed(tmp_path):
+    with pytest.raises(UserError, match=r"has no data/train-.* its own layout cannot be streamed: run `irmas export"):
+        load_streamed(str(own_folder(tmp_path / "own")))
+
+
 def test_a_served_folder_of_parquet_gives_the_same_splits(tmp_path, expected):
     with serve_folder(parquet_folder(tmp_path / "set", "names")) as server:
         assert clips_of(load_irmas(server.url, validation_fraction=0.3)) == expected
