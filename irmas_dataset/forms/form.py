@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import pyarrow.parquet
 from datasets import DatasetBuilder, Features, Value, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
@@ -47,8 +48,19 @@ def is_remote(location: str | Path) -> bool:
 
 
 def has_form(folder: Path) -> bool:
-    """Tell whether a folder has a metadata table beside its audio, or Parquet tables."""
-    return any(path.name in METADATA or path.suffix == ".parquet" for path in map(Path, walk_files(folder)))
+    """Tell whether a folder has a metadata table for its audio, or Parquet tables and no audio in files of their own."""
+    paths = [Path(path) for path in walk_files(folder)]
+    if any(names_files(path) for path in paths if path.name in METADATA):
+        return True
+    return any(path.suffix == ".parquet" for path in paths) and not keeps_files(folder)
+
+
+def names_files(table: Path) -> bool:
+    """Tell whether a metadata table has the column `file_name`, or a name that ends so, as `datasets` asks for."""
+    if table.suffix == ".parquet":
+        return any(name.endswith("file_name") for name in pyarrow.parquet.read_schema(table).names)
+    with open(table, encoding="utf-8", errors="replace") as lines:
+        return "file_name" in next(lines, "")
 
 
 def keeps_files(folder: Path) -> bool:

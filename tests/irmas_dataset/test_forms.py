@@ -104,6 +104,16 @@ def test_class_folders_of_the_hub_are_training_clips(tmp_path):
     assert sum(map(len, splits.values())) == 8 and len(splits["test"]) == 2
 
 
+def test_other_tables_beside_a_folder_of_ones_own_do_not_make_it_a_form(tmp_path):
+    root = tmp_path / "set"
+    for number in range(TRAIN):
+        write_audio(root / f"train/{CLASSES[number % 2]}/{number}.wav", number)
+    (root / "train/metadata.csv").write_text("what,when\ntakes,today\n")
+    pyarrow.parquet.write_table(pa.table({"score": [0.5]}), root / "scores.parquet")
+    splits = load_irmas(root)
+    assert describe(splits)["name"] == "own folder set" and sum(map(len, splits.values())) == TRAIN
+
+
 def test_named_splits_columns_and_configurations(tmp_path, caplog):
     root = parquet_folder(tmp_path / "set", "ids", extra={"take": "one"})
     (root / "README.md").write_text(
