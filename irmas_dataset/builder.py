@@ -17,10 +17,18 @@ from irmas_dataset.audio import usable_cores
 from irmas_dataset.decoding import Mono, open_file, read_frames
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
+from irmas_dataset.forms.flags import Columns
+from irmas_dataset.forms.form import has_form, is_remote
+from irmas_dataset.forms.listing import list_form
+from irmas_dataset.openmic import TITLE as OPENMIC
+from irmas_dataset.openmic import list_openmic
 from irmas_dataset.own_folder import list_own_folder
 
 BUILDER_VERSION = "1.1.0"
 """Increased whenever the builder writes different rows than before, so that older caches are not read."""
+
+ANY_COLUMNS = Columns()
+"""No flag is set: everything is guessed."""
 
 _CITATION = """@inproceedings{bosch2012irmas,
   title={A Comparison of Sound Segregation Techniques for Predominant Instrument Recognition in Musical Audio Signals},
@@ -30,20 +38,31 @@ _CITATION = """@inproceedings{bosch2012irmas,
 }"""
 
 
-def list_clips(data_dir: str | Path, recording_pattern: str | None = None) -> Listing:
-    """List the clips of a data folder: IRMAS's layout, or your own `train/<class>/` or labels.csv.
+def list_clips(
+    data_dir: str | Path,
+    recording_pattern: str | None = None,
+    columns: Columns = ANY_COLUMNS,
+    cache_dir: str | Path | None = None,
+) -> Listing:
+    """List the clips of a data set: IRMAS's layout, OpenMIC's, a folder of your own, or one of the Hub's forms.
 
     Raises UserError for a folder that has none of them.
     """
+    if is_remote(data_dir):
+        return list_form(data_dir, columns, recording_pattern, cache_dir)
     if not Path(data_dir).is_dir():
         raise UserError(
             f"--data_dir {data_dir} is not a folder: give the folder that contains IRMAS or your own train/<class>/."
         )
-    listing = list_irmas(data_dir) or list_own_folder(data_dir, recording_pattern)
+    listing = list_irmas(data_dir) or list_openmic(data_dir)
+    is_table = has_form(Path(data_dir)) and not (Path(data_dir) / "labels.csv").is_file()
+    if listing is None and (is_table or columns.are_given):
+        listing = list_form(data_dir, columns, recording_pattern, cache_dir)
+    listing = listing or list_own_folder(data_dir, recording_pattern)
     if listing is None:
         raise UserError(
-            f"{data_dir} has no IRMAS-TrainingData, IRMAS-TestingData-Part1..3, train/<class>/ or labels.csv: "
-            f"give another --data_dir, or run `irmas download --data_dir {data_dir}`."
+            f"{data_dir} has no IRMAS-TrainingData, IRMAS-TestingData-Part1..3, train/<class>/, labels.csv, metadata.csv or "
+            f"Parquet tables: give another --data_dir, or run `irmas download --data_dir {data_dir}`."
         )
     if not listing.clips:
         raise UserError(
@@ -57,10 +76,12 @@ class IrmasConfig(datasets.BuilderConfig):
     """Where the clips are, and how the recording is read from the file names of your own folder."""
 
     recording_pattern: str | None = None
+    columns: Columns = ANY_COLUMNS
+    files_dir: str | None = None  # of files that are taken out of tables; None is the default cache
 
     def create_config_id(self, config_kwargs: dict, custom_features: Features | None = None) -> str:
         """Name the cache by the path, size and modification time of every file, so that a changed folder is read again."""
-        self.listing = list_clips(self.data_dir, self.recording_pattern)
+        self.listing = list_clips(self.data_dir, self.recording_pattern, self.columns, self.files_dir)
         facts = hashlib.sha256(f"{self.listing.title} {self.listing.classes}".encode())
         for clip in self.listing.clips:
             facts.update(f"{clip!r} {_size_and_time(clip.path)}\n".encode(errors="backslashreplace"))
@@ -88,10 +109,11 @@ class Irmas(datasets.GeneratorBasedBuilder):
         super().__init__(*args, **{"dataset_name": "irmas", **kwargs})
 
     def _info(self) -> datasets.DatasetInfo:
+        labels = List(ClassLabel(names=list(self.config.listing.classes)))
         features = Features(
             {
                 "path": Value("string"),
-                "instruments": List(ClassLabel(names=list(self.config.listing.classes))),
+                "instruments": labels,
                 "recording": Value("string"),
                 "song": Value("string"),
                 "genre": Value("string"),
@@ -102,11 +124,15 @@ class Irmas(datasets.GeneratorBasedBuilder):
                 "cancelled": Value("bool"),
             }
         )
+        if self.config.listing.is_partly_known:
+            features["unknown"] = labels
         info = datasets.DatasetInfo(description=self.config.listing.title, features=features)
         if self.config.listing.is_irmas:
             info.homepage = "https://doi.org/10.5281/zenodo.1290750"
             info.license = "CC BY-NC-SA 3.0"
             info.citation = _CITATION
+        if self.config.listing.title == OPENMIC:
+            info.homepage, info.license = "https://doi.org/10.5281/zenodo.1432913", "CC BY 4.0"
         return info
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
@@ -118,6 +144,8 @@ class Irmas(datasets.GeneratorBasedBuilder):
         with ThreadPoolExecutor(min(8, usable_cores())) as threads:
             for key, (clip, facts) in enumerate(zip(clips, threads.map(read_facts, clips), strict=True)):
                 names = {"recording": clip.recording, "song": clip.song, "genre": clip.genre, "drums": clip.drums}
+                if self.config.listing.is_partly_known:
+                    names["unknown"] = list(clip.unknown)
                 yield key, {"path": to_text(clip.path), "instruments": list(clip.instruments), **names, **facts}
 
 

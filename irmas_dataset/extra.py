@@ -1,30 +1,38 @@
-"""Adding training clips from a second folder: generated clips or more recordings."""
+"""Adding training clips from a second data set: generated clips, recordings of your own, or another public collection."""
 
 import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from datasets import ClassLabel, Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
+from irmas_dataset.builder import ANY_COLUMNS
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text, warn_of
+from irmas_dataset.forms.form import is_hub_id, is_remote
+from irmas_dataset.forms.listing import home_of
 from irmas_dataset.labels import readable_name
 from irmas_dataset.loading import load_irmas, logger
 
 
-def add_training_clips(splits: DatasetDict, folder: str | Path) -> DatasetDict:
-    """Return the splits with the training clips of `folder` (train/<class>/*.wav) at the end of the training set.
+def add_training_clips(
+    splits: DatasetDict, location: str | Path, label_map: Mapping[str, str] | None = None
+) -> DatasetDict:
+    """Return the splits with the training clips of another data set at the end of the training set.
 
-    Its recordings are separate from those of the dataset, whatever their names. Clips with the bytes of a validation or
-    test clip are skipped with a warning; a test set of the folder is ignored.
-    Raises UserError for a folder without training clips, or a class that the dataset does not have.
+    location: anything that `load_irmas` takes; a test set of it is ignored.
+    label_map: its label -> class of the data. Labels without a class are dropped, with the clips that have no other; a
+        class that no label stands for is unknown in these clips. Without a map the labels are the data's own.
+    Its recordings are separate from those of the data, whatever their names. Clips with the bytes of a validation or
+    test clip are skipped with a warning.
+    Raises UserError for a data set without training clips, or a class that the data does not have.
     """
-    root = os.path.abspath(os.path.expanduser(folder))
-    if not os.path.isdir(root):
-        raise UserError(f"--extra_train_dir {folder}: no such folder.")
-    extra = load_irmas(root, validation_fraction=0, test_fraction_if_no_test=0)["train"]
+    if not is_remote(location) and not os.path.isdir(os.path.expanduser(location)):
+        raise UserError(f"--extra_train_dir {location}: no such folder.")
+    extra = load_irmas(location, validation_fraction=0, test_fraction_if_no_test=0)["train"]
     if len(extra) == 0:
-        raise UserError(f"--extra_train_dir {folder} has no training clips: put them in train/<class>/*.wav.")
+        raise UserError(f"--extra_train_dir {location} has no training clips: put them in train/<class>/*.wav.")
     elsewhere = {md5 for name in ("validation", "test") for md5 in splits[name]["md5"][:]}
     leaking = [row for row, md5 in enumerate(extra["md5"][:]) if md5 in elsewhere]
     if leaking:
@@ -37,34 +45,79 @@ def add_training_clips(splits: DatasetDict, folder: str | Path) -> DatasetDict:
         )
         logger.warning("--extra_train_dir: %s", warnings[0])
         extra = extra.select(sorted(set(range(len(extra))) - set(leaking)))
+    train, extra = alike(splits["train"], relabelled(extra, splits["train"], str(location), label_map))
     joined = copy.copy(splits)  # keeps `damaged`
-    joined["train"] = concatenate_datasets([splits["train"], relabelled(extra, splits["train"], root)])
+    joined["train"] = concatenate_datasets([train, extra])
     return joined
 
 
-def count_of(train: Dataset, folder: str | Path) -> int:
-    """Return how many of the training clips are in `folder`."""
-    inside = to_text(os.path.abspath(os.path.expanduser(folder))) + os.sep
+def count_of(train: Dataset, location: str | Path) -> int:
+    """Return how many of the training clips are in the other data set."""
+    inside = to_text(home_of(location, ANY_COLUMNS)) + os.sep
     return sum(path.startswith(inside) for path in train["path"][:])
 
 
-def relabelled(extra: Dataset, train: Dataset, root: str) -> Dataset:
-    """Return the extra clips with the class ids of the dataset; IRMAS's classes may have their codes or readable names."""
+def relabelled(extra: Dataset, train: Dataset, location: str, label_map: Mapping[str, str] | None) -> Dataset:
+    """Return the extra clips with the class ids of the data; its classes may be named by IRMAS's codes or their words."""
     names = extra.features["instruments"].feature.names
-    classes: ClassLabel = train.features["instruments"].feature
-    present = {names[label] for of_clip in extra["instruments"][:] for label in of_clip}
+    classes = train.features["instruments"].feature
     known = {readable_name(name): name for name in classes.names} | {name: name for name in classes.names}
-    own_names = [known.get(name, known.get(readable_name(name))) for name in names]
-    if unknown := sorted(name for name, own in zip(names, own_names, strict=True) if name in present and own is None):
+    if label_map is None:
+        stands_for = {name: known.get(name, known.get(readable_name(name))) for name in names}
+        check_classes_of(extra, stands_for, classes.names, location)
+        unmapped = []
+    else:
+        if wrong := sorted({name for name in label_map.values() if name not in known}):
+            raise UserError(f"--extra_label_map: the data has no class {wrong[0]}; it has {', '.join(classes.names)}.")
+        if wrong := sorted(set(label_map) - set(names)):
+            raise UserError(f"--extra_label_map: {location} has no label {wrong[0]}; it has {', '.join(names)}.")
+        stands_for = {name: known[label_map[name]] if name in label_map else None for name in names}
+        unmapped = [label for label, name in enumerate(classes.names) if name not in stands_for.values()]
+    ids = [None if own is None else classes.str2int(own) for own in stands_for.values()]
+    prefix = to_text(location if is_hub_id(location) else os.path.abspath(os.path.expanduser(location)))
+    features = Features(extra.features | {"instruments": train.features["instruments"]})
+    if unmapped or "unknown" in extra.features:
+        features["unknown"] = train.features["instruments"]
+    arguments = {"ids": ids, "prefix": prefix, "unmapped": unmapped if "unknown" in features else None}
+    extra = extra.map(_rename, fn_kwargs=arguments, features=features, desc="Extra clips")
+    if label_map is None:
+        return extra
+    return extra.select([row for row, labels in enumerate(extra["instruments"][:]) if labels])
+
+
+def check_classes_of(extra: Dataset, stands_for: dict[str, str | None], classes: list[str], location: str) -> None:
+    """Raise UserError for a label of the extra clips that is no class of the data."""
+    names = extra.features["instruments"].feature.names
+    present = {names[label] for of_clip in extra["instruments"][:] for label in of_clip}
+    if missing := sorted(name for name in present if stands_for[name] is None):
         raise UserError(
-            f"--extra_train_dir {root}: the dataset has no class {unknown[0]}; its classes are {', '.join(classes.names)}."
+            f"--extra_train_dir {location}: the dataset has no class {missing[0]}; its classes are {', '.join(classes)} "
+            "(--extra_label_map says which of them a label stands for)."
         )
-    ids = [own and classes.str2int(own) for own in own_names]
-    return extra.map(
-        _rename, fn_kwargs={"ids": ids, "root": to_text(root)}, features=train.features, desc="Extra clips"
+
+
+def alike(train: Dataset, extra: Dataset) -> tuple[Dataset, Dataset]:
+    """Return both with a column `unknown` where one of them has it, in the same order of columns."""
+    if "unknown" not in {*train.features, *extra.features}:
+        return train, extra
+    features = Features(train.features | {"unknown": train.features["instruments"]})
+    return tuple(
+        rows.select_columns(list(features))
+        if "unknown" in rows.features
+        else rows.map(_all_known, features=features, desc="Marking labels as known")
+        for rows in (train, extra)
     )
 
 
-def _rename(row: dict, ids: list[int | None], root: str) -> dict:
-    recording = f"{root}: {row['recording']}"  # unlike any recording of the dataset
-    return {"instruments": [ids[label] for label in row["instruments"]], "recording": recording, "song": recording}
+def _all_known(row: dict) -> dict:
+    return {"unknown": []}
+
+
+def _rename(row: dict, ids: list[int | None], prefix: str, unmapped: list[int] | None) -> dict:
+    recording = f"{prefix}: {row['recording']}"  # unlike any recording of the dataset
+    present = sorted({ids[label] for label in row["instruments"] if ids[label] is not None})
+    renamed = {"instruments": present, "recording": recording, "song": recording}
+    if unmapped is not None:
+        unknown = {ids[label] for label in row.get("unknown") or () if ids[label] is not None} | set(unmapped)
+        renamed["unknown"] = sorted(unknown - set(present))
+    return renamed

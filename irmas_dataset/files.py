@@ -57,6 +57,7 @@ class Clip:
     song: str | None
     genre: str | None = None
     drums: str | None = None
+    unknown: tuple[str, ...] = ()  # classes that nobody has judged in this clip
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class Listing:
     clips: list[Clip]
     warnings: list[str] = field(default_factory=list)
     is_irmas: bool = False  # the published music, not other music in its layout
+
+    @property
+    def is_partly_known(self) -> bool:
+        """Whether nobody has judged some classes in some clips."""
+        return any(clip.unknown for clip in self.clips)
 
 
 def parse_training_name(name: str) -> dict:

@@ -32,6 +32,9 @@ AUDIOSET_LABELS = {
 }
 """Readable name -> the AudioSet class (display name in the ontology) that represents it in a head of 527 labels."""
 
+OPENMIC_IN_AUDIOSET = {"bass": "Bass guitar", "cymbals": "Cymbal", "drums": "Drum kit"}
+"""Class of OpenMIC-2018 -> the AudioSet class that is nearest to it, where their names differ."""
+
 GENRES = {
     "pop_roc": "pop, rock",
     "jaz_blu": "jazz, blues",
@@ -41,6 +44,11 @@ GENRES = {
 }
 
 DRUMS = {"dru": "yes", "nod": "no", "---": "unknown"}
+
+
+def audioset_name(label: str) -> str:
+    """Return the name that AudioSet has, or would have, for an instrument: `Violin, fiddle`, `Mallet percussion`."""
+    return AUDIOSET_LABELS.get(label) or OPENMIC_IN_AUDIOSET.get(label) or label.replace("_", " ").capitalize()
 
 
 def readable_name(label: str) -> str:

@@ -4,13 +4,16 @@ import logging
 import os
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict
+import pyarrow as pa
+from datasets import Audio, Dataset, DatasetDict, DatasetInfo, Features, concatenate_datasets
 
-from irmas_dataset.builder import Irmas
+from irmas_dataset.builder import ANY_COLUMNS, Irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import is_exported
 from irmas_dataset.export.unpack import unpack
-from irmas_dataset.files import Listing, warn_of
+from irmas_dataset.files import Listing, from_text, warn_of
+from irmas_dataset.forms.flags import Columns
+from irmas_dataset.forms.form import is_remote
 from irmas_dataset.overlay import apply_corrections, read_corrections
 from irmas_dataset.splits import hold_out, merge_groups
 
@@ -36,28 +39,32 @@ def load_irmas(
     test_fraction_if_no_test: float = 0.15,
     recording_pattern: str | None = None,
     corrections: str | Path | None = None,
+    columns: Columns = ANY_COLUMNS,
+    audio: bool = False,
     cache_dir: str | Path | None = None,
 ) -> DatasetDict:
-    """Load IRMAS, a folder of your own, or an export of either, as a DatasetDict of train, validation and test.
+    """Load any data set as a DatasetDict of train, validation and test.
 
-    The files of an export are unpacked beside its tables the first time.
+    data_dir: IRMAS, OpenMIC-2018, a folder of your own, an export of these, a folder in one of the Hub's forms (Parquet
+    with audio, `metadata.csv`, class folders), or a data set's id on the Hub, `user/name`. Audio that is in tables or
+    afar is written into files once, an export's beside its tables and all other in the cache of `datasets`.
 
     Columns: path (absolute), instruments (List(ClassLabel)), recording (None in IRMAS's test set), song (the recording,
-    for a training clip), genre, drums, duration (seconds), md5. Validation is `validation_fraction` of the training
+    for a training clip), genre, drums, duration (seconds), md5, and `unknown` (List(ClassLabel)) where nobody has judged
+    some classes in some clips: those are neither present nor absent. Validation is `validation_fraction` of the training
     recordings of every class. No recording and no two files with the same bytes are split between two sides. Without a
     test folder, `test_fraction_if_no_test` of the recordings become the test set.
 
     recording_pattern: for a folder of your own, a regular expression that finds the recording in a clip's path.
     corrections: a CSV that drops or relabels clips before splitting (see `overlay.py`).
+    columns: which columns and splits of a data set in one of the Hub's forms mean what; None is a guess.
+    audio: whether to add a column `audio` of type `datasets.Audio`, which is not decoded: cast it to decode.
     cache_dir: where `datasets` caches the table; None means its default.
     Raises UserError for a folder or file that cannot be used; logs one warning for each kind of fault in the data.
     """
     _check_fraction("--validation_fraction", validation_fraction)
     _check_fraction("test_fraction_if_no_test", test_fraction_if_no_test)
-    root = os.path.abspath(os.path.expanduser(data_dir))
-    if is_exported(root):
-        unpack(root)
-    builder = Irmas(data_dir=root, recording_pattern=recording_pattern, cache_dir=cache_dir)
+    builder = open_builder(data_dir, recording_pattern, columns, cache_dir)
     listing = builder.config.listing
     for warning in listing.warnings:
         logger.warning(warning)
@@ -65,8 +72,45 @@ def load_irmas(
     read = builder.as_dataset()
     splits = {name: _without_damaged(split) for name, split in read.items()}
     found = Splits(divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed))
-    found.damaged = tuple(os.path.relpath(line, root) for split in read.values() for line in _damaged(split))
+    found.damaged = tuple(os.path.relpath(line, listing.root) for split in read.values() for line in _damaged(split))
+    if audio:
+        for name, split in found.items():
+            found[name] = with_audio(split)
     return found
+
+
+def open_builder(
+    data_dir: str | Path,
+    recording_pattern: str | None = None,
+    columns: Columns = ANY_COLUMNS,
+    cache_dir: str | Path | None = None,
+) -> Irmas:
+    """Return the builder of any data set; its `config.listing` has the clips. The arguments are those of `load_irmas`."""
+    location = str(data_dir) if is_remote(data_dir) else os.path.abspath(os.path.expanduser(data_dir))
+    if is_exported(location) and not columns.are_given:
+        unpack(location)
+    files_dir = None if cache_dir is None else str(cache_dir)
+    return Irmas(
+        data_dir=location,
+        recording_pattern=recording_pattern,
+        columns=columns,
+        files_dir=files_dir,
+        cache_dir=cache_dir,
+    )
+
+
+def with_audio(split: Dataset) -> Dataset:
+    """Return a split with the column `audio`: {bytes: None, path}, of type `datasets.Audio(decode=False)`."""
+    kind = Audio(decode=False)
+    if len(split) == 0:
+        return Dataset.from_dict(
+            {name: [] for name in [*split.features, "audio"]}, Features(split.features | {"audio": kind})
+        )
+    storage = pa.StructArray.from_arrays(
+        [pa.nulls(len(split), pa.binary()), pa.array(map(from_text, split["path"][:]), pa.string())], ["bytes", "path"]
+    )
+    table = pa.table({"audio": storage})
+    return concatenate_datasets([split, Dataset(table, info=DatasetInfo(features=Features(audio=kind)))], axis=1)
 
 
 def divide(

@@ -1,4 +1,4 @@
-"""Your own folder instead of IRMAS: `train/<class>/**`, optionally `test/`, or a labels.csv."""
+"""Your own folder instead of IRMAS: `train/<class>/**`, optionally `test/`, or `<class>/**`, or a labels.csv."""
 
 import os
 import re
@@ -21,14 +21,21 @@ from irmas_dataset.files import (
     walk_files,
     warn_of,
 )
-from irmas_dataset.label_text import label_of_folder, labels_of_fields, normalised, one_spelling, read_rows
+from irmas_dataset.label_text import (
+    label_of_folder,
+    labels_of_fields,
+    normalised,
+    one_spelling,
+    read_rows,
+    split_labels,
+)
 
 SEGMENT_ENDING = re.compile(r"(?:__\d{4,}\.\d\ds)+$")
 """When a segment begins; a segment of a segment belongs to the first one's recording."""
 
 
 def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) -> Listing | None:
-    """List the clips of your own folder, or return None if it has no train/, test/ or labels.csv.
+    """List the clips of your own folder, or return None if it has no train/, test/, class folders or labels.csv.
 
     The classes are those of the folder, sorted. The recording of a clip is the column `recording` of labels.csv, else
     what `recording_pattern` (a regular expression: its first group, or its whole match) finds in the path, else what the
@@ -43,7 +50,7 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
         rows = _rows_of_folders(root, folders)
     else:
         return None
-    spelling = one_spelling(label for row in rows for label in row["labels"])
+    spelling = one_spelling(label for row in rows for label in (*row["labels"], *row.get("unknown", ())))
     for label, chosen in spelling.items():
         if label != chosen:
             warnings.append(
@@ -51,7 +58,10 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
             )
     for row in rows:
         row["labels"] = [spelling[label] for label in row["labels"]]
-    train_labels = {label for row in rows if row["split"] == "train" for label in row["labels"]}
+        row["unknown"] = [spelling[label] for label in row.get("unknown", ())]
+    train_labels = {
+        label for row in rows if row["split"] == "train" for label in (*row["labels"], *row.get("unknown", ()))
+    }
     classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
     spelled: dict[str, str] = {}
     clips = [_clip(root, row, classes, recording_pattern, spelled) for row in rows]
@@ -71,7 +81,7 @@ def _clip(
     """Return a row's clip. Recordings that differ in capitals alone are one; `spelled` keeps its first spelling."""
     name = to_text(row["path"])
     recording = normalised(row.get("recording") or "")
-    recording = spelled.setdefault(recording.casefold(), recording) or _recording(name, recording_pattern)
+    recording = spelled.setdefault(recording.casefold(), recording) or recording_of_path(name, recording_pattern)
     return Clip(
         path=str(root / row["path"]),
         name=name,
@@ -79,10 +89,12 @@ def _clip(
         instruments=check_labels(row["labels"], classes, row["where"]),
         recording=recording,
         song=recording,
+        unknown=check_labels(row["unknown"], classes, row["where"]),
     )
 
 
-def _recording(name: str, pattern: str | None) -> str:
+def recording_of_path(name: str, pattern: str | None) -> str:
+    """Return the recording that a clip's path names: by the pattern, by the name of a segment or of IRMAS, else the path."""
     if pattern is None:  # IRMAS's file names and those of segments include the recording, in any folder
         if is_training_name(name):
             return parse_training_name(name)["recording"]
@@ -120,6 +132,8 @@ def _split_folders(root: Path, warnings: list[str]) -> dict[str, Path]:
         if split in ("train", "test") and found.setdefault(split, path) != path:
             raise UserError(f"{root} has both {found[split].name}/ and {path.name}/: move all clips into one of them.")
     others = [path for path in folders if path not in found.values() and _has_audio(path)]
+    if others and not found:
+        return {"train": root}
     if others and "train" not in found:
         raise UserError(
             f"{root} has audio in {', '.join(path.name + '/' for path in others[:3])} but no train/: move the class folders "
@@ -144,16 +158,17 @@ def _warn_of_other_audio(root: Path, warnings: list[str]) -> None:
 
 
 def _rows_of_folders(root: Path, folders: dict[str, Path]) -> list[dict]:
-    """Read train/<class>/** and test/<class>/**, and files directly in train/ or test/ with a .txt of the same name."""
+    """Read train/<class>/** and test/<class>/**, or <class>/** alone, and files directly in train/ or test/ with a .txt of the same name."""
     rows = []
     for split in ("train", "test"):
         for path in walk_files(folders[split]) if split in folders else ():
             if not path.lower().endswith(READ_BY_SOUNDFILE):
                 continue
             relative = Path(path).relative_to(root)
-            row = {"path": relative.as_posix(), "split": split, "labels": [label_of_folder(to_text(relative.parts[1]))]}
+            inside = Path(path).relative_to(folders[split]).parts
+            row = {"path": relative.as_posix(), "split": split, "labels": [label_of_folder(to_text(inside[0]))]}
             row["where"] = to_text(path)
-            if len(relative.parts) == 2:
+            if len(inside) == 1:
                 row["where"] = os.path.splitext(path)[0] + ".txt"
                 if not os.path.exists(row["where"]):
                     raise UserError(
@@ -166,7 +181,7 @@ def _rows_of_folders(root: Path, folders: dict[str, Path]) -> list[dict]:
 
 
 def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
-    """Read labels.csv: `path,instruments[,recording]`, with instruments separated by ; or by commas in quotes."""
+    """Read labels.csv: `path,instruments[,recording][,unknown][,split]`, with labels separated by ; or by commas in quotes."""
     table = root / "labels.csv"
     read = read_rows(table, "path", "instruments")
     labels = labels_of_fields({where: row["instruments"] for where, row in read})
@@ -182,10 +197,14 @@ def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
 
 def _row_of_table(root: Path, where: str, row: dict, labels: list[str]) -> dict:
     path = _path_inside(root, row["path"].strip(), where)
-    if not labels:
+    if not labels and not row.get("unknown"):
         raise UserError(f"{where}: {path} has no label in the column instruments.")
-    split = "test" if path.casefold().startswith("test/") else "train"
-    return {"path": path, "split": split, "labels": labels, "recording": row.get("recording"), "where": where}
+    split = row.get("split", "").strip().casefold() or ("test" if path.casefold().startswith("test/") else "train")
+    if split not in ("train", "test"):
+        raise UserError(f"{where}: the split is {row['split']!r}; write train or test, or nothing.")
+    unknown = split_labels(row.get("unknown", ""))
+    kept = {"path": path, "split": split, "labels": labels, "unknown": unknown, "recording": row.get("recording")}
+    return kept | {"where": where}
 
 
 def _path_inside(root: Path, written: str, where: str) -> str:

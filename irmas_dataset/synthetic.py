@@ -122,10 +122,7 @@ def synthesize(folder: Path, *, train: int, test: int, seed: int = 0) -> None:
     Raises UserError for counts below one, a negative seed, a folder with other files, or one that cannot be written.
     """
     folder = Path(folder)
-    if not (1 <= train <= MAX_EXCERPTS and 1 <= test <= MAX_EXCERPTS and seed >= 0):
-        raise UserError(
-            f"--train {train} --test {test} --seed {seed}: give counts of 1 to {MAX_EXCERPTS:,} and a seed of at least 0."
-        )
+    check_counts(train, test, seed)
     marker = json.dumps({"format": FORMAT_VERSION, "train": train, "test": test, "seed": seed})
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +138,14 @@ def synthesize(folder: Path, *, train: int, test: int, seed: int = 0) -> None:
             (folder / UNFINISHED_MARKER).replace(folder / SYNTHETIC_MARKER)
     except OSError as error:
         raise UserError(f"Cannot write a synthetic IRMAS into {folder}: {error.strerror or error}.") from error
+
+
+def check_counts(train: int, test: int, seed: int) -> None:
+    """Raise UserError for counts below one or too high, or a negative seed."""
+    if not (1 <= train <= MAX_EXCERPTS and 1 <= test <= MAX_EXCERPTS and seed >= 0):
+        raise UserError(
+            f"--train {train} --test {test} --seed {seed}: give counts of 1 to {MAX_EXCERPTS:,} and a seed of at least 0."
+        )
 
 
 def begin(folder: Path, marker: str) -> bool:

@@ -101,8 +101,8 @@ def resampled_decisions(
     weights: (clips, resamples) from `song_weights`.
     """
     labels, scores = as_arrays(labels, scores)
-    predicted = scores >= threshold_per_class(thresholds, labels.shape[1])
-    true = labels.astype(bool)
+    true, known = labels == 1, labels >= 0
+    predicted = (scores >= threshold_per_class(thresholds, labels.shape[1])) & known
     hits = (true & predicted).T.astype(np.float64) @ weights  # (classes, resamples)
     support = true.T.astype(np.float64) @ weights
     claims = predicted.T.astype(np.float64) @ weights
@@ -112,14 +112,15 @@ def resampled_decisions(
     clip_hits = (true & predicted).sum(axis=1)
     clip_entries = true.sum(axis=1) + predicted.sum(axis=1)
     clip_f1 = np.where(clip_entries > 0, 2 * clip_hits / np.maximum(clip_entries, 1), 1.0)
-    right_entries = (true == predicted).mean(axis=1)
-    clips = weights.sum(axis=0)
+    right, entries = ((true == predicted) & known).sum(axis=1), known.sum(axis=1)
+    judged = (entries > 0).astype(np.float64)
+    clips = judged @ weights
     return {
         "micro_f1": _ratio(2 * hits.sum(axis=0), (support + claims).sum(axis=0)),
         "macro_f1": _mean_over_present(per_class_f1, present),
-        "samples_f1": clip_f1 @ weights / clips,
-        "exact_match": (right_entries == 1).astype(np.float64) @ weights / clips,
-        "hamming": right_entries @ weights / clips,
+        "samples_f1": _ratio((clip_f1 * judged) @ weights, clips),
+        "exact_match": _ratio(((right == entries) * judged) @ weights, clips),
+        "hamming": _ratio(right.astype(np.float64) @ weights, entries.astype(np.float64) @ weights),
         "per_class_f1": per_class_f1,
     }
 
@@ -127,12 +128,17 @@ def resampled_decisions(
 def resampled_ranking(labels: ArrayLike, scores: ArrayLike, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Return `lrap` and `map` in each resample, (resamples,); weights: (clips, resamples) from `song_weights`."""
     labels, scores = as_arrays(labels, scores)
+    true, known = labels == 1, labels >= 0
     average_precisions = np.stack(
-        [weighted_average_precision(labels[:, column], scores[:, column], weights) for column in range(labels.shape[1])]
+        [
+            weighted_average_precision(true[rows, column], scores[rows, column], weights[rows])
+            for column, rows in enumerate(known.T)
+        ]
     )
-    present = labels.T.astype(np.float64) @ weights > 0
+    present = true.T.astype(np.float64) @ weights > 0
+    judged = known.any(axis=1).astype(np.float64)
     return {
-        "lrap": clip_ranking_precision(labels, scores) @ weights / weights.sum(axis=0),
+        "lrap": _ratio((clip_ranking_precision(labels, scores) * judged) @ weights, judged @ weights),
         "map": _mean_over_present(np.where(present, average_precisions, np.nan), present),
     }
 
@@ -163,7 +169,8 @@ def clip_ranking_precision(labels: np.ndarray, scores: np.ndarray) -> np.ndarray
 
     labels: multi-hot, (clips, classes). scores: (clips, classes).
     """
-    true = labels.astype(bool)
+    true = labels == 1
+    scores = np.where(labels >= 0, scores, scores.min() - 1)  # what is not known is above no label
     at_least_as_high = scores[:, None, :] >= scores[:, :, None]  # (clips, label, other class)
     rank = at_least_as_high.sum(axis=2)
     true_rank = (at_least_as_high & true[:, None, :]).sum(axis=2)

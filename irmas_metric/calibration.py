@@ -19,7 +19,7 @@ def reliability(
 ) -> dict:
     """Return `ece`, its 95 % interval `ece_ci95` over songs, and `bins`: each one's `from`, `to`, `decisions`, `mean`, `rate`.
 
-    A decision is one class of one clip. Decisions are put into `bins` of equal width by their probability, `mean` of which
+    A decision is one class of one clip that has it or not. Decisions are put into `bins` of equal width by their probability, `mean` of which
     they average; `rate` is the share of them that are true. The error is the mean distance of the two, weighted by
     decisions (Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602).
 
@@ -27,10 +27,10 @@ def reliability(
     """
     labels, probabilities = as_arrays(labels, probabilities)
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
-    inside = place[..., None] == np.arange(bins)  # (clips, classes, bins)
+    inside = (place[..., None] == np.arange(bins)) & (labels >= 0)[..., None]  # (clips, classes, bins)
     of_clip = [
         (values[..., None] * inside).sum(axis=1).astype(float)
-        for values in (np.ones_like(probabilities), probabilities, labels)
+        for values in (np.ones_like(probabilities), probabilities, labels == 1)
     ]
 
     def error(count: np.ndarray, total: np.ndarray, true: np.ndarray) -> np.ndarray:

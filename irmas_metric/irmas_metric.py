@@ -7,7 +7,7 @@ import evaluate
 from numpy.typing import ArrayLike
 
 from .bootstrap import song_bootstrap
-from .figures import figures
+from .figures import figures, with_unknown
 
 DESCRIPTION = """
 Multi-label figures of the IRMAS protocol, computed from scores: LRAP, mAP, micro-, macro- and samples-F1, exact match,
@@ -18,7 +18,8 @@ from a bootstrap over whole songs.
 INPUTS = """
 Args:
     predictions: scores in [0, 1], (clips, classes).
-    references: multi-hot labels, (clips, classes).
+    references: multi-hot labels, (clips, classes); -1 stands for a label that is not known.
+    known: mask, (clips, classes), False where a label is not known (optional); such entries take part in no figure.
     thresholds: one float, or one per class (default 0.5); a class is predicted if its score is at least as high.
     songs: the song of each clip (optional); with it, `ci95` has the intervals.
     class_names: names for the per-class entries (default: column numbers).
@@ -27,7 +28,7 @@ Args:
 Returns:
     lrap, map, micro_f1, macro_f1, samples_f1, exact_match, hamming: floats.
     per_class_ap: {class: average precision}.
-    per_class: {class: {precision, recall, f1, threshold, support}}.
+    per_class: {class: {precision, recall, f1, threshold, support, known}}.
     ci95: {figure: [lo, hi]}, and per_class_f1: {class: [lo, hi]}; only if songs are given.
 Examples:
     >>> metric = evaluate.load("./irmas_metric")
@@ -68,11 +69,13 @@ class IrmasMetric(evaluate.Metric):
         predictions: ArrayLike,
         references: ArrayLike,
         thresholds: ArrayLike = 0.5,
+        known: ArrayLike | None = None,
         songs: Sequence[str | None] | None = None,
         class_names: Sequence[str] | None = None,
         bootstrap_resamples: int = 1000,
         seed: int = 0,
     ) -> dict:
+        references = with_unknown(references, known)
         result = figures(references, predictions, thresholds, class_names)
         if songs is not None:
             interval = song_bootstrap(references, predictions, thresholds, songs, bootstrap_resamples, seed)

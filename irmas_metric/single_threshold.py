@@ -43,8 +43,8 @@ def count_at_least(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 def _f1_at(labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, figure: str) -> np.ndarray:
     columns = range(labels.shape[1])
     hits = np.stack([count_at_least(scores[labels[:, column] == 1, column], thresholds) for column in columns])
-    claims = np.stack([count_at_least(scores[:, column], thresholds) for column in columns])
-    support = labels.sum(axis=0)
+    claims = np.stack([count_at_least(scores[labels[:, column] >= 0, column], thresholds) for column in columns])
+    support = (labels == 1).sum(axis=0)
     if figure == "micro_f1" or not support.any():
         return 2 * hits.sum(axis=0) / np.maximum(support.sum() + claims.sum(axis=0), 1)
     present = support > 0

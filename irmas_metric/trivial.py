@@ -20,11 +20,11 @@ def trivial_figures(
     `map`). `one_label`: one of the true labels of each clip, the first column, as a perfect single-label classifier
     would answer.
     """
-    prior = np.sum(labels, axis=0) if training_counts is None else training_counts
+    prior = np.sum(np.asarray(labels) == 1, axis=0) if training_counts is None else training_counts
     labels, prior_scores = as_arrays(labels, np.broadcast_to(prior, np.shape(labels)))
     num_clips, num_classes = labels.shape
     class_names = names_of_classes(class_names, num_classes)
-    by_frequency = np.argsort(-labels.sum(axis=0), kind="stable")
+    by_frequency = np.argsort(-(labels == 1).sum(axis=0), kind="stable")
     # Of all sets of k classes, the k most frequent ones have the most hits, so one set per size is enough.
     constants = [
         _figures_of_answers(labels, np.tile(np.isin(np.arange(num_classes), by_frequency[:size]), (num_clips, 1)))
@@ -36,7 +36,7 @@ def trivial_figures(
         "constant": constants[best] | {"classes": [class_names[column] for column in by_frequency[: best + 1]]},
         "all": constants[-1],
         "nothing": _figures_of_answers(labels, np.zeros_like(labels)),
-        "one_label": _figures_of_answers(labels, (labels == 1) & (np.cumsum(labels, axis=1) == 1)),
+        "one_label": _figures_of_answers(labels, (labels == 1) & (np.cumsum(labels == 1, axis=1) == 1)),
         "prior": {name: ranking[name] for name in ("lrap", "map")},
     }
 

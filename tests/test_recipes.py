@@ -9,6 +9,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from transformers import SwinConfig, SwinModel
 
+from irmas_dataset.synthetic_openmic import synthesize_openmic
 from irmas_recipe.baselines.classical.recipe import ClassicalArguments
 from irmas_recipe.baselines.wavegan.recipe import WaveganArguments
 from irmas_recipe.commands.ensemble.arguments import EnsembleRecipe
@@ -87,10 +88,14 @@ def test_a_recipe_trains_two_steps(name, workplace):
         options |= {"backbone_name_or_path": workplace / "swin"}
         options["model_config"] = json.dumps(values["model_config"] | {"swin": small})
     if "model_name_or_path" in values:
-        architecture = name.split("/")[1]
+        architecture = Path(name).stem if "/openmic/" in name else name.split("/")[1]
         options["model_name_or_path"] = released(architecture, workplace / architecture)
         if architecture == "whisper":  # the small one hears 4 s
             options["feature_extractor_config"] = json.dumps({"chunk_length": 3})
+    if "/openmic/" in name:
+        options["data_dir"] = workplace / "openmic"
+        if not options["data_dir"].exists():
+            synthesize_openmic(options["data_dir"], train=60, test=12)
     recipe = parse_recipe([str(ROOT / name), *(f"--{key}={value}" for key, value in options.items())])
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)

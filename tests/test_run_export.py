@@ -50,7 +50,7 @@ def test_a_streamed_run_ends_with_a_report_and_stores_no_training_clip(streamed)
     assert (streamed / "README.md").is_file() and results["train"]["epochs"] > 0
     clips = results["dataset"]["clips"]
     assert clips["train"] + clips["validation"] == 66 and clips["test"] == 8
-    names = [path.name for path in Path("cache").glob("irmas-streamed-*/**/*.wav")]
+    names = [path.name for path in Path("cache").glob("irmas-files-*/**/*.wav")]
     assert len(names) == clips["validation"] + 8 and not list(Path("export").glob("**/*.wav"))
     assert pd.read_parquet(streamed / "predictions.parquet")["clip"].str.startswith("IRMAS-TestingData-Part").all()
 

@@ -13,6 +13,8 @@ from irmas_dataset.audit.doubts import Doubts, find_doubts
 from irmas_dataset.audit.duplicates import find_duplicates, tied_groups
 from irmas_dataset.audit.label_errors import require_cleanlab
 from irmas_dataset.audit.predictions import read_predictions
+from irmas_dataset.builder import ANY_COLUMNS
+from irmas_dataset.forms.flags import Columns
 
 
 @dataclass
@@ -39,6 +41,7 @@ def audit(
     validation_fraction: float = 0.15,
     seed: int = 0,
     recording_pattern: str | None = None,
+    columns: Columns = ANY_COLUMNS,
     cache_dir: str | Path | None = None,
     num_proc: int | None = None,
 ) -> Audit:
@@ -57,6 +60,7 @@ def audit(
         validation_fraction=validation_fraction,
         seed=seed,
         recording_pattern=recording_pattern,
+        columns=columns,
         cache_dir=cache_dir,
         num_proc=num_proc,
     )

@@ -14,10 +14,11 @@ from irmas_dataset.audio import resample, usable_cores
 from irmas_dataset.audit.fingerprint import RATE, fingerprint
 from irmas_dataset.audit.levels import SILENT_PEAK_DB, measure_levels
 from irmas_dataset.audit.timbre import timbre
-from irmas_dataset.builder import Irmas
+from irmas_dataset.builder import ANY_COLUMNS
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import from_text, to_text
-from irmas_dataset.loading import load_irmas
+from irmas_dataset.forms.flags import Columns
+from irmas_dataset.loading import load_irmas, open_builder
 
 AUDIT_VERSION = 2
 """Increased whenever a measurement changes, so that older caches are not read."""
@@ -35,7 +36,7 @@ _LEVELS = ("peak_db", "rms_db", "clipped_samples", "silent_share", "same_channel
 class Clips:
     """All clips of a folder: `table` (one row per clip), `fingerprints` and `timbres` in the same order, and the classes.
 
-    The table's columns: path (relative to `root`), split (one of SPLITS), instruments (tuple of codes), recording,
+    The table's columns: path (relative to `root`), split (one of SPLITS), instruments and unknown (tuples of codes), recording,
     song, genre, drums, duration (seconds), md5, problem, sampling_rate (Hz), channels, those of `measure_levels`, and
     the verdicts silent, cancelled, clipped, mono, upsampled (bool).
     """
@@ -63,6 +64,7 @@ def read_clips(
     validation_fraction: float = 0.15,
     seed: int = 0,
     recording_pattern: str | None = None,
+    columns: Columns = ANY_COLUMNS,
     cache_dir: str | Path | None = None,
     num_proc: int | None = None,
 ) -> Clips:
@@ -71,11 +73,12 @@ def read_clips(
     The arguments are those of `load_irmas`: the splits are the ones that a run with them uses. num_proc: number of
     processes (default: one per core, fewer for small folders). Raises UserError for a folder that cannot be used.
     """
-    options = {"recording_pattern": recording_pattern, "cache_dir": cache_dir}
+    options = {"recording_pattern": recording_pattern, "columns": columns, "cache_dir": cache_dir}
     splits = load_irmas(data_dir, validation_fraction=validation_fraction, seed=seed, **options)
     split_of = {path: name for name, split in splits.items() for path in split["path"][:]}
-    root = Path(os.path.abspath(os.path.expanduser(data_dir)))
-    rows = concatenate_datasets(list(Irmas(data_dir=str(root), **options).as_dataset().values()))
+    builder = open_builder(data_dir, **options)
+    root = builder.config.listing.root
+    rows = concatenate_datasets(list(builder.as_dataset().values()))
     measured = measure(rows, num_proc).with_format("numpy")
 
     table = rows.to_pandas()
@@ -83,6 +86,8 @@ def read_clips(
         table[name] = measured[name][:]
     classes = rows.features["instruments"].feature.names
     table["instruments"] = [tuple(classes[i] for i in labels) for labels in table["instruments"]]
+    of_clips = table["unknown"] if "unknown" in table else [()] * len(table)
+    table["unknown"] = [tuple(classes[i] for i in labels) for labels in of_clips]
     readable = table["problem"].isna()
     table["split"] = [split_of.get(path, "left out") for path in table["path"]]
     table.loc[~readable, "split"] = "damaged"

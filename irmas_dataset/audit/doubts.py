@@ -31,16 +31,17 @@ def find_doubts(clips: Clips, groups: np.ndarray, given: np.ndarray, seed: int) 
     """
     table = clips.table
     labels = np.array([[code in own for code in clips.classes] for own in table["instruments"]], dtype=int)
+    known = np.array([[code not in own for code in clips.classes] for own in table["unknown"]], dtype=bool)
     usable = clips.is_training.to_numpy() & ~(table["silent"] | table["cancelled"]).to_numpy() & labels.any(axis=1)
     rows = np.flatnonzero(usable)
     by_recording = by_clip = leaky_split = None
     if len(rows) > 1:
-        by_recording = out_of_fold_scores(clips.timbres[rows], labels[rows], groups[rows], seed)
-        by_clip = out_of_fold_scores(clips.timbres[rows], labels[rows], None, seed)
+        by_recording = out_of_fold_scores(clips.timbres[rows], labels[rows], groups[rows], seed, known[rows])
+        by_clip = out_of_fold_scores(clips.timbres[rows], labels[rows], None, seed, known[rows])
     if by_recording is not None and by_clip is not None:
         leaky_split = {
-            "by recording": split_figures(by_recording, labels[rows]),
-            "by clip": split_figures(by_clip, labels[rows]),
+            "by recording": split_figures(by_recording, labels[rows], known[rows]),
+            "by clip": split_figures(by_clip, labels[rows], known[rows]),
         }
     is_given = ~np.isnan(given).any(axis=1)
     parts = [
@@ -48,10 +49,12 @@ def find_doubts(clips: Clips, groups: np.ndarray, given: np.ndarray, seed: int) 
         (PREDICTIONS, np.flatnonzero(is_given & (table["split"] == "test"))),
     ]
     scores = given.copy()
+    # What nobody has judged is neither doubtful nor missing: its score agrees with the 0 that stands for it.
     if by_recording is not None:
         classical = rows[~is_given[rows]]
         scores[classical] = by_recording[~is_given[rows]]
         parts.insert(0, (CLASSICAL, classical))
+    scores = np.where(known | np.isnan(scores), scores, 0.0)
     found = [_doubts_of_part(clips, labels, scores, part, scored_by) for scored_by, part in parts]
     return Doubts(
         _joined([doubts for doubts, _ in found], DOUBT_COLUMNS, "suspicion"),

@@ -35,13 +35,18 @@ def require_cleanlab() -> None:
 
 
 def out_of_fold_scores(
-    timbres: np.ndarray, labels: np.ndarray, groups: np.ndarray | None, seed: int = 0
+    timbres: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    seed: int = 0,
+    known: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """Return scores (clips, classes) from extremely randomised trees that were not trained on the clip.
 
     timbres: (clips, features). labels: multi-hot, (clips, classes). groups: (clips,), never split between training and
     scoring; None splits by clip, as a leaky split does. The trees average the labels of similar clips, so the scores of
-    clips with one label sum to one. Returns None for fewer than two groups.
+    clips with one label sum to one. known: (clips, classes), where labels were judged; others stand for their class's
+    frequency. Returns None for fewer than two groups.
     """
     strata = labels.argmax(axis=1)
     folds = min(FOLDS, len(np.unique(groups)) if groups is not None else len(labels))
@@ -49,6 +54,8 @@ def out_of_fold_scores(
         return None
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
     scores = np.zeros(labels.shape)
+    if known is not None and not known.all():
+        labels = np.where(known, labels, labels.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         parts = list(_divide(splitter, folds, seed, strata, groups))
@@ -135,11 +142,13 @@ def missing_labels(scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray) 
     return found.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
 
 
-def split_figures(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return accuracy (how often the top class is one of the clip's labels) and mAP over the classes that occur."""
-    right = labels[np.arange(len(labels)), scores.argmax(axis=1)]
-    used = labels.any(axis=0)
-    return {
-        "accuracy": float(right.mean()),
-        "map": float(average_precision_score(labels[:, used], scores[:, used], average="macro")),
-    }
+def split_figures(scores: np.ndarray, labels: np.ndarray, known: np.ndarray | None = None) -> dict[str, float]:
+    """Return accuracy (how often the top class is one of the clip's labels) and mAP over the classes that occur.
+
+    scores, labels, known: (clips, classes); where `known` is False, nobody has judged the label, and it takes no part.
+    """
+    known = np.ones(labels.shape, dtype=bool) if known is None else known
+    right = labels[np.arange(len(labels)), np.where(known, scores, -1).argmax(axis=1)]
+    used = np.flatnonzero(labels.any(axis=0))
+    precisions = [average_precision_score(labels[known[:, i], i], scores[known[:, i], i]) for i in used]
+    return {"accuracy": float(right.mean()), "map": float(np.mean(precisions))}

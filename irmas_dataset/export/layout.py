@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet
 from datasets import Features
 
 CARD = "README.md"
@@ -18,8 +19,14 @@ COLUMNS = ("path", "instruments", "recording", "song", "genre", "drums", "durati
 
 
 def is_exported(data_dir: str | Path) -> bool:
-    """Tell whether a folder is a finished export."""
-    return (Path(data_dir) / CARD).is_file() and bool(list_shards(Path(data_dir)))
+    """Tell whether a folder is a finished export: tables of our columns (or damaged ones) beside a card."""
+    shards = list_shards(Path(data_dir))
+    if not shards or not (Path(data_dir) / CARD).is_file():
+        return False
+    try:
+        return set(COLUMNS) <= set(pyarrow.parquet.read_schema(shards[0]).names)
+    except (OSError, pa.ArrowException):
+        return True
 
 
 def list_shards(data_dir: Path) -> list[Path]:

@@ -1,38 +1,44 @@
-"""Streaming an export: the splits without the training audio, which is read from the tables while training.
+"""Streaming an export, or a data set in one of the Hub's forms: the splits without the training audio, which is read from the tables while training.
 
 The splits are made from the small columns of the tables. Only the validation and test files are downloaded, into a cache.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
-from datasets import Dataset, DatasetDict, Features, Value
-from datasets.fingerprint import Hasher
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from filelock import FileLock
 from fsspec.core import url_to_fs
 from tqdm import tqdm
 
+from irmas_dataset.builder import ANY_COLUMNS
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.layout import path_within, stored_features
+from irmas_dataset.export.layout import COLUMNS, path_within, shard_pattern, stored_features
 from irmas_dataset.export.tables import (
     TRANSFER_ERRORS,
     address,
     by_row_group,
+    files_folder,
     find_shards,
     open_parquet,
     read_audio,
     transfer_problem,
 )
-from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, irmas_listing
+from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, irmas_listing
+from irmas_dataset.forms.flags import Columns
+from irmas_dataset.forms.form import Form, form_title, open_form
+from irmas_dataset.forms.listing import facts_of, placed_clips, recordings_warning
 from irmas_dataset.loading import divide
+from irmas_dataset.openmic import list_openmic
 from irmas_dataset.own_folder import own_folder_title
 
 logger = logging.getLogger(__name__)
 
-PLACE = {"shard": Value("string"), "row_group": Value("int32"), "row": Value("int32")}
-"""Columns that say where a clip's audio is: the address of a table, and the row group and row in it."""
+PLACE = {"shard": Value("string"), "row_group": Value("int32"), "row": Value("int32"), "audio_column": Value("string")}
+"""Columns that say where a clip's audio is: the address of a table, and the row group, row and column in it."""
 
 
 def load_streamed(
@@ -42,20 +48,28 @@ def load_streamed(
     seed: int = 0,
     test_fraction_if_no_test: float = 0.15,
     corrections: str | Path | None = None,
+    recording_pattern: str | None = None,
+    columns: Columns = ANY_COLUMNS,
     cache_dir: str | Path | None = None,
 ) -> DatasetDict:
-    """Return the splits that `load_irmas` returns for an export, without the training audio.
+    """Return the splits that `load_irmas` returns, without the training audio.
 
-    location: a folder, the https:// address of a served folder (the server must list it), or a dataset on the Hub.
-    The files of validation and test are written into `files_folder` once. Rows of train have the columns `PLACE`, for
+    location: a folder, the https:// address of a served folder (the server must list it), or a dataset on the Hub: an
+    export, or any other in one of the Hub's forms. Of the others the lengths and checksums of files are not known, so
+    that copies of a file under other recordings are not found. The files of validation and test are written into `files_folder` once. Rows of train have the columns `PLACE`, for
     `read_audio`. The other arguments are those of `load_irmas`. Several processes may call this at once.
     Raises UserError for a location that is not an export with audio.
     """
     folder = files_folder(location, cache_dir)
     try:
-        shards = find_shards(location)
-        splits = {name: table_of_rows(files, folder, name, cache_dir) for name, files in shards.items()}
-        listing = listing_of(location, folder, splits)
+        if shards := shards_of_export(location, columns):
+            splits = {name: table_of_rows(files, folder, name, cache_dir) for name, files in shards.items()}
+            listing = listing_of(location, folder, splits)
+        else:
+            check_is_form(location)
+            form = open_form(location, columns)
+            splits = {split: table_of_form(form, split, folder, recording_pattern, cache_dir) for split in form.splits}
+            listing = listing_of_form(form, folder, splits, recording_pattern)
         for warning in listing.warnings:
             logger.warning(warning)
         for split in splits.values():
@@ -69,9 +83,72 @@ def load_streamed(
     return parts
 
 
-def files_folder(location: str, cache_dir: str | Path | None = None) -> Path:
-    """Return the folder that keeps the validation and test files of a streamed export."""
-    return Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / f"irmas-streamed-{Hasher.hash(address(location))}"
+def shards_of_export(location: str, columns: Columns) -> dict[str, list[tuple[str, int]]] | None:
+    """Return the tables of an export by split; None for any other data set."""
+    if columns.are_given:
+        return None
+    try:
+        shards = find_shards(location)
+    except FileNotFoundError:
+        if "://" in location:
+            raise
+        return None
+    with open_parquet(shards["train"][0][0]) as first:
+        names = first.schema_arrow.names
+    return shards if set(COLUMNS) <= set(names) else None
+
+
+def check_is_form(location: str) -> None:
+    """Raise UserError for a folder in a layout of its own: `datasets` would take its test music for training clips."""
+    folder = Path(location).expanduser()
+    if folder.is_dir() and (find_irmas(folder) or (folder / "labels.csv").is_file() or list_openmic(folder)):
+        raise UserError(
+            f"--data_dir {location} has no {shard_pattern('train')}, and its own layout cannot be streamed: run `irmas export "
+            f"--data_dir {location}` and name that folder, or set --streaming false."
+        )
+
+
+def table_of_form(
+    form: Form, split: str, folder: Path, recording_pattern: str | None, cache_dir: str | Path | None
+) -> Dataset:
+    """Return what `table_of_rows` returns, of a split of a data set in one of the Hub's forms."""
+    labels = List(ClassLabel(names=list(form.labels.classes)))
+    kinds = {name: Value("string") for name in ("path", "recording", "song", "genre", "drums", "md5")}
+    features = kinds | {"instruments": labels, "unknown": labels, "duration": Value("float32")} | PLACE
+    table = Dataset.from_generator(
+        rows_of_form,
+        features=Features(features),
+        gen_kwargs={
+            "location": form.location, "columns": form.columns, "split": split, "folder": str(folder),
+            "recording_pattern": recording_pattern, "facts": tuple(facts_of(form, split)),
+        },
+        split=datasets.NamedSplit(split),
+        cache_dir=None if cache_dir is None else str(cache_dir),
+    )  # fmt: skip
+    return table if any(table["unknown"][:]) else table.remove_columns("unknown")
+
+
+def rows_of_form(
+    location: str, columns: Columns, split: str, folder: str, recording_pattern: str | None, facts: tuple
+) -> Iterator[dict]:
+    """Yield every row of a split without its audio; `facts` names the state of the files for the cache."""
+    form = open_form(location, columns)
+    for clip, place in placed_clips(form, split, Path(folder), recording_pattern):
+        if len(clip.unknown) < len(form.labels.classes):
+            kept = {name: getattr(clip, name) for name in ("path", "recording", "song", "genre", "drums")}
+            kept |= {"instruments": clip.instruments, "unknown": clip.unknown, "duration": None, "md5": None}
+            yield kept | place
+
+
+def listing_of_form(form: Form, folder: Path, splits: dict[str, Dataset], recording_pattern: str | None) -> Listing:
+    """Return what `list_clips` would return for the data set: its title, classes and clips by name."""
+    clips = [
+        Clip(path, os.path.relpath(path, folder), split, (), None, None)
+        for split, rows in splits.items()
+        for path in rows["path"][:]
+    ]
+    warnings = [*form.warnings, *recordings_warning(form, recording_pattern)]
+    return Listing(form_title(form.location), folder, form.labels.classes, clips, warnings)
 
 
 def table_of_rows(shards: list[tuple[str, int]], folder: Path, split: str, cache_dir: str | Path | None) -> Dataset:
@@ -95,7 +172,13 @@ def rows_of(shards: tuple[tuple[str, int], ...], columns: tuple[str, ...], folde
             for group in range(table.num_row_groups):
                 for number, row in enumerate(table.read_row_group(group, columns=list(columns)).to_pylist()):
                     path = str(path_within(Path(folder), row["path"]))
-                    yield row | {"path": path, "shard": shard, "row_group": group, "row": number}
+                    yield row | {
+                        "path": path,
+                        "shard": shard,
+                        "row_group": group,
+                        "row": number,
+                        "audio_column": "audio",
+                    }
 
 
 def fetch(split: Dataset, folder: Path) -> None:
@@ -106,14 +189,15 @@ def fetch(split: Dataset, folder: Path) -> None:
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
         # path -> md5, the last line counts; a killed process may have left half a line
         there = dict(reversed(line.split("\t", 1)) for line in lines if "\t" in line)
-        missing = [i for i, (path, md5) in enumerate(zip(split["path"][:], split["md5"][:], strict=True))
-                   if there.get(path) != md5 or not Path(path).exists()]  # fmt: skip
+        rows = zip(split["path"][:], split["md5"][:], split["shard"][:], strict=True)
+        missing = [i for i, (path, md5, shard) in enumerate(rows)  # a file of its own on this disk is its own shard
+                   if path != shard and (there.get(path) != str(md5) or not Path(path).exists())]  # fmt: skip
         rows = split.select(missing)
         places = by_row_group(rows["shard"][:], rows["row_group"][:])
         with open(log, "a", encoding="utf-8") as done:
             for (shard, group), clips in tqdm(places.items(), desc=f"Fetching {split.split} files", disable=not places):
                 found = rows[clips]
-                contents = read_audio(shard, group, found["row"])
+                contents = read_audio(shard, group, found["row"], found["audio_column"][0])
                 for path, md5, content in zip(found["path"], found["md5"], contents, strict=True):
                     Path(path).parent.mkdir(parents=True, exist_ok=True)
                     Path(path).write_bytes(content)

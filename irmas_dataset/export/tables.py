@@ -6,9 +6,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import aiohttp
+import datasets
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet
 from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
 from fsspec.core import url_to_fs
 
 from irmas_dataset.errors import UserError
@@ -16,6 +19,7 @@ from irmas_dataset.export.layout import SPLITS, shard_pattern
 
 TRANSFER_ERRORS = (OSError, ValueError, pa.ArrowException, aiohttp.ClientError, DatasetGenerationError)
 ATTEMPTS, FIRST_PAUSE_SECONDS = 5, 1.0
+WHOLE_FILE = -1
 
 
 def address(location: str) -> str:
@@ -25,6 +29,11 @@ def address(location: str) -> str:
     if re.fullmatch(r"[\w.-]+/[\w.-]+", location):
         return f"hf://datasets/{location}"
     return location
+
+
+def files_folder(location: str | Path, cache_dir: str | Path | None = None) -> Path:
+    """Return the folder that keeps the files which are taken out of a data set's tables or fetched from afar."""
+    return Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / f"irmas-files-{Hasher.hash(address(str(location)))}"
 
 
 def find_shards(location: str) -> dict[str, list[tuple[str, int]]]:
@@ -51,15 +60,19 @@ def open_parquet(shard: str) -> pyarrow.parquet.ParquetFile:
     return pyarrow.parquet.ParquetFile(files.open(path, "rb", cache_type="none"), pre_buffer=True)
 
 
-def read_audio(shard: str, row_group: int, rows: list[int]) -> list[bytes]:
+def read_audio(shard: str, row_group: int, rows: list[int], audio: str = "audio") -> list[bytes]:
     """Return the contents of the files in some rows of a row group, retrying after a pause when a transfer fails.
 
+    audio: the name of the column; with the row group WHOLE_FILE, `shard` is itself an audio file.
     Raises UserError if every attempt fails.
     """
     for attempt in range(ATTEMPTS):
         try:
+            if row_group == WHOLE_FILE:
+                with fsspec.open(shard, "rb") as file:
+                    return [file.read()] * len(rows)
             with open_parquet(shard) as table:
-                column = table.read_row_group(row_group, columns=["audio"])["audio"]
+                column = table.read_row_group(row_group, columns=[audio])[audio]
             return [column[row]["bytes"].as_py() for row in rows]
         except TRANSFER_ERRORS as error:
             if attempt + 1 == ATTEMPTS:

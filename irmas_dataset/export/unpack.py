@@ -42,10 +42,12 @@ def unpack(data_dir: str | Path) -> None:
 
 
 def unpack_shard(shard: Path, data_dir: Path) -> Iterator[dict[str, str]]:
-    """Write the files of one table and yield the path, instruments (joined by ;) and recording of each."""
+    """Write the files of one table and yield a row of labels.csv for each; several labels are joined by ;."""
     table = pyarrow.parquet.ParquetFile(shard)
-    names = stored_features(table.schema_arrow)["instruments"].feature.names
-    for batch in table.iter_batches(batch_size=16, columns=["audio", "path", "instruments", "recording"]):
+    features, split = stored_features(table.schema_arrow), shard.name.split("-")[0]
+    names = features["instruments"].feature.names
+    columns = [name for name in ("audio", "path", "instruments", "recording", "unknown") if name in features]
+    for batch in table.iter_batches(batch_size=16, columns=columns):
         for row in batch.to_pylist():
             path = path_within(data_dir, row["path"])
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,12 +55,16 @@ def unpack_shard(shard: Path, data_dir: Path) -> Iterator[dict[str, str]]:
             labels = [names[label] for label in row["instruments"]]
             if row["path"].startswith("IRMAS-TestingData"):
                 path.with_suffix(".txt").write_text("".join(f"{label}\t\n" for label in labels))
-            yield {"path": row["path"], "instruments": join_labels(labels), "recording": row["recording"]}
+            unknown = join_labels(names[label] for label in row.get("unknown") or ())
+            yield {
+                "path": row["path"], "instruments": join_labels(labels), "recording": row["recording"], "unknown": unknown,
+                "split": split,
+            }  # fmt: skip
 
 
 def write_labels(path: Path, rows: list[dict[str, str]]) -> None:
     """Write the labels.csv of an own folder."""
     with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["path", "instruments", "recording"])
+        writer = csv.DictWriter(file, ["path", "instruments", "recording", "unknown", "split"])
         writer.writeheader()
         writer.writerows(rows)

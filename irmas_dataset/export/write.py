@@ -12,11 +12,14 @@ import pyarrow.parquet
 from datasets import Audio, Dataset, Features
 from tqdm import tqdm
 
-from irmas_dataset.builder import Irmas
+from irmas_dataset.builder import ANY_COLUMNS, Irmas
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.card import data_card
 from irmas_dataset.export.layout import CARD, COLUMNS, SPLITS, UNPACKED_MARKER, is_exported
 from irmas_dataset.files import SYNTHETIC_MARKER, from_text, to_text
+from irmas_dataset.forms.columns import UNKNOWN
+from irmas_dataset.forms.flags import Columns
+from irmas_dataset.loading import open_builder
 from irmas_dataset.splits import hold_out, merge_groups
 from irmas_dataset.whole_file import UNFINISHED, whole_folder
 
@@ -31,20 +34,21 @@ def export(
     *,
     metadata_only: bool = False,
     recording_pattern: str | None = None,
+    columns: Columns = ANY_COLUMNS,
     cache_dir: str | Path | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> dict[str, int]:
     """Write `data/{train,test}-*.parquet` and a data card; `datasets.load_dataset(output_dir)` reads them offline.
 
     Columns: audio ({bytes, path}, read as `datasets.Audio`; missing with `metadata_only`), path (as published, or
-    relative to the own folder), instruments, recording, song, genre, drums, duration (seconds) and md5. Damaged files
-    are skipped. `recording_pattern` and `cache_dir` are as in `load_irmas`; a table is at most about `shard_bytes` long.
+    relative to the own folder), instruments, recording, song, genre, drums, duration (seconds), md5, and `unknown` where
+    labels are partly known. Damaged files are skipped. The other arguments are as in `load_irmas`; a table is at most about `shard_bytes` long.
     Returns the number of clips of each split. Raises UserError for a folder that cannot be read or written.
     """
-    root, output_dir = Path(os.path.abspath(os.path.expanduser(data_dir))), Path(output_dir)
-    if is_exported(root):
+    output_dir = Path(output_dir)
+    if is_exported(os.path.expanduser(data_dir)):
         raise UserError(f"--data_dir {data_dir} is already an export: give the folder that it was made from.")
-    builder = Irmas(data_dir=str(root), recording_pattern=recording_pattern, cache_dir=cache_dir)
+    builder = open_builder(data_dir, recording_pattern, columns, cache_dir)
     builder.download_and_prepare()
     listing = builder.config.listing
     names = {to_text(clip.path): clip.name for clip in listing.clips}
@@ -72,7 +76,11 @@ def readable_clips(builder: Irmas) -> dict[str, Dataset]:
     Training rows are shuffled: the builder lists class by class, and so would the batches of a streamed export.
     """
     splits = {name: split.filter(_is_readable, input_columns="problem") for name, split in builder.as_dataset().items()}
-    splits = {name: split.select_columns(list(COLUMNS)) for name, split in splits.items() if len(split)}
+    splits = {
+        name: split.select_columns([*COLUMNS, *({UNKNOWN} & set(split.features))])
+        for name, split in splits.items()
+        if len(split)
+    }
     if "train" in splits:
         splits["train"] = validation_first(splits["train"].shuffle(seed=0))
     return splits

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.forms.flags import Columns, add_column_flags
 from irmas_dataset.whole_file import whole_folder
 from irmas_recipe.commands.arguments import check_is_no_run, check_output_folder
 
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> None:
         validation_fraction=args.validation_fraction,
         seed=args.split_seed,
         recording_pattern=args.recording_pattern,
+        columns=Columns.of(args),
         num_proc=args.processes,
     )
     with whole_folder(args.output_dir) as folder:
@@ -48,7 +50,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         prog="irmas audit",
         description="Write a report and tables about every clip of a data folder, and corrections that any recipe can apply.",
     )
-    parser.add_argument("--data_dir", metavar="D", type=Path, required=True, help="IRMAS, or a folder of your own")
+    parser.add_argument("--data_dir", metavar="D", required=True, help="a folder, or a data set's id on the Hub")
     parser.add_argument("--output_dir", metavar="O", type=Path, required=True, help="folder for the report")
     parser.add_argument(
         "--predictions", metavar="FILE", type=Path, nargs="+", default=[],
@@ -64,6 +66,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--split_seed", metavar="S", type=int, default=0, help="as in the recipe (default: %(default)s)"
     )
     parser.add_argument("--recording_pattern", metavar="REGEX", help="as in the recipe")
+    add_column_flags(parser)
     parser.add_argument(
         "--examples", metavar="N", type=int, default=24, help="clips to see and hear per section (default: %(default)s)"
     )

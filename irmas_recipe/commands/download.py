@@ -1,10 +1,12 @@
-"""`irmas download --data_dir D`: fetch IRMAS from its public record, or verify a copy."""
+"""`irmas download --data_dir D`: fetch IRMAS or OpenMIC-2018 from its public record, or verify a copy of IRMAS."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from irmas_dataset.download import ZENODO, download
+from irmas_dataset.errors import UserError
+from irmas_dataset.openmic_download import download_openmic
 from irmas_dataset.verify import verify
 
 
@@ -19,10 +21,22 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="fetch nothing: compare every file with its published MD5"
     )
-    parser.add_argument("--base_url", default=ZENODO, help=argparse.SUPPRESS)  # of a mirror
+    parser.add_argument(
+        "--dataset", choices=["irmas", "openmic"], default="irmas",
+        help="openmic: OpenMIC-2018, an archive of 2.6 GB (CC BY 4.0; each clip has a licence of its own)",
+    )  # fmt: skip
+    parser.add_argument("--base_url", help=argparse.SUPPRESS)  # of a mirror
     args = parser.parse_args(argv)
+    if args.dataset == "openmic":
+        if args.verify:
+            raise UserError(
+                "--verify compares IRMAS alone: OpenMIC-2018 is verified as one archive when it is fetched."
+            )
+        download_openmic(args.data_dir, **({"base_url": args.base_url} if args.base_url else {}))
+        print(f"OpenMIC-2018 is complete in {args.data_dir}.")
+        return
     if not args.verify:
-        download(args.data_dir, base_url=args.base_url)
+        download(args.data_dir, base_url=args.base_url or ZENODO)
         print(f"IRMAS is complete in {args.data_dir}.")
         return
     summary = verify(args.data_dir)

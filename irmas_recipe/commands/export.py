@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from irmas_dataset.forms.flags import Columns, add_column_flags
 from irmas_recipe.commands.arguments import check_output_folder
 
 
@@ -12,7 +13,7 @@ def main(argv: list[str]) -> None:
         prog="irmas export",
         description="Write a data folder as a dataset that `datasets.load_dataset` reads, and push it to the Hub if asked.",
     )
-    parser.add_argument("--data_dir", metavar="D", type=Path, required=True, help="IRMAS, or a folder of your own")
+    parser.add_argument("--data_dir", metavar="D", required=True, help="a folder, or a data set's id on the Hub")
     parser.add_argument(
         "--output_dir", metavar="O", type=Path, required=True, help="a new folder, or that of an earlier export"
     )
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> None:
         "--metadata_only", action="store_true", help="labels, recordings, checksums and durations, but no audio"
     )
     parser.add_argument("--recording_pattern", metavar="REGEX", help="as in the recipe")
+    add_column_flags(parser)
     parser.add_argument("--push_to_hub", metavar="REPO", help="upload to this dataset repository (user/name)")
     parser.add_argument(
         "--public", action="store_true",
@@ -32,7 +34,11 @@ def main(argv: list[str]) -> None:
     from irmas_dataset.export.write import export
 
     counts = export(
-        args.data_dir, args.output_dir, metadata_only=args.metadata_only, recording_pattern=args.recording_pattern
+        args.data_dir,
+        args.output_dir,
+        metadata_only=args.metadata_only,
+        recording_pattern=args.recording_pattern,
+        columns=Columns.of(args),
     )
     held = "labels without audio" if args.metadata_only else "audio and labels"
     print(

@@ -22,9 +22,20 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--seed", metavar="S", type=int, default=0, help="the same seed gives the same files (default: %(default)s)"
     )
+    parser.add_argument(
+        "--layout", choices=["irmas", "openmic"], default="irmas",
+        help="openmic: a synthetic OpenMIC-2018, clips of 10 s with labels that are partly known (default: %(default)s)",
+    )  # fmt: skip
     args = parser.parse_args(argv)
 
-    from irmas_dataset.synthetic import synthesize  # needs scipy, which takes a second
+    from irmas_dataset.synthetic import check_counts, synthesize  # needs scipy, which takes a second
+    from irmas_dataset.synthetic_openmic import synthesize_openmic
+
+    if args.layout == "openmic":
+        check_counts(args.train, args.test, args.seed)
+        synthesize_openmic(args.folder, train=args.train, test=args.test, seed=args.seed)
+        print(f"Wrote {args.train} training clips and {args.test} test clips into {args.folder}.")
+        return
 
     synthesize(args.folder, train=args.train, test=args.test, seed=args.seed)
     print(f"Wrote {args.train} training excerpts and {args.test} test clips into {args.folder}.")

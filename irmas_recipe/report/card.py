@@ -17,7 +17,8 @@ from irmas_dataset.labels import GENRES, INSTRUMENT_CODES, readable_name
 from irmas_dataset.whole_file import whole_file
 from irmas_recipe.home import shipped
 from irmas_recipe.report.example import EXAMPLE, EXAMPLE_INSTRUMENTS
-from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
+from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
+from irmas_recipe.report.published_section import published_section
 from irmas_recipe.report.results import FIGURES, Results
 from irmas_recipe.report.text import markdown_table, with_interval
 from irmas_recipe.training.released import released_as
@@ -106,7 +107,7 @@ def write_card(
         constant_answer=", ".join(map(readable_name, results.trivial["constant"]["classes"])),
         instrument_table=instrument_table(results),
         pictures=pictures_of(run_dir),
-        published_table=published_table(results) if results.music == "irmas" else "",
+        published=published_section(results),
         how_kept=how_kept,
         usage=command_section(run_dir) if how_made else usage_section(repo_id or str(run_dir), config),
         limits=limits(results),
@@ -134,7 +135,7 @@ def metadata(results: Results, name: str, licence: str, library: str, base_model
         library_name=library,
         pipeline_tag="audio-classification",
         base_model=base_model,
-        datasets=["irmas"] if results.music in ("irmas", "part") else None,
+        datasets=datasets_of(results),
         metrics=["f1", "label_ranking_average_precision", "mean_average_precision"],
         tags=["instrument-recognition", "music", "music-information-retrieval", "multi-label", "irmas"],
         model_name=name,
@@ -142,7 +143,8 @@ def metadata(results: Results, name: str, licence: str, library: str, base_model
             EvalResult(
                 task_type="audio-classification",
                 task_name="Instrument recognition (multi-label)",
-                dataset_type=re.sub(r"[^a-z0-9]+", "-", dataset_name.lower()).strip("-"),
+                dataset_type=results.dataset.get("hub_id")
+                or re.sub(r"[^a-z0-9]+", "-", dataset_name.lower()).strip("-"),
                 dataset_name=dataset_name,
                 dataset_split="test",
                 metric_type=METRIC_TYPES[figure],
@@ -152,6 +154,15 @@ def metadata(results: Results, name: str, licence: str, library: str, base_model
             for figure, value in results.headline.items()
         ],
     )
+
+
+def datasets_of(results: Results) -> list[str] | None:
+    """Return the data sets that the Hub links to: the id of one that came from there, else a name that is known."""
+    if hub_id := results.dataset.get("hub_id"):
+        return [hub_id]
+    if results.music == "openmic":
+        return ["openmic-2018"]
+    return ["irmas"] if results.music in ("irmas", "part") else None
 
 
 def read_config(run_dir: Path) -> dict:
@@ -223,14 +234,16 @@ def ranking_table(results: Results) -> str:
 
 def instrument_table(results: Results) -> str:
     """Return a row per instrument: figures, threshold, and the music behind them."""
-    rows = [["", "F1", "precision", "recall", "average precision", "threshold", "clips", "songs"]]
+    partly = results.is_partly_known
+    rows = [["", "F1", "precision", "recall", "average precision", "threshold", "clips", "songs", *["judged"] * partly]]
     for code, entry in results.per_class.items():
         measured = ["not measured", "", "", ""]
         if entry["support"]:
             others = (entry["precision"], entry["recall"], results.test["per_class_ap"][code])
             measured = [with_interval(entry["f1"], entry["f1_ci95"]), *(f"{figure:.3f}" for figure in others)]
         counts = [f"{entry['threshold']:.3f}", f"{entry['support']:,}", f"{entry['songs']:,}"]
-        rows.append([readable_name(code), *measured, *counts])
+        judged = [f"{entry['known']:,}"] if partly else []
+        rows.append([readable_name(code), *measured, *counts, *judged])
     return markdown_table(rows, right_aligned_from=1)
 
 
@@ -238,18 +251,6 @@ def pictures_of(run_dir: Path) -> list[tuple[str, str]]:
     """Return caption and path of the run's pictures, as the card shows them."""
     files = {f"figures/{name}.png": caption for name, caption in CAPTIONS.items()}
     return [(caption, file) for file, caption in files.items() if (run_dir / file).is_file()]
-
-
-def published_table(results: Results) -> str:
-    """Return the published systems with their protocols, below this one."""
-    own = [f"**{results.headline[name]:.3f}**" for name in ("micro_f1", "macro_f1", "lrap")]
-    rows = [["system", "micro-F1", "macro-F1", "LRAP", "protocol"]]
-    rows.append(["**this model**", *own, f"as above, {results.regime} thresholds"])
-    for system in PUBLISHED_SYSTEMS:
-        figures = (system.micro_f1, system.macro_f1, system.lrap)
-        shown = ["" if figure is None else f"{figure:.3f}".removesuffix("0") for figure in figures]
-        rows.append([system.name, *shown, system.protocol])
-    return markdown_table(rows)
 
 
 def usage_section(model: str, config: dict) -> str:
@@ -383,7 +384,8 @@ def citation(results: Results, config: dict) -> str:
     own = yaml.safe_load(shipped("CITATION.cff").read_text(encoding="utf-8"))
     version = own["version"] + (f", commit {results.commit}" if results.commit else "")
     entries = [bibtex("software", "irmas_recipe", own | {"version": version})]
-    cited = ["bosch2012comparison"] if results.music in ("irmas", "part") else []
+    of_music = {"irmas": ["bosch2012comparison"], "part": ["bosch2012comparison"], "openmic": ["humphrey2018openmic"]}
+    cited = list(of_music.get(results.music, ()))
     if results.recipe.get("model_name_or_path"):
         released = released_as(config.get("released_as"))
         cited.append(released.citation if released else PAPER_OF.get(config.get("model_type")))

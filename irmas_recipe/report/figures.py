@@ -105,7 +105,8 @@ def draw_precision_recall(results: Results, labels: np.ndarray, scores: np.ndarr
             axes.set_axis_off()
             continue
         entry = results.per_class[codes[position]]
-        _precision_recall_panel(axes, labels[:, position], scores[:, position], entry)
+        known = labels[:, position] >= 0
+        _precision_recall_panel(axes, labels[known, position], scores[known, position], entry)
         axes.set_title(shortened(readable_name(codes[position]), 16), fontsize=12, color=INK, loc="left")
         average_precision = results.test["per_class_ap"][codes[position]]
         axes.set_title(
@@ -141,11 +142,12 @@ def confusion_rates(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarr
     """Return how often a missed class is answered by a class that is not there, and the clips behind each share.
 
     rates[i, j]: of the clips that carry i, miss it, and do not carry j, the share for which j is predicted; NaN on the
-    diagonal and where there is no such clip. labels, predicted: bool (clips, classes); both results (classes, classes).
+    diagonal and where there is no such clip. labels: (clips, classes), 1, 0, or -1: not known; predicted: bool of the same
+    shape; both results (classes, classes).
     """
-    missed = (labels & ~predicted).astype(float)
-    candidates = missed.T @ (~labels).astype(float)
-    false_alarms = missed.T @ (predicted & ~labels).astype(float)
+    absent, missed = labels == 0, ((labels == 1) & ~predicted).astype(float)
+    candidates = missed.T @ absent.astype(float)
+    false_alarms = missed.T @ (predicted & absent).astype(float)
     rates = np.divide(false_alarms, candidates, out=np.full_like(candidates, np.nan), where=candidates > 0)
     return rates, candidates
 
@@ -154,10 +156,10 @@ def draw_confusions(results: Results, labels: np.ndarray, scores: np.ndarray) ->
     """Draw which absent instrument is answered where one is missed (`confusion_rates`), in class order."""
     codes = results.classes
     names = [readable_name(code) for code in codes]
-    labels, predicted = labels.astype(bool), scores >= results.thresholds
+    predicted = scores >= results.thresholds
     rates, clips = confusion_rates(labels, predicted)
     rates[clips < FEWEST_MISSED] = np.nan
-    missed = (labels & ~predicted).sum(axis=0)
+    missed = ((labels == 1) & ~predicted).sum(axis=0)
     figure = Figure(figsize=(3.4 + 0.6 * max(8, len(codes)), 3.1 + 0.5 * max(6, len(codes))), layout="constrained")
     axes = figure.add_subplot()
     highest = max(0.5, np.nanmax(rates, initial=0))
@@ -171,7 +173,7 @@ def draw_confusions(results: Results, labels: np.ndarray, scores: np.ndarray) ->
     if np.isnan(rates).all():
         words = f"No instrument is missed in {FEWEST_MISSED} clips or more."
         axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", fontsize=12, color=INK)
-    counts = labels.sum(axis=0)
+    counts = (labels == 1).sum(axis=0)
     rows = [f"{name}  ({some:,} of {all_:,})" for name, some, all_ in zip(names, missed, counts, strict=True)]
     axes.set_xticks(range(len(codes)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(codes)), rows)

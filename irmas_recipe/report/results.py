@@ -10,8 +10,10 @@ import numpy as np
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
+from irmas_dataset.openmic import TITLE as OPENMIC
 from irmas_dataset.whole_file import write_json
 from irmas_metric.calibration import reliability
+from irmas_metric.openmic import openmic_figures
 from irmas_metric.protocol import test_results
 from irmas_metric.trivial import trivial_figures
 from irmas_recipe.models.pipeline.windows import confidence
@@ -91,6 +93,8 @@ class Results:
             if validation_positives is not None:
                 few = validation_positives < FEW_VALIDATION_CLIPS
                 test["calibration"]["few_validation_clips"] = [classes[place] for place in np.flatnonzero(few)]
+        if (labels < 0).any():
+            test["judged"] = openmic_figures(labels, scores)
         return cls(
             **provenance(recipe, seed),
             dataset=dataset,
@@ -163,16 +167,24 @@ class Results:
         return next(iter(self.test[regime]["per_class"].values()))["threshold"]
 
     @property
+    def is_partly_known(self) -> bool:
+        """Whether nobody has judged some classes in some test clips."""
+        clips = self.dataset["clips"]["test"]
+        return any(entry.get("known", clips) < clips for entry in self.per_class.values())
+
+    @property
     def is_of_half(self) -> bool:
         """Whether half of the test set was measured, with thresholds tuned on the other half."""
         return self.protocol.get("thresholds_from") == THRESHOLDS_FROM["test_half"]
 
     @property
     def music(self) -> str:
-        """What the run was measured on: "irmas", "part" (of IRMAS), "synthetic" or "own"."""
+        """What the run was measured on: "irmas", "part" (of IRMAS), "openmic", "synthetic" or "own"."""
         name = self.dataset["name"]
         if self.dataset.get("synthetic") or name.startswith("synthetic"):
             return "synthetic"
+        if name == OPENMIC:
+            return "openmic"
         if name == "IRMAS":
             return "irmas" if self.dataset["clips"]["test"] == FULL_TEST_SET_CLIPS else "part"
         return "part" if name.startswith("incomplete IRMAS") else "own"

@@ -17,7 +17,7 @@ VALIDATION_FILE = "validation_predictions.parquet"
 
 @dataclass(frozen=True)
 class ScoredClips:
-    """The clips of one predictions file, in its order; labels and scores are (clips, classes)."""
+    """The clips of one predictions file, in its order; labels (1, 0, or -1: not known) and scores are (clips, classes)."""
 
     clips: list[str]
     songs: list[str | None]
@@ -126,6 +126,8 @@ def read_scored_clips(path: Path, classes: list[str]) -> ScoredClips:
     if missing:
         raise UserError(f"{path} has no column `{missing[0]}`: this project did not write it; train the run again.")
     labels = np.array([[code in clip for code in classes] for clip in table["instruments"]], dtype=int)
+    if "unknown" in table:
+        labels[np.array([[code in clip for code in classes] for clip in table["unknown"]])] = -1
     songs = [song or None for song in table["song"]]
     return ScoredClips(list(table["clip"]), songs, labels, table[list(classes)].to_numpy(dtype=float))
 

@@ -29,9 +29,24 @@ def results_table(results: Results) -> str:
         f"[95 % interval] from {results.protocol['bootstrap_resamples']:,} resamples of whole songs. "
         "Oracle: the threshold that is best on the test set itself.",
         *notes_on_protocol(results.protocol),
+        *known_labels(results),
         f"Constant answer: {', '.join(map(readable_name, trivial['constant']['classes']))}.",
     ]
     return "\n".join(lines)
+
+
+def known_labels(results: Results) -> list[str]:
+    """Return a line on how many labels of the test set are known, of each class, where some are not."""
+    if not results.is_partly_known:
+        return []
+    counts = [f"{readable_name(code)} {entry['known']:,}" for code, entry in results.per_class.items()]
+    lines = [f"Clips in which each class was judged; the others take no part: {', '.join(counts)}."]
+    if figures := results.test.get("judged"):
+        lines.append(
+            f"As papers on OpenMIC count: mAP {figures['map']:.3f}, F1 at 0.5 of presence and absence {figures['f1']:.3f}, of "
+            f"presence alone {figures['f1_present']:.3f}."
+        )
+    return lines
 
 
 def notes_on_protocol(protocol: dict) -> list[str]:

@@ -140,25 +140,31 @@ def mix(
     `max_gain_db`; the sum is brought back to the clip's level.
 
     Args:
-        waveforms: (batch, samples). labels: (batch, classes), 0 or 1.
+        waveforms: (batch, samples). labels: (batch, classes), 1, 0, or -1: not known.
     Returns:
         The same shapes.
     """
-    batch = len(waveforms)
+    batch, present = len(waveforms), (labels == 1).to(waveforms.dtype)
     level = root_mean_square(waveforms)
     partners = torch.randint(1, max_clips, (batch, 1), device=waveforms.device) * chosen(waveforms, probability)
     mixture, united, heard = waveforms, labels, is_audible(waveforms)
+    mixed = torch.zeros_like(partners, dtype=torch.bool)
     others = heard & heard.T & ~torch.eye(batch, dtype=torch.bool, device=waveforms.device)
     for number in range(1, min(max_clips, batch)):
-        possible = (united @ labels.T == 0) & others
+        possible = ((united == 1).to(present.dtype) @ present.T == 0) & others
         other = torch.rand(batch, batch, device=waveforms.device).where(possible, -1.0).argmax(dim=1)
         joins = possible.any(dim=1, keepdim=True) & (partners >= number)
         weight = level / level[other].clamp_min(1e-8) * amplitude(uniform(waveforms, -max_gain_db, max_gain_db))
         mixture = torch.where(joins, mixture + weight * waveforms[other], mixture)
-        united = torch.where(joins, torch.maximum(united, labels[other]), united)
-    mixed = (united != labels).any(dim=1, keepdim=True)
+        united = torch.where(joins, unite(united, labels[other]), united)
+        mixed = mixed | joins
     rescaled = mixture * level / root_mean_square(mixture).clamp_min(1e-8)
     return torch.where(mixed, rescaled, waveforms), united
+
+
+def unite(labels: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return the labels (batch, classes) of sums of two clips each: 1 if one has it, 0 if neither has, else -1: not known."""
+    return torch.where((labels == 1) | (others == 1), 1, torch.minimum(labels, others))
 
 
 def mask_along(features: torch.Tensor, axis: int, longest: int) -> torch.Tensor:

@@ -15,11 +15,30 @@ UPLOADED_CLIPS = 256  # at a time, when all clips are brought to the device
 
 
 def multi_hot(dataset: Dataset) -> np.ndarray:
-    """Return a dataset's instruments as float32 (clips, classes), 0 or 1; row by row it would take minutes for 10**6."""
-    lists = dataset.data.table.column("instruments").combine_chunks()
-    labels = np.zeros((len(lists), len(dataset.features["instruments"].feature.names)), dtype=np.float32)
-    labels[np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy()), lists.flatten().to_numpy()] = 1
+    """Return a dataset's instruments as float32 (clips, classes): 1 present, 0 absent, -1 not known.
+
+    Row by row it would take minutes for 10**6.
+    """
+    table = dataset.data.table
+    labels = np.zeros((len(table), len(dataset.features["instruments"].feature.names)), dtype=np.float32)
+    for column, value in (("unknown", -1), ("instruments", 1)):
+        if column in dataset.features:
+            lists = table.column(column).combine_chunks()
+            labels[np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy()), lists.flatten().to_numpy()] = (
+                value
+            )
     return labels if dataset._indices is None else labels[dataset._indices.column(0).to_numpy()]
+
+
+def united(labels: np.ndarray, members: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the labels (mixtures, classes) of sums of clips: 1 if one has the class, 0 if none has it, else -1."""
+    found = [labels[list(of_one)] for of_one in members]
+    return np.stack([np.where((rows == 1).any(axis=0), 1, rows.min(axis=0)) for rows in found]).astype(labels.dtype)
+
+
+def present_counts(labels: np.ndarray) -> np.ndarray:
+    """Return how many clips have each class, (classes,), of labels (clips, classes)."""
+    return (labels == 1).sum(axis=0)
 
 
 def classes_to_mix(clips: Sequence[np.ndarray], labels: np.ndarray) -> list[set[int]]:
@@ -30,13 +49,14 @@ def classes_to_mix(clips: Sequence[np.ndarray], labels: np.ndarray) -> list[set[
     loudest = 2**15 * 10 ** (SILENT_PEAK_DB / 20)
     audible = [np.abs(clips[i].astype(np.int32)).max(initial=0) >= loudest for i in range(len(clips))]
     every_class = set(range(labels.shape[1]))
-    return [set(np.flatnonzero(row)) if heard else every_class for row, heard in zip(labels, audible, strict=True)]
+    return [set(np.flatnonzero(row == 1)) if heard else every_class for row, heard in zip(labels, audible, strict=True)]
 
 
 class TrainingClips(torch.utils.data.Dataset):
     """Clips of one fixed length, zero-padded or cut, and how many samples each had before that.
 
     A batch is {"waveforms": int16 (batch, samples), "lengths": (batch,), "labels": (batch, classes), "rows": (batch,)}.
+    A label is 1, 0 or -1, as `multi_hot` gives it.
     """
 
     def __init__(

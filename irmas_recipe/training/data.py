@@ -1,6 +1,7 @@
 """From the fields of a recipe to prepared clips: find the folder, load the splits, check them, decode and resample once."""
 
 import copy
+import math
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
@@ -8,8 +9,11 @@ from datasets import Dataset, DatasetDict
 from irmas_dataset import describe, load_irmas, prepare
 from irmas_dataset.download import ensure_irmas
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.stream import files_folder, load_streamed
+from irmas_dataset.export.stream import load_streamed
+from irmas_dataset.export.tables import files_folder
 from irmas_dataset.extra import add_training_clips, count_of
+from irmas_dataset.forms.form import is_hub_id, is_remote
+from irmas_dataset.forms.listing import home_of
 from irmas_dataset.separation import Separation
 from irmas_dataset.splits import halve, merge_groups
 from irmas_dataset.synthetic import FORMAT_VERSION, synthesize
@@ -25,35 +29,37 @@ def load_data(data: DataArguments, needed: tuple[str, ...] = ("train", "validati
     Raises:
         UserError: no data, or data that cannot be used.
     """
-    folder = data_folder(data)
     options = {
-        "validation_fraction": data.validation_fraction, "seed": data.split_seed, "corrections": data.corrections
+        "validation_fraction": data.validation_fraction, "seed": data.split_seed, "corrections": data.corrections,
+        "recording_pattern": data.recording_pattern, "columns": data.columns,
     }  # fmt: skip
     if data.streaming:
         splits = load_streamed(data.data_dir, **options)
     else:
         if data.data_dir == "synthetic":
-            synthesize(folder, train=data.synthetic_train, test=data.synthetic_test, seed=data.synthetic_seed)
-        else:
-            ensure_irmas(folder)
-        splits = load_irmas(folder, recording_pattern=data.recording_pattern, **options)
-    check_classes(splits["train"].features["instruments"].feature.names, folder)
+            synthesize(
+                data_folder(data), train=data.synthetic_train, test=data.synthetic_test, seed=data.synthetic_seed
+            )
+        elif not is_remote(data.data_dir):
+            ensure_irmas(data.data_dir)
+        splits = load_irmas(data_folder(data) if data.data_dir == "synthetic" else data.data_dir, **options)
+    check_classes(splits["train"].features["instruments"].feature.names, data.data_dir)
     if data.extra_train_dir is not None:
-        splits = add_training_clips(splits, data.extra_train_dir)
+        splits = add_training_clips(splits, data.extra_train_dir, data.extra_label_map)
     for split, most in (("train", data.max_train_clips), ("test", data.max_test_clips)):
         if most is not None and most < len(splits[split]):
             splits[split] = splits[split].shuffle(seed=data.split_seed).select(range(most))
     for split in needed:
         if len(splits[split]) == 0:
-            raise UserError(f"{folder} has no {split} clips: add recordings, or change --validation_fraction.")
+            raise UserError(f"{data.data_dir} has no {split} clips: add recordings, or change --validation_fraction.")
     return splits
 
 
-def check_classes(names: list[str], folder: Path) -> None:
+def check_classes(names: list[str], folder: str) -> None:
     """Raise UserError for classes that no table of scores could hold: a single one, or one named as another column."""
     if len(names) < 2:
         raise UserError(f"{folder} holds one class, {names[0]}: there is nothing to tell apart; add folders of others.")
-    if taken := sorted({"clip", "song", "instruments", "path", "duration_seconds"} & set(names)):
+    if taken := sorted({"clip", "song", "instruments", "unknown", "path", "duration_seconds"} & set(names)):
         raise UserError(f"{folder} holds a class named '{taken[0]}', as a column of every table is: rename its folder.")
 
 
@@ -63,7 +69,10 @@ def check_before_training(recipe: Recipe, splits: DatasetDict) -> None:
     Raises:
         UserError: a window longer than every training clip, or a test set that cannot be halved.
     """
-    data, longest = recipe.data, max(splits["train"]["duration"][:])
+    data, longest = (
+        recipe.data,
+        max(math.inf if seconds is None else seconds for seconds in splits["train"]["duration"][:]),
+    )
     if recipe.training.num_train_epochs == 0:
         return
     if data.window_seconds > 1.1 * longest:
@@ -98,7 +107,7 @@ def data_folder(data: DataArguments) -> Path:
         return Path(
             f"data/synthetic-v{FORMAT_VERSION}-{data.synthetic_train}-{data.synthetic_test}-seed{data.synthetic_seed}"
         )
-    return Path(data.data_dir)
+    return home_of(data.data_dir, data.columns)
 
 
 def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int) -> DatasetDict:
@@ -131,6 +140,8 @@ def describe_data(data: DataArguments, splits: DatasetDict, reported: list[int])
     measured["test"] = splits["test"].select(reported)
     description = describe(measured)
     description["synthetic"] = data.data_dir == "synthetic"
+    if is_hub_id(data.data_dir):
+        description["hub_id"] = data.data_dir
     if data.extra_train_dir is not None:
         description["extra_train_clips"] = count_of(splits["train"], data.extra_train_dir)
     return description

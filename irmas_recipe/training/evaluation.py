@@ -17,12 +17,20 @@ from transformers import EvalPrediction, PreTrainedModel
 from irmas_dataset import WaveformColumn
 from irmas_metric.figures import ranking_figures
 from irmas_recipe.models.pipeline.windows import LONGEST_CLIP_SECONDS, TimelineRules
-from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, collate, multi_hot
+from irmas_recipe.training.clips import (
+    Mixtures,
+    WindowedClips,
+    classes_to_mix,
+    collate,
+    multi_hot,
+    present_counts,
+    united,
+)
 from irmas_recipe.training.data import data_folder, test_halves
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.songs import validation_songs
-from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds, validation_mixtures
+from irmas_recipe.training.thresholds import LABELS_PER_TEST_CLIP, fit_slopes, tune_thresholds, validation_mixtures
 from irmas_recipe.training.trainer import InstrumentTrainer, full_precision
 
 
@@ -44,13 +52,16 @@ def windows_of_mixtures(
 ) -> WindowedClips:
     """Return the windows of mixtures of 1 to 3 validation clips, in the proportions of IRMAS's test set.
 
-    Training clips carry one label and test clips several, so that single clips would tune thresholds for another task.
+    IRMAS's training clips carry one label and its test clips several, so that single clips would tune thresholds for
+    another task; where the two are alike, the recipe's `validation_clips` says `single`.
     """
     clips, labels = WaveformColumn(prepared), multi_hot(prepared)
-    members = validation_mixtures(classes_to_mix(clips, labels), prepared["recording"], seed=data.split_seed)
-    united = np.stack([labels[list(of_one)].max(axis=0) for of_one in members])
+    proportions = LABELS_PER_TEST_CLIP if data.validation_clips == "mixtures" else (1,)
+    members = validation_mixtures(
+        classes_to_mix(clips, labels), prepared["recording"], seed=data.split_seed, proportions=proportions
+    )
     window, hop = window_and_hop_samples(data, sampling_rate)
-    return WindowedClips(Mixtures(clips, members), united, window, hop, batch_size)
+    return WindowedClips(Mixtures(clips, members), united(labels, members), window, hop, batch_size)
 
 
 def validation_figures(windows: WindowedClips, aggregation: str) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -119,9 +130,16 @@ def window_logits(
 def write_scores(
     path: Path, clips: list[str], songs: list[str | None], labels: np.ndarray, scores: np.ndarray, classes: list[str]
 ) -> None:
-    """Write a predictions file: one row per clip with its song, instruments and one score column per class."""
-    instruments = [[classes[column] for column in np.flatnonzero(row)] for row in labels]
+    """Write a predictions file: one row per clip with its song, instruments and one score column per class.
+
+    Where some labels are not known, a column `unknown` lists their classes.
+    """
+    instruments, unknown = (
+        [[classes[column] for column in np.flatnonzero(row == value)] for row in labels] for value in (1, -1)
+    )
     frame = pd.DataFrame({"clip": list(clips), "song": list(songs), "instruments": instruments})
+    if any(unknown):
+        frame["unknown"] = unknown
     frame = pd.concat([frame, pd.DataFrame(scores.astype(np.float64), columns=classes)], axis=1)
     frame.to_parquet(path, index=False)
 
@@ -152,7 +170,9 @@ def protocol(data: DataArguments) -> dict:
         "window_seconds": data.window_seconds,
         "hop_seconds": data.hop_seconds or data.window_seconds / 2,
         "aggregation": data.aggregation,
-        "thresholds_from": THRESHOLDS_FROM[data.thresholds_from],
+        "thresholds_from": "single validation clips"
+        if (data.thresholds_from, data.validation_clips) == ("validation", "single")
+        else THRESHOLDS_FROM[data.thresholds_from],
         "separation": data.separation,
         "bootstrap_resamples": data.bootstrap_resamples,
     }
@@ -193,7 +213,7 @@ def evaluate(recipe: Recipe, prepared: DatasetDict, trainer: InstrumentTrainer) 
     remember_protocol(trainer.model, data, tuned)
     test = prepared["test"].select(reported)
     return Evaluation(
-        test, reported, scores[reported], thresholds, protocol(data), speed, slopes, mixtures.labels.sum(axis=0)
+        test, reported, scores[reported], thresholds, protocol(data), speed, slopes, present_counts(mixtures.labels)
     )
 
 

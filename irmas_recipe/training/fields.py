@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.forms.flags import Columns
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,25 @@ class DataArguments:
 
     data_dir: str = option(
         "data/irmas",
-        "IRMAS (extracted or its zips), `synthetic`, or a folder of your own: train/<class>/*.wav, test/.",
+        "IRMAS (extracted or its zips), OpenMIC-2018, `synthetic`, a folder of your own (train/<class>/*.wav, labels.csv), "
+        "a folder in one of the Hub's forms (Parquet with audio, metadata.csv), or a data set's id on the Hub.",
     )
+    audio_column: str | None = option(None, "Hub forms: the column of the audio. Default: the only one.")
+    label_column: str | None = option(
+        None, "Hub forms: the column of the labels, or several 0/1 columns with commas between. Default: a guess."
+    )
+    recording_column: str | None = option(
+        None, "Hub forms: the column that names each clip's recording. Default: `recording`, `song` or `track`."
+    )
+    train_split: str | None = option(None, "Hub forms: the split to train on. Default: `train`.")
+    test_split: str | None = option(
+        None, "Hub forms: the split to test on; `none` holds recordings of the training split out. Default: `test`."
+    )
+    data_config: str | None = option(None, "Hub forms: the configuration, where a data set has several.")
     streaming: bool = option(
         False,
-        "Read the training clips of an export while training, and store only validation and test files. data_dir "
-        "is then a folder, the https:// address of a served folder, or a dataset on the Hub.",
+        "Read the training clips of an export, or of a data set in one of the Hub's forms, while training, and store "
+        "only validation and test files. data_dir is a folder, the https:// address of a served one, or an id on the Hub.",
     )
     synthetic_train: int = option(660, "Training excerpts to make for `synthetic`.", COUNT)
     synthetic_test: int = option(120, "Test clips to make for `synthetic`.", COUNT)
@@ -173,7 +187,11 @@ class DataArguments:
     max_test_clips: int | None = option(None, "Use at most this many test clips (for a trial run).", COUNT)
     extra_train_dir: str | None = option(
         None,
-        "A folder whose clips (train/<class>/*.wav, generated or your own) join the training set and nothing else.",
+        "A data set in any form that data_dir takes, whose training clips join the training set and nothing else.",
+    )
+    extra_label_map: dict | str | None = option(
+        None,
+        "Label of extra_train_dir -> class of the data, as a mapping (JSON on the shell); a label without one is dropped.",
     )
     separation: Literal["none", "harmonic", "percussive", "solo", "accompaniment"] = option(
         "none", "Use only this part of all music, separated once (Gomez 2018)."
@@ -186,12 +204,22 @@ class DataArguments:
     aggregation: Literal["mean", "max", "mean_probability", "s1", "s2"] = option(
         "mean", "How the windows of a clip become its scores (s1, s2: Han 2017)."
     )
+    validation_clips: Literal["mixtures", "single"] = option(
+        "mixtures",
+        "Tune and validate on mixtures of 1 to 3 held-out clips, since IRMAS's training clips have one label each and its "
+        "test clips several; or on single clips, for data whose training and test clips are alike.",
+    )
     thresholds_from: Literal["validation", "test_half"] = option(
         "validation",
         "test_half: tune thresholds on one half of the test set and report the other, disjoint by song, as part "
         "of the literature does. It needs no validation clips, but it uses test labels.",
     )
     bootstrap_resamples: int = option(1000, "Resamples of songs behind every interval.", COUNT)
+
+    @property
+    def columns(self) -> Columns:
+        """What the flags of columns and splits say."""
+        return Columns(**{item.name: getattr(self, item.name) for item in fields(Columns)})
 
 
 @dataclass

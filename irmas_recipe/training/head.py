@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PreTrainedModel
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.labels import AUDIOSET_LABELS
+from irmas_dataset.labels import audioset_name
 from irmas_recipe.models.mfcc import with_labels
 from irmas_recipe.models.pipeline.instrument_recognition import PER_LABEL
 from irmas_recipe.training.clips import WindowedClips
@@ -59,7 +59,7 @@ def probe_parameters(model: nn.Module) -> list[nn.Parameter]:
 def missing_labels(model: PreTrainedModel, labels: list[str]) -> list[str]:
     """Return the labels that a checkpoint's head has neither under their own nor under AudioSet's name."""
     names = set(model.config.id2label.values())
-    return [label for label in labels if label not in names and AUDIOSET_LABELS.get(label) not in names]
+    return [label for label in labels if label not in names and audioset_name(label) not in names]
 
 
 def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -> None:
@@ -76,7 +76,7 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
     if own_names == labels:
         return
     row_of = {name: row for row, name in enumerate(own_names)}
-    rows = [row_of.get(label, row_of.get(AUDIOSET_LABELS.get(label))) for label in labels]
+    rows = [row_of.get(label, row_of.get(audioset_name(label))) for label in labels]
     name, old = output_layer(model)
     new = nn.Linear(old.in_features, len(labels))
     nn.init.trunc_normal_(new.weight, std=getattr(model.config, "initializer_range", 0.02))
@@ -129,10 +129,11 @@ def fit_output_layer(layer: nn.Linear, embeddings: torch.Tensor, labels: torch.T
 
     Args:
         embeddings: the layer's input, (windows, width).
-        labels: (windows, classes), 0 or 1.
+        labels: (windows, classes), 1, 0, or -1: not known.
         weights: of the windows' losses, (windows,).
     """
-    embeddings, labels, weights = embeddings.double(), labels.double(), weights.double()
+    embeddings, weights = embeddings.double(), weights.double()
+    present, judged = (labels == 1).double(), labels >= 0
     mean, scale = embeddings.mean(0), embeddings.std(0) + 1e-6
     scaled = (embeddings - mean) / scale
     known = embeddings @ layer.weight.detach().cpu().double().T + layer.bias.detach().cpu().double()
@@ -142,8 +143,8 @@ def fit_output_layer(layer: nn.Linear, embeddings: torch.Tensor, labels: torch.T
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
-        of_classes = binary_cross_entropy_with_logits(known + scaled @ change.T + shift, labels, reduction="none")
-        total = (weights * of_classes.sum(1)).sum() + RIDGE * change.square().sum() / 2
+        of_classes = binary_cross_entropy_with_logits(known + scaled @ change.T + shift, present, reduction="none")
+        total = (weights * (of_classes * judged).sum(1)).sum() + RIDGE * change.square().sum() / 2
         total.backward()
         return total
 
@@ -158,9 +159,10 @@ def balanced_weights(labels: np.ndarray, windows_per_clip: list[int]) -> np.ndar
     """Return the weight of each window (windows,): classes weigh the same, a clip's windows share its weight, their mean is 1.
 
     Args:
-        labels: of the clips, (clips, classes), 0 or 1.
+        labels: of the clips, (clips, classes), 1 where a clip has the class.
     """
-    weights = (labels / np.maximum(labels.sum(axis=0), 1)).sum(axis=1)
+    present = labels == 1
+    weights = (present / np.maximum(present.sum(axis=0), 1)).sum(axis=1)
     weights = weights * len(weights) / weights.sum()
     return np.repeat(weights / windows_per_clip, windows_per_clip)
 

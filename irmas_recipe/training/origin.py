@@ -31,7 +31,10 @@ def digest(split: Dataset) -> str:
     """Return a digest of a split's clips and labels, whatever their order and wherever the files are."""
     names = split.features["instruments"].feature.names
     clips = zip(split["md5"][:], split["instruments"][:], strict=True)
-    lines = sorted(f"{md5} {sorted(names[label] for label in labels)}" for md5, labels in clips)
+    lines = [f"{md5} {sorted(names[label] for label in labels)}" for md5, labels in clips]
+    if "unknown" in split.features:
+        lines = [f"{line} unknown {labels}" for line, labels in zip(lines, split["unknown"][:], strict=True)]
+    lines.sort()
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

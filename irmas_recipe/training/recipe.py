@@ -158,7 +158,16 @@ def check_launcher() -> None:
 
 
 def check_data(data: DataArguments) -> None:
-    """Refuse contradictions in the fields of the data, which every kind of recipe has."""
+    """Read the mapping of labels, and refuse contradictions in the fields of the data, which every recipe has."""
+    from irmas_recipe.training.parser import from_json  # needs torch, which takes seconds
+
+    data.extra_label_map = from_json("extra_label_map", data.extra_label_map)
+    if data.extra_label_map is not None and not isinstance(data.extra_label_map, dict):
+        raise UserError("--extra_label_map must be a mapping, such as {guitar: gac}.")
+    if data.extra_label_map is not None and data.extra_train_dir is None:
+        raise UserError(
+            "--extra_label_map is of no use without --extra_train_dir: name the data set whose labels it maps."
+        )
     if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
         raise UserError(
             f"--hop_seconds must be greater than 0 and at most the window ({data.window_seconds}), not {data.hop_seconds}."

@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from irmas_dataset import WaveformColumn
 from irmas_recipe.models.pipeline.windows import moments
-from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot
+from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, united
 from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds, validation_mixtures
 
@@ -107,7 +107,6 @@ def validation_songs(
     samples = max(window, round(SECTION_SECONDS * sampling_rate))
     sections = Mixtures(Lengthened(clips, recordings, classes, samples), members)
     songs = [list(range(first, min(first + SECTIONS, len(members)))) for first in range(0, len(members), SECTIONS)]
-    of_section = np.stack([labels[list(of_one)].max(axis=0) for of_one in members])
-    united = np.stack([of_section[song].max(axis=0) for song in songs])
-    windows = WindowedClips(Songs(sections, songs), united, window, hop, batch_size)
+    of_section = united(labels, members)
+    windows = WindowedClips(Songs(sections, songs), united(of_section, songs), window, hop, batch_size)
     return ValidationSongs(windows, [of_section[song] for song in songs], sampling_rate)

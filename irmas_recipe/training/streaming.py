@@ -21,7 +21,7 @@ class StreamedClips(torch.utils.data.IterableDataset):
     The clips are divided evenly among the processes in the order in which they are stored, so that a process reads few
     row groups of another's. An epoch has as many whole batches for every process as the smallest share fills; no clip
     comes twice in it, unless a share holds less than a batch (or several workers clips of unlike lengths). `len` counts
-    one process's clips of an epoch.
+    one process's clips of an epoch. Of files whose lengths are not known, one random segment each comes in an epoch.
     """
 
     def __init__(
@@ -41,11 +41,15 @@ class StreamedClips(torch.utils.data.IterableDataset):
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live across epochs see it too
         self.labels = torch.from_numpy(multi_hot(train))
         self.shards, self.groups, self.rows = (train[name][:] for name in ("shard", "row_group", "row"))
+        self.audio_column = train["audio_column"][0]
         stored = sorted(range(len(train)), key=lambda i: (self.shards[i], self.groups[i], self.rows[i]))
         shares = np.array_split(stored, processes)
         self.share = shares[process_index]
-        lengths = np.rint(np.asarray(train["duration"][:]) * sampling_rate).astype(int)
-        segments = segments_of(lengths, clip_samples)
+        durations = train["duration"][:]
+        self.has_lengths = None not in durations
+        segments = np.ones(len(train), dtype=int)
+        if self.has_lengths:
+            segments = segments_of(np.rint(np.asarray(durations) * sampling_rate).astype(int), clip_samples)
         self.batches = max(1, min(int(segments[share].sum()) for share in shares) // batch_size)
 
     def __len__(self) -> int:
@@ -87,12 +91,17 @@ class StreamedClips(torch.utils.data.IterableDataset):
         for number in rng.permutation(len(places)):
             (shard, group), positions = places[number]
             chosen = clips[positions]
-            yield from zip(chosen, read_audio(shard, group, [self.rows[i] for i in chosen]), strict=True)
+            yield from zip(
+                chosen, read_audio(shard, group, [self.rows[i] for i in chosen], self.audio_column), strict=True
+            )
 
     def decoded(self, clip: int, content: bytes, seed: list[int]) -> Iterator[dict]:
         """Yield the segments of a file as the Trainer takes them; `seed` differs whenever the file is drawn again."""
         waveform = to_int16(resample(*read_mono(content), self.sampling_rate))
-        for number, segment in enumerate(cut(waveform, self.clip_samples / self.sampling_rate, self.sampling_rate)):
+        segments = list(enumerate(cut(waveform, self.clip_samples / self.sampling_rate, self.sampling_rate)))
+        if not self.has_lengths:
+            segments = [segments[np.random.default_rng([*seed, clip]).integers(len(segments))]]
+        for number, segment in segments:
             if self.transform is not None:
                 padded = fit_length(segment, self.clip_samples).astype(np.float32) / 2**15
                 segment = to_int16(self.transform(padded, [*seed, clip, number]))[: len(segment)]

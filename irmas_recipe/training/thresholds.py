@@ -36,11 +36,11 @@ def tune_thresholds(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     the best micro-F1. A threshold lies in the middle of the widest interval with the best F1.
 
     Args:
-        labels: multi-hot (clips, classes) of validation mixtures, never of the test set.
+        labels: multi-hot (clips, classes) of validation mixtures, never of the test set; -1 where not known.
         scores: (clips, classes) in [0, 1].
     """
     labels, scores = as_arrays(labels, scores)
-    positives = max(labels.sum(), 1)
+    positives = max((labels == 1).sum(), 1)
     weight = POOLED_POSITIVES / positives
 
     def pooled_f1(column: int, thresholds: np.ndarray) -> np.ndarray:
@@ -48,11 +48,11 @@ def tune_thresholds(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
         if not own.any():
             return pooled_hits(thresholds) / (positives + pooled_claims(thresholds))
         hits = count_at_least(scores[own, column], thresholds) + weight * pooled_hits(thresholds)
-        claims = count_at_least(scores[:, column], thresholds) + weight * pooled_claims(thresholds)
+        claims = count_at_least(scores[labels[:, column] >= 0, column], thresholds) + weight * pooled_claims(thresholds)
         return 2 * hits / (own.sum() + POOLED_POSITIVES + claims)
 
     pooled_hits = partial(count_at_least, scores[labels == 1])
-    pooled_claims = partial(count_at_least, scores.ravel())
+    pooled_claims = partial(count_at_least, scores[labels >= 0])
     return np.array([middle_of_best_plateau(scores, partial(pooled_f1, column)) for column in range(labels.shape[1])])
 
 
@@ -64,12 +64,13 @@ def fit_slopes(labels: ArrayLike, scores: ArrayLike, thresholds: np.ndarray) -> 
     so that a class with few validation clips has the common one.
 
     Args:
-        labels: multi-hot (clips, classes). scores: (clips, classes) in [0, 1].
+        labels: multi-hot (clips, classes), -1 where not known. scores: (clips, classes) in [0, 1].
     """
     labels, scores = as_arrays(labels, scores)
     distance = log_odds(scores) - log_odds(thresholds)
     slopes = np.ones((labels.shape[1], 2))
-    for side, chosen in enumerate((distance < 0, distance >= 0)):
+    known = labels >= 0
+    for side, chosen in enumerate((known & (distance < 0), known & (distance >= 0))):
         common = most_likely_slope(distance[chosen], labels[chosen])
         for column, own in enumerate(chosen.T):
             slopes[column, side] = most_likely_slope(distance[own, column], labels[own, column], around=common)

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -25,6 +25,7 @@ from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
 from irmas_recipe.training.cuda_graph import GraphedStep, suits_a_graph
 from irmas_recipe.training.layers import layer_stack, parameter_groups
+from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.origin import write_origin
 
 AVERAGE_FILE = "averaged.safetensors"
@@ -49,6 +50,10 @@ class InstrumentTrainer(Trainer):
         """
         super().__init__(*args, **kwargs)
         self.made_from = made_from
+        labels = [
+            np.asarray(clips.labels) for clips in (self.train_dataset, self.eval_dataset) if hasattr(clips, "labels")
+        ]
+        self.known_share = min((float(np.mean(of_one >= 0)) for of_one in labels), default=1.0)
         self.features = features
         self.augmentation = augmentation
         self.average: WeightAverage | None = None
@@ -151,7 +156,7 @@ class InstrumentTrainer(Trainer):
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the binary cross-entropy over all labels, whatever loss the model itself would compute.
+        """Return the binary cross-entropy over all known labels, whatever loss the model itself would compute.
 
         Most of transformers' heads know only the cross-entropy of a single label. Of the outputs only the logits are kept:
         Whisper's also have every layer's states, which the Trainer would collect.
@@ -159,7 +164,7 @@ class InstrumentTrainer(Trainer):
         inputs = dict(inputs)
         labels = inputs.pop("labels")
         logits = model(**inputs).logits
-        loss = binary_cross_entropy_with_logits(logits.float(), labels)
+        loss = multi_label_loss(logits.float(), labels) / self.known_share
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
@@ -393,7 +398,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, labels: torch.Tensor, seed: int, multiple_of: int, balanced: bool = False) -> None:
-        """`labels` is (clips, classes), 0 or 1."""
+        """`labels` is (clips, classes), 1 where a clip has the class."""
         self.labels, self.seed, self.balanced = labels, seed, balanced
         self.length = len(labels) // multiple_of * multiple_of or len(labels)
         self.epoch = 0
@@ -413,8 +418,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def balanced_rows(self, generator: torch.Generator) -> torch.Tensor:
         """Return rows (draws,), with replacement, in which every class is equally frequent."""
-        class_weight = 1 / self.labels.sum(dim=0).clamp_min(1)
-        clip_weight = (self.labels * class_weight).sum(dim=1) / self.labels.sum(dim=1).clamp_min(1)
+        present = (self.labels == 1).float()
+        clip_weight = (present / present.sum(dim=0).clamp_min(1)).sum(dim=1) / present.sum(dim=1).clamp_min(1)
         return torch.multinomial(clip_weight, self.length, replacement=True, generator=generator)
 
 

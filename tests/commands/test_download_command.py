@@ -32,6 +32,16 @@ def test_verify_of_a_whole_folder_ends_well(tmp_path, capsys, monkeypatch):
     assert "1 complete" in capsys.readouterr().out
 
 
+def test_openmic_is_verified_as_it_is_fetched_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.001)
+    with pytest.raises(UserError, match=r"--verify compares IRMAS alone"):
+        main(["--data_dir", str(tmp_path), "--dataset", "openmic", "--verify"])
+    with pytest.raises(UserError, match=r"openmic-2018-v1\.0\.0\.tgz.*cannot be reached"):
+        main(
+            ["--data_dir", str(tmp_path / "openmic"), "--dataset", "openmic", "--base_url", "http://127.0.0.1:9/files"]
+        )
+
+
 def test_unreachable_mirror_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "FIRST_WAIT_SECONDS", 0.001)
     with pytest.raises(UserError, match="cannot be reached"):

@@ -13,6 +13,16 @@ def test_synthesize_writes_the_asked_counts(tmp_path, capsys):
     assert "2 training excerpts and 1 test clips" in capsys.readouterr().out
 
 
+def test_synthesize_writes_an_openmic_too(tmp_path, capsys):
+    main([str(tmp_path / "data"), "--layout", "openmic", "--train", "4", "--test", "2"])
+    assert len(list((tmp_path / "data/openmic-2018/audio").rglob("*.ogg"))) == 6
+    assert "4 training clips and 2 test clips" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is there already"):
+        main([str(tmp_path / "data"), "--layout", "openmic", "--train", "4", "--test", "2"])
+    with pytest.raises(UserError, match="give counts of 1 to"):
+        main([str(tmp_path / "other"), "--layout", "openmic", "--train", "0"])
+
+
 def test_help_fits_a_screen_and_names_the_program(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

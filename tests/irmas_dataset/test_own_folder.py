@@ -275,6 +275,13 @@ def test_folders_are_read_as_meant_or_named(tmp_path):
     assert any("e.m4a is in a format that training does not read" in warning for warning in listing.warnings)
 
 
-def test_class_folders_beside_train_are_named(tmp_path):
+def test_class_folders_alone_are_training_clips(tmp_path):
+    listing = list_own_folder(clips_of(tmp_path, ["kora/a.wav", "oud/disc 1/b.wav"]))
+    assert {clip.name: (clip.split, *clip.instruments) for clip in listing.clips} == {
+        "kora/a.wav": ("train", "kora"), "oud/disc 1/b.wav": ("train", "oud"),
+    }  # fmt: skip
+
+
+def test_class_folders_beside_test_are_named(tmp_path):
     with pytest.raises(UserError, match=r"has audio in kora/, oud/ but no train/: move the class folders"):
-        list_own_folder(clips_of(tmp_path, ["kora/a.wav", "oud/b.wav"]))
+        list_own_folder(clips_of(tmp_path, ["kora/a.wav", "oud/b.wav", "test/kora/c.wav"]))

@@ -141,7 +141,7 @@ def test_a_changed_export_is_read_anew(exported, tmp_path):
 @pytest.mark.parametrize("location", ["{}/nowhere", "{}", "http://127.0.0.1:9/served", "someone/irmas"])
 def test_a_location_that_is_no_export(tmp_path, cache, monkeypatch, location):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"--data_dir .* cannot be streamed"):
+    with pytest.raises(UserError, match=r"--data_dir .* cannot be (streamed|read)|neither a folder"):
         load_streamed(location.format(tmp_path))
 
 

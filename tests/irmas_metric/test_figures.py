@@ -36,9 +36,9 @@ def test_every_figure_equals_scikit_learn(labels_and_scores):
     precision, recall, f1, support = metrics.precision_recall_fscore_support(labels, predictions)
     assert list(result["per_class"]) == list("abcde")
     for column, entry in enumerate(result["per_class"].values()):
-        expected = [precision[column], recall[column], f1[column], thresholds[column], support[column]]
+        expected = [precision[column], recall[column], f1[column], thresholds[column], support[column], len(labels)]
         assert list(entry.values()) == expected
-        assert list(entry) == ["precision", "recall", "f1", "threshold", "support"]
+        assert list(entry) == ["precision", "recall", "f1", "threshold", "support", "known"]
 
 
 def test_a_score_at_the_threshold_is_a_prediction():

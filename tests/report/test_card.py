@@ -15,7 +15,7 @@ from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.report.card import usage_section, write_card
 from irmas_recipe.report.example import write_example
 from irmas_recipe.report.figures import draw_figures
-from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, PUBLISHED_SYSTEMS
+from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, OPENMIC_SYSTEMS, PUBLISHED_SYSTEMS
 from irmas_recipe.report.text import with_interval
 from irmas_recipe.training.released import RELEASED
 from tests.report.example_run import make_run, read_results
@@ -167,6 +167,24 @@ def test_a_card_of_other_music_says_so_first_and_compares_with_nothing(tmp_path,
     of_irmas = "IRMAS" in dataset["name"] and "Not the whole" in opening
     assert ("CC BY-NC-SA 3.0" in card) == of_irmas
     assert ("held out from the same collection" in card) == bool(dataset.get("test_is_held_out"))
+
+
+def test_a_card_on_openmic_names_it_and_its_published_systems(tmp_path):
+    card = card_of(tmp_path / "run", dataset={"name": "OpenMIC-2018"})
+    assert "> **" not in card and "humphrey2018openmic" in card and "bosch" not in card
+    assert metadata_load(tmp_path / "run/README.md")["datasets"] == ["openmic-2018"]
+    rows = tables(card[card.index("Beside published systems") :])[0]
+    assert [row[0] for row in rows[2:]] == [system.name for system in OPENMIC_SYSTEMS]
+    assert float(rows[1][1]) == pytest.approx(read_results(tmp_path / "run")["test"]["map"], abs=5e-4)
+
+
+def test_a_card_names_the_data_set_of_the_hub(tmp_path):
+    card = card_of(tmp_path / "run", dataset={"name": "someone/music", "hub_id": "someone/music"})
+    data = metadata_load(tmp_path / "run/README.md")
+    assert data["datasets"] == ["someone/music"] and "another collection (someone/music)" in card
+    assert data["model-index"][0]["results"][0]["dataset"] == {
+        "name": "someone/music", "type": "someone/music", "split": "test"
+    }  # fmt: skip
 
 
 def test_a_card_of_the_whole_of_irmas_needs_no_warning(run_dir):

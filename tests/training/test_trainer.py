@@ -59,7 +59,7 @@ class Noise(torch.utils.data.Dataset):
         return {"waveforms": self.waveforms[row], "labels": self.labels[row]}
 
 
-def build(output_dir, augmented=False, dropout=0.0, **values) -> InstrumentTrainer:
+def build(output_dir, augmented=False, dropout=0.0, clips=Noise, **values) -> InstrumentTrainer:
     set_seed(0)
     config = ASTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_length=48, num_labels=3,
@@ -75,7 +75,7 @@ def build(output_dir, augmented=False, dropout=0.0, **values) -> InstrumentTrain
         output_dir=str(output_dir), use_cpu=True, learning_rate=1e-3, disable_tqdm=True, **{**defaults, **values}
     )
     return InstrumentTrainer(
-        model=model, args=arguments, train_dataset=Noise(), eval_dataset=Noise(), data_collator=collate,
+        model=model, args=arguments, train_dataset=clips(), eval_dataset=clips(), data_collator=collate,
         processing_class=extractor, features=device_features(extractor),
         augmentation=Augmentation(augmentation if augmented else AugmentationArguments(), 16000, 8000),
     )  # fmt: skip

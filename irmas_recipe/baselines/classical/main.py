@@ -53,6 +53,10 @@ def main(recipe: ClassicalRecipe) -> None:
         print(results_in_words(folder))
         return
     data = load_data(recipe.data)
+    if any("unknown" in split.features for split in data.values()):
+        raise UserError(
+            f"{recipe.data.data_dir} has labels that are not known, which these classifiers cannot learn from: train a network."
+        )
     prepared = prepare_splits(data, recipe.data, SAMPLING_RATE)
     folder.claim(recipe)
     system, cost = train(recipe, prepared["train"])

@@ -81,7 +81,8 @@ def fit_weights(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     The weighted mean is linear in the weights and the cross-entropy convex in it, so there is one best set.
     """
     runs = len(scores)
-    flat, labels = scores.reshape(runs, -1), np.asarray(labels).reshape(-1).astype(bool)
+    known = np.asarray(labels).reshape(-1) >= 0
+    flat, labels = scores.reshape(runs, -1)[:, known], np.asarray(labels).reshape(-1)[known] == 1
 
     def loss_and_gradient(weights: np.ndarray) -> tuple[float, np.ndarray]:
         mean = np.clip(weights @ flat, SMALLEST_SCORE, 1 - SMALLEST_SCORE)
@@ -109,15 +110,17 @@ def stack(validation: np.ndarray, labels: np.ndarray) -> tuple[Fusion, np.ndarra
     inputs, fused = logits(validation), validation.mean(axis=0)
     runs, _, classes = validation.shape
     regressions: list[dict | None] = [None] * classes
-    for column, present in enumerate(np.asarray(labels).T.astype(bool)):
+    for column, of_class in enumerate(np.asarray(labels).T):
+        known = of_class >= 0
+        present = of_class[known] == 1
         if min(present.sum(), (~present).sum()) < FOLDS:
             continue
         own = [run * classes + column for run in range(runs)]
         tried = []
         for read in (own, list(range(runs * classes))):
-            model, out_of_fold = regress(inputs[:, read], present)
+            model, out_of_fold = regress(inputs[known][:, read], present)
             tried.append((log_loss(present, out_of_fold), read, model, out_of_fold))
-        _, read, model, fused[:, column] = min(tried, key=itemgetter(0))
+        _, read, model, fused[known, column] = min(tried, key=itemgetter(0))
         regressions[column] = as_numbers(model, read, runs * classes)
     return Fusion("stacking", regressions=regressions), fused
 

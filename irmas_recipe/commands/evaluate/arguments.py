@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from irmas_dataset.forms.flags import add_column_flags
 from irmas_recipe.commands.arguments import check_batch_size, check_is_no_run, check_output_folder
 
 
@@ -14,8 +15,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("model", metavar="MODEL", help="folder of a run, or id of a model of this project on the Hub")
     parser.add_argument(
-        "--data_dir", metavar="D", help="IRMAS, `synthetic`, or a folder of one's own (default: the run's)"
+        "--data_dir", metavar="D", help="`synthetic`, a folder, or a data set's id on the Hub (default: the run's)"
     )
+    add_column_flags(parser)
     parser.add_argument(
         "--output_dir", metavar="O", type=Path, help="write results.json, predictions.parquet and figures here"
     )

@@ -11,11 +11,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.forms.flags import Columns
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import VALIDATION_FILE
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.checkpoint import check_name, reach_hub, unreachable
-from irmas_recipe.training.clips import multi_hot
+from irmas_recipe.training.clips import multi_hot, present_counts
 from irmas_recipe.training.data import describe_data, load_data, prepare_splits
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.model import build_model
@@ -46,7 +47,10 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     recipe = parse_recipe([str(path), *options])
     recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
     recipe.data.streaming &= arguments.data_dir is None or not Path(arguments.data_dir).is_dir()
-    recipe.data.extra_train_dir = None
+    for name, given in vars(Columns.of(arguments)).items():  # the run's own flags are for the run's own data
+        if given is not None or arguments.data_dir is not None:
+            setattr(recipe.data, name, given)
+    recipe.data.extra_train_dir = recipe.data.extra_label_map = None
     recipe.model.model_config = recipe.model.feature_extractor_config = None
     if recipe.data.thresholds_from != "test_half":
         return recipe, set()
@@ -99,7 +103,7 @@ def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np
         scores=scores,
         songs=test["song"],
         thresholds=np.array(model.config.thresholds),
-        training_counts=multi_hot(splits["train"]).sum(axis=0) if len(splits["train"]) else None,
+        training_counts=present_counts(multi_hot(splits["train"])) if len(splits["train"]) else None,
         slopes=slopes_of(model.config),
     )
     return results, test, scores

@@ -1,0 +1,181 @@
+"""A data set in one of the Hub's forms: Parquet with the audio inside, or files with a table or in class folders.
+
+`datasets` finds the files, splits and types, on the Hub and on disk. The audio stays as it is stored and is decoded by
+our own decoder, since `datasets.Audio` needs torchcodec.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow.parquet
+from datasets import DatasetBuilder, Features, Value, load_dataset_builder
+from datasets.exceptions import DatasetNotFoundError
+from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
+from datasets.packaged_modules.parquet.parquet import Parquet
+
+from irmas_dataset.download import DEFAULT_FOLDER
+from irmas_dataset.errors import UserError
+from irmas_dataset.export.tables import TRANSFER_ERRORS, find_shards, open_parquet, transfer_problem
+from irmas_dataset.files import READ_BY_SOUNDFILE, walk_files
+from irmas_dataset.forms.columns import (
+    UNKNOWN,
+    audio_column,
+    label_columns,
+    recording_column,
+    split_names,
+)
+from irmas_dataset.forms.flags import Columns
+from irmas_dataset.forms.labels import LabelReader, label_reader
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+ROWS_AT_ONCE = 64  # with their audio in memory
+
+
+def is_hub_id(location: str | Path) -> bool:
+    """Tell whether a location is a data set's id on the Hub, `user/name`, and not a path of this machine."""
+    text = str(location)
+    is_id = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text) is not None
+    return is_id and Path(text) != DEFAULT_FOLDER and not Path(text).exists() and not Path(text).parent.exists()
+
+
+def is_remote(location: str | Path) -> bool:
+    """Tell whether a location is on the Hub or a web server."""
+    return "://" in str(location) or is_hub_id(location)
+
+
+def has_form(folder: Path) -> bool:
+    """Tell whether a folder has a metadata table for its audio, or Parquet tables and no audio in files of their own."""
+    paths = [Path(path) for path in walk_files(folder)]
+    if any(names_files(path) for path in paths if path.name in METADATA):
+        return True
+    return any(path.suffix == ".parquet" for path in paths) and not keeps_files(folder)
+
+
+def names_files(table: Path) -> bool:
+    """Tell whether a metadata table has the column `file_name`, or a name that ends so, as `datasets` asks for."""
+    if table.suffix == ".parquet":
+        return any(name.endswith("file_name") for name in pyarrow.parquet.read_schema(table).names)
+    with open(table, encoding="utf-8", errors="replace") as lines:
+        return "file_name" in next(lines, "")
+
+
+def keeps_files(folder: Path) -> bool:
+    """Tell whether a folder's audio is in files of their own."""
+    return any(path.lower().endswith(READ_BY_SOUNDFILE) for path in walk_files(folder))
+
+
+@dataclass
+class Form:
+    """A data set that is open: `splits` says which of its splits are our train and test."""
+
+    location: str
+    builder: DatasetBuilder
+    columns: Columns
+    splits: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the tables have the audio inside, so that a clip can be read by itself."""
+        return isinstance(self.builder, Parquet)
+
+    @cached_property
+    def features(self) -> Features:
+        """The types of the columns."""
+        if self.is_parquet:
+            with open_parquet(self.shards("train")[0]) as table:
+                return self.builder.info.features or Features.from_arrow_schema(table.schema_arrow)
+        return self.builder.as_streaming_dataset(self.splits["train"]).features
+
+    @cached_property
+    def audio(self) -> str:
+        """The column of the audio."""
+        return audio_column(self.features, self.columns.audio_column, self.location)
+
+    @cached_property
+    def labels(self) -> LabelReader:
+        """What reads a row's labels."""
+        columns = label_columns(self.features, self.columns.label_column, self.location)
+        rows = (row for split in self.splits for row in self.rows(split, (*columns, UNKNOWN)))
+        return label_reader(self.features, columns, rows, self.location)
+
+    @cached_property
+    def recording(self) -> str | None:
+        """The column of the recording, if any."""
+        taken = label_columns(self.features, self.columns.label_column, self.location)
+        return recording_column(self.features, self.columns.recording_column, taken, self.location)
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The columns that say what a clip is, without its audio."""
+        return (*self.labels.columns, UNKNOWN, *([self.recording] if self.recording else []), "song")
+
+    def shards(self, split: str) -> list[str]:
+        """Return the addresses of a split's files."""
+        return [str(path) for path in self.builder.config.data_files[self.splits[split]]]
+
+    def rows(self, split: str, names: tuple[str, ...], with_audio: bool = False) -> Iterator[dict]:
+        """Yield the rows of train or test with the columns of `names` that there are.
+
+        with_audio: adds {bytes, path} of the file under the audio column's name; bytes is None for a file on disk.
+        """
+        wanted = [name for name in dict.fromkeys(names) if name in self.features] + [self.audio] * with_audio
+        if self.is_parquet:
+            for shard in self.shards(split):
+                with open_parquet(shard) as table:
+                    for batch in table.iter_batches(ROWS_AT_ONCE if with_audio else 2**14, columns=wanted):
+                        yield from batch.to_pylist()
+            return
+        rows = self.builder.as_streaming_dataset(self.splits[split])
+        is_folder = isinstance(self.builder, FolderBasedBuilder)
+        plain = Value("string") if is_folder else {"bytes": Value("binary"), "path": Value("string")}
+        for row in rows.cast_column(self.audio, plain):
+            found = row[self.audio]
+            kept = {name: row[name] for name in wanted}
+            yield kept | {self.audio: {"bytes": None, "path": found} if is_folder else found}
+
+
+def open_form(location: str | Path, columns: Columns) -> Form:
+    """Open a data set: a folder, the address of a served folder, or an id on the Hub.
+
+    Raises UserError for one that cannot be reached or read, or whose configuration or splits have to be named.
+    """
+    location = str(location) if is_remote(location) else os.path.abspath(os.path.expanduser(location))
+    try:
+        if "://" in location:
+            shards = {split: [path for path, _ in found] for split, found in find_shards(location).items()}
+            builder = load_dataset_builder("parquet", data_files=shards)
+        else:
+            builder = load_dataset_builder(location, columns.data_config)
+            if hasattr(builder.config, "decode_num_threads"):
+                builder.config.decode_num_threads = None  # of torchcodec, which would decode what it streams
+        there = list(builder.config.data_files or builder.info.splits or [])
+    except DatasetNotFoundError as error:
+        raise UserError(
+            f"--data_dir {location} is neither a folder here nor a data set on the Hub that you can read "
+            f"({transfer_problem(error)}): check the name, or log in with `hf auth login`."
+        ) from error
+    except TRANSFER_ERRORS as error:
+        raise UserError(f"--data_dir {location} cannot be read: {problem_of(error)}.") from error
+    if not there:
+        raise UserError(f"--data_dir {location} has no audio or tables that `datasets` can read.")
+    splits, warnings = split_names([str(name) for name in there], columns, location)
+    return Form(location, builder, columns, splits, warnings)
+
+
+def problem_of(error: Exception) -> str:
+    """Return what went wrong in one line; where a configuration has to be chosen, with the flag that does it."""
+    text = " ".join(str(error).split())
+    if "Config name is missing" in text or "BuilderConfig" in text:
+        names = re.findall(r"'([^']+)'", text)
+        return f"it has several configurations: name one, such as --data_config {names[0]}" if names else text
+    return transfer_problem(error)
+
+
+def form_title(location: str) -> str:
+    """Return the name of a data set in reports."""
+    return location if is_remote(location) else f"folder {Path(location).name}"

@@ -1,0 +1,234 @@
+"""A data set in any of the Hub's forms gives the same clips and splits; an error names the columns and the flag."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from datasets import Audio, Features, Value
+
+from irmas_dataset import describe, load_irmas, prepare
+from irmas_dataset.errors import UserError
+from irmas_dataset.export.stream import load_streamed
+from irmas_dataset.export.tables import read_audio
+from irmas_dataset.export.write import export
+from irmas_dataset.forms.flags import Columns
+from irmas_dataset.forms.form import is_hub_id
+from irmas_dataset.forms.labels import answer
+from tests.irmas_dataset.folders import write_audio
+from tests.irmas_dataset.form_folders import CLASSES, TEST, TRAIN, WRITERS, audio_folder, own_folder, parquet_folder
+from tests.irmas_dataset.range_server import serve_folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def clips_of(splits) -> dict[str, list]:
+    """Return what each split has, whatever the files are called."""
+    names = splits["train"].features["instruments"].feature.names
+    return {
+        name: sorted(
+            (row["md5"], row["recording"], row["song"], tuple(names[i] for i in row["instruments"])) for row in split
+        )
+        for name, split in splits.items()
+    }
+
+
+@pytest.fixture
+def expected(tmp_path):
+    return clips_of(load_irmas(own_folder(tmp_path / "own"), validation_fraction=0.3))
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_every_form_gives_the_splits_of_the_same_music_in_a_folder(tmp_path, expected, form):
+    columns = Columns(label_column=",".join(CLASSES)) if "0/1" in form else Columns()
+    splits = load_irmas(WRITERS[form](tmp_path / "set"), validation_fraction=0.3, columns=columns)
+    assert clips_of(splits) == expected and len(expected["test"]) == TEST
+    assert splits["train"].features["instruments"].feature.names == list(CLASSES)
+    assert describe(splits)["name"] == "folder set"
+    waveforms = prepare(splits["test"], 16_000, num_proc=1)["waveform"]
+    assert [len(waveform) for waveform in waveforms] == [800] * TEST
+
+
+@pytest.mark.parametrize("form", ["Parquet with class ids", "Parquet with text", "metadata.csv"])
+def test_a_streamed_set_has_the_same_splits_and_stores_no_training_audio(tmp_path, expected, form, cache):
+    root = WRITERS[form](tmp_path / "set")
+    splits = load_streamed(str(root), validation_fraction=0.3)
+    for name, split in splits.items():
+        rows = split.to_list()
+        if name == "train":
+            contents = [read_audio(r["shard"], r["row_group"], [r["row"]], r["audio_column"])[0] for r in rows]
+        else:
+            contents = [Path(row["path"]).read_bytes() for row in rows]
+        found = zip([hashlib.md5(content).hexdigest() for content in contents], split["recording"], strict=True)
+        assert sorted(found) == [(md5, recording) for md5, recording, *_ in expected[name]]
+    if form.startswith("Parquet"):
+        assert not any(Path(path).exists() for path in splits["train"]["path"])
+
+
+def test_a_folder_in_a_layout_of_its_own_is_not_streamed(tmp_path):
+    with pytest.raises(UserError, match=r"has no data/train-.* its own layout cannot be streamed: run `irmas export"):
+        load_streamed(str(own_folder(tmp_path / "own")))
+
+
+def test_a_served_folder_of_parquet_gives_the_same_splits(tmp_path, expected):
+    with serve_folder(parquet_folder(tmp_path / "set", "names")) as server:
+        assert clips_of(load_irmas(server.url, validation_fraction=0.3)) == expected
+        streamed = load_streamed(server.url, validation_fraction=0.3)
+        assert {name: len(split) for name, split in streamed.items()} == {k: len(v) for k, v in expected.items()}
+
+
+def test_files_are_taken_out_once_and_again_when_a_table_changes(tmp_path):
+    root = parquet_folder(tmp_path / "set", "ids")
+    path = Path(load_irmas(root)["test"]["path"][0])
+    before = path.stat().st_mtime_ns
+    load_irmas(root)
+    assert path.stat().st_mtime_ns == before
+    shard = root / "data/test-00000-of-00002.parquet"
+    os.utime(shard, ns=(1, 1))
+    load_irmas(root)
+    assert path.stat().st_mtime_ns != before
+
+
+def test_class_folders_of_the_hub_are_training_clips(tmp_path):
+    for number in range(8):
+        write_audio(tmp_path / f"set/{CLASSES[number % 2]}/{number}.wav", number)
+    splits = load_irmas(tmp_path / "set")
+    assert splits["train"].features["instruments"].feature.names == ["kora", "oud"]
+    assert sum(map(len, splits.values())) == 8 and len(splits["test"]) == 2
+
+
+def test_other_tables_beside_a_folder_of_ones_own_do_not_make_it_a_form(tmp_path):
+    root = tmp_path / "set"
+    for number in range(TRAIN):
+        write_audio(root / f"train/{CLASSES[number % 2]}/{number}.wav", number)
+    (root / "train/metadata.csv").write_text("what,when\ntakes,today\n")
+    pyarrow.parquet.write_table(pa.table({"score": [0.5]}), root / "scores.parquet")
+    splits = load_irmas(root)
+    assert describe(splits)["name"] == "own folder set" and sum(map(len, splits.values())) == TRAIN
+
+
+def test_named_splits_columns_and_configurations(tmp_path, caplog):
+    root = parquet_folder(tmp_path / "set", "ids", extra={"take": "one"})
+    (root / "README.md").write_text(
+        "---\nconfigs:\n- config_name: all\n  data_files:\n  - {split: learn, path: data/train-*}\n"
+        "  - {split: judge, path: data/test-*}\n  - {split: more, path: data/test-*}\n"
+        "- config_name: few\n  data_files: [{split: learn, path: data/test-*}]\n---\n"
+    )
+    with pytest.raises(UserError, match=r"several configurations: name one, such as --data_config all"):
+        load_irmas(root)
+    with pytest.raises(UserError, match=r"the splits learn, judge, more: .*--train_split learn"):
+        load_irmas(root, columns=Columns(data_config="all"))
+    with pytest.raises(UserError, match=r"no split exam; its splits are learn, judge, more: give one as --test_split"):
+        load_irmas(root, columns=Columns(data_config="all", train_split="learn", test_split="exam"))
+    columns = Columns(data_config="all", train_split="learn", test_split="judge", recording_column="take")
+    splits = load_irmas(root, columns=columns)
+    assert set(splits["test"]["recording"]) == {"one"} and "the split more is not read" in caplog.text
+    held_out = load_irmas(root, columns=Columns(data_config="all", train_split="learn", test_split="none"))
+    assert describe(held_out)["test_is_held_out"] and sum(map(len, held_out.values())) == TRAIN
+
+
+def parquet(root: Path, features: dict, row: dict) -> Path:
+    """Write a training table of two equal rows."""
+    root.mkdir()
+    table = pa.Table.from_pylist([row] * 2, Features(features).arrow_schema)
+    pyarrow.parquet.write_table(table, root / "train.parquet")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("features", "columns", "sentence"),
+    [
+        ({"sound": Audio(), "noise": Audio(), "label": Value("string")}, {},
+         r"several columns of audio among sound, noise, label: name one, such as --audio_column sound"),
+        ({"text": Value("string"), "label": Value("string")}, {}, r"no column of audio among text, label"),
+        ({"audio": Audio(), "mood": Value("string"), "player": Value("string")}, {},
+         r"which of its columns audio, mood, player has the labels is not clear: name it, such as --label_column mood"),
+        ({"audio": Audio(), "label": Value("string")}, {"label_column": "lable"},
+         r"--label_column lable: .* no such column; its columns are audio, label"),
+        ({"audio": Audio(), "label": Value("string")}, {"recording_column": "song"},
+         r"--recording_column song: .* no such column; its columns are audio, label"),
+        ({"audio": Audio(), "label": Value("float32")}, {"label_column": "label"}, r"no class names there but Value"),
+    ],
+)  # fmt: skip
+def test_an_error_names_the_columns_and_the_flag(tmp_path, features, columns, sentence):
+    row = {
+        name: {"bytes": b"", "path": "a"} if isinstance(kind, Audio) else 1.0 if kind.dtype == "float32" else "kora"
+        for name, kind in features.items()
+    }
+    with pytest.raises(UserError, match=sentence) as raised:
+        load_irmas(parquet(tmp_path / "set", features, row), columns=Columns(**columns))
+    assert str(raised.value).count("\n") == 0
+
+
+def test_a_set_that_is_nowhere_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"--data_dir someone/music .*"):
+        load_irmas("someone/music")
+
+
+@pytest.mark.parametrize(
+    ("location", "is_id"),
+    [("user/name", True), ("data/irmas", False), ("here/gone", False), ("/user/name", False), ("name", False),
+     ("a/b/c", False), ("https://host/x", False)],
+)  # fmt: skip
+def test_an_id_of_the_hub_is_no_path_of_this_machine(tmp_path, monkeypatch, location, is_id):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    assert is_hub_id(location) is is_id
+
+
+def test_without_recordings_a_sentence_says_what_cannot_be_known(tmp_path, caplog):
+    root = audio_folder(tmp_path / "set", "jsonl")
+    for path in root.glob("*/metadata.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({k: r[k] for k in ("file_name", "label")}) + "\n" for r in rows))
+    splits = load_irmas(root)
+    assert "clips of one recording may be on both sides of a split" in caplog.text
+    assert "--recording_column" in caplog.text and len(set(splits["train"]["recording"])) == len(splits["train"])
+    caplog.clear()
+    splits = load_irmas(root, recording_pattern="train[0-9]")
+    assert "both sides" not in caplog.text and set(splits["train"]["recording"]) <= {f"train{i}" for i in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(1, True), ("0", False), (True, True), (0.0, False), (None, None), (-1, None), ("", None),
+                        (float("nan"), None), ("Yes", True), ("unknown", None)],
+)  # fmt: skip
+def test_a_cell_says_yes_no_or_nothing(value, says):
+    assert answer(value, "here") is says
+
+
+def test_a_cell_that_says_something_else_is_refused():
+    with pytest.raises(UserError, match=r"row 3, column oud: 0\.7 is neither 1 \(yes\), 0 \(no\) nor empty"):
+        answer(0.7, "row 3, column oud")
+
+
+def test_the_audio_column_is_what_datasets_expects_and_is_not_decoded(tmp_path):
+    splits = load_irmas(own_folder(tmp_path / "own"), audio=True)
+    kind = splits["train"].features["audio"]
+    assert isinstance(kind, Audio) and not kind.decode
+    row = splits["test"][0]
+    assert row["audio"] == {"bytes": None, "path": row["path"]}
+    decoding = splits["train"].cast_column("audio", Audio(sampling_rate=16_000)).features["audio"]
+    assert decoding.decode and decoding.sampling_rate == 16_000
+
+
+@pytest.mark.parametrize("how", ["from its folder", "as any Parquet"])
+def test_an_export_is_read_like_what_it_was_made_from(tmp_path, expected, how):
+    export(own_folder(tmp_path / "own"), tmp_path / "export")
+    columns = Columns(label_column="instruments") if how == "as any Parquet" else Columns()
+    assert clips_of(load_irmas(tmp_path / "export", validation_fraction=0.3, columns=columns)) == expected
+
+
+def test_a_set_of_any_form_is_exported(tmp_path, expected):
+    counts = export(parquet_folder(tmp_path / "set", "names"), tmp_path / "export")
+    assert counts == {"train": TRAIN, "test": TEST}
+    assert clips_of(load_irmas(tmp_path / "export", validation_fraction=0.3)) == expected
