@@ -1,4 +1,4 @@
-"""The figures of OpenMIC-2018 as its papers compute them, on the labels that somebody has judged."""
+"""The figures of OpenMIC-2018, on the labels that somebody has judged."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ def openmic_figures(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
     labels: (clips, classes), 1, 0, or -1 where nobody has judged. scores: (clips, classes) in [0, 1].
     `map` is that of PaSST's ex_openmic.py: scikit-learn's average precision of each class with the mask as weights.
     `f1` averages, for each class, the F1 of its presence and that of its absence (scikit-learn's macro average over the
-    two answers), as in the tables that score both; `f1_present` is the mean of the F1 of presence alone. A class that
+    two answers); `f1_present` is the mean of the F1 of presence alone. A class that
     was judged in no clip, or found in none, takes no part.
     """
     labels, scores = as_arrays(labels, scores)

@@ -25,7 +25,7 @@ class PublishedOpenmicSystem:
 
 OPENMIC_SYSTEMS = (
     PublishedOpenmicSystem(
-        "Humphrey 2018, random forests on VGGish (the baseline)", 0.795, "quoted from PaSST's paper"
+        "Humphrey 2018, random forests on VGGish (the baseline)", 0.795, "quoted from a secondary source"
     ),
     PublishedOpenmicSystem("Koutini 2022, PaSST, fine-tuned", 0.843, "all of the network trained; 10 s clips"),
     PublishedOpenmicSystem("BEATs, probe", 0.868, "a head on frozen embeddings; quoted from a secondary source"),
