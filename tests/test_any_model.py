@@ -157,6 +157,17 @@ def test_an_encoder_is_mixed_and_probed(name, workplace):
     assert trained == {"layer_weights", "classifier.weight", "classifier.bias"}
 
 
+def test_a_mixture_of_layers_keeps_every_layer(workplace):
+    start = encoder("hubert", workplace / "hubert")  # with a layer drop of .1
+    assert load(start)[0].config.layerdrop == 0.1
+    mixture = {"use_weighted_layer_sum": True}
+    assert load(start, model_config=mixture)[0].config.layerdrop == 0
+    assert load(start, architecture="encoder")[0].encoder.config.layerdrop == 0
+    for fields in ({"model_config": mixture}, {"architecture": "encoder"}):
+        with pytest.raises(UserError, match="a learned mixture of layers needs every layer"):
+            load(start, layerdrop=0.1, **fields)
+
+
 def test_clap_starts_each_class_from_its_text(workplace):
     torch.manual_seed(0)
     start = saved_clap(workplace / "clap")

@@ -17,7 +17,7 @@ from irmas_recipe.models.ast.adaptation import (
 from irmas_recipe.models.ast.features import frames_in
 from irmas_recipe.models.encoder import EncoderConfig
 from irmas_recipe.training.checkpoint import first_sentence, load_checkpoint, unreachable
-from irmas_recipe.training.encoder import start_head_by_text
+from irmas_recipe.training.encoder import is_classifier, start_head_by_text
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import add_sub_networks, missing_labels, probe_parameters, start_head
 from irmas_recipe.training.recipe import Recipe
@@ -183,6 +183,9 @@ def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> N
     Raises:
         UserError: the architecture has no such field.
     """
+    mixes_layers = getattr(config, "use_weighted_layer_sum", False) or arguments.architecture == ENCODER
+    if mixes_layers or not is_classifier(config):
+        keep_every_layer(config, arguments.layerdrop)
     for field, names in REGULARIZATION.items():
         value = getattr(arguments, field)
         known = [name for name in names if hasattr(config, name)]
@@ -190,6 +193,22 @@ def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> N
             setattr(config, known[0], value)
         elif value is not None and not (field == "head_dropout" and isinstance(config, ASTConfig)):
             raise UserError(f"{config.model_type} has no {field}: remove --{field} from the recipe.")
+
+
+def keep_every_layer(config: PreTrainedConfig, layerdrop: float | None) -> None:
+    """Switch off a checkpoint's layer drop, which would leave a learned mixture of layers with too few of them.
+
+    Raises:
+        UserError: the recipe asks for it.
+    """
+    if layerdrop:
+        raise UserError(
+            f"--layerdrop {layerdrop:g}: a learned mixture of layers needs every layer: remove it, or the mixture "
+            "(use_weighted_layer_sum in --model_config, or --architecture encoder)."
+        )
+    for name in REGULARIZATION["layerdrop"]:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
 
 
 def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
