@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from irmas_recipe.commands.predict.arguments import parse_arguments
 
@@ -13,15 +14,20 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from irmas_dataset.files import to_text  # the imports below need torch, which takes seconds
+    from irmas_recipe.commands.predict.catalogue import lower_precision, tag_catalogue, workers_for
     from irmas_recipe.commands.predict.files import find_audio, sizes_of
+    from irmas_recipe.commands.predict.lists import every_name
     from irmas_recipe.commands.predict.outputs import Outputs
     from irmas_recipe.commands.predict.rows import ASKED, errors_in_words, warnings_in_words
     from irmas_recipe.commands.system import load_system
     from irmas_recipe.training.processes import Processes
 
+    if args.parts:
+        return tag_catalogue(args)
     processes = Processes(args.device)
     with processes.ending_together():
-        files = processes.from_first(find_audio(args.paths) if processes.is_first else None)
+        listed = map(Path, every_name([], args.list, args.column))
+        files = processes.from_first(find_audio([*args.paths, *listed]) if processes.is_first else None)
         if args.is_default and processes.is_first:
             print(f"No MODEL is named: {args.model} answers, which was trained on AudioSet.", file=sys.stderr)
         recognise = load_system(
@@ -29,10 +35,15 @@ def main(argv: list[str]) -> None:
             classes=args.classes or "irmas", thresholds=args.threshold, aggregation=args.aggregation,
             window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
         )  # fmt: skip
+        if args.bf16:
+            lower_precision(recognise, list(map(os.fspath, files)))
         outputs = Outputs(args, processes, files, recognise)
     todo, errors, warnings = outputs.begin(), [], []
     mine = processes.share(todo, sizes_of(todo))
-    results = recognise((os.fspath(file) for file in mine), return_windows=args.window_table is not None, **ASKED)
+    results = recognise(
+        (os.fspath(file) for file in mine), return_windows=args.window_table is not None,
+        num_workers=workers_for(args.workers, len(mine)), **ASKED,
+    )  # fmt: skip
     progress = {"total": len(mine), "unit": "file", "disable": None if processes.is_first else True, "leave": False}
     try:
         for file, result in tqdm(zip(mine, results, strict=True), **progress):
