@@ -131,9 +131,9 @@ def test_names_come_from_lists_columns_and_addresses(run, music, tmp_path):
 
 
 def test_a_killed_run_loses_a_part_at_most_and_doubles_nothing(run, music, tmp_path):
-    names = [str(file) for _ in range(30) for file in sorted(music.glob("*.wav"))]
+    names = [str(file) for _ in range(12) for file in sorted(music.glob("*.wav"))]
     (tmp_path / "list.txt").write_text("\n".join(names))
-    asked = ["--list", "list.txt", "--parts", "parts", "--part_files", "20", "--workers", "2", "--resume"]
+    asked = ["--list", "list.txt", "--parts", "parts", "--part_files", "10", "--workers", "2", "--resume"]
     command = [sys.executable, str(REPOSITORY / "run_irmas.py"), "predict", run, *asked, "--device", "cpu"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
@@ -143,7 +143,7 @@ def test_a_killed_run_loses_a_part_at_most_and_doubles_nothing(run, music, tmp_p
     process.kill()  # alone: its decoding processes end by themselves
     process.wait()
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("parts/*.done")}
-    assert 3 <= len(before) < 32
+    assert 3 <= len(before) < 26
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and group_lives(process.pid):
         time.sleep(0.05)
@@ -221,7 +221,7 @@ def test_bfloat16_says_how_far_it_is_from_float32(run, music, tmp_path, capsys):
     tag(run, music, "--parts", tmp_path / "parts", "--bf16")
     told = capsys.readouterr().err
     difference = float(told.split("at most ")[1].split(".\n")[0])
-    assert "scores of 8 files" in told and 0 < difference < 0.05
+    assert "scores of 7 files" in told and 0 < difference < 0.05, "the eighth cannot be read"
     settings = json.loads(next((tmp_path / "parts").glob("*.done")).read_text())["heading"]
     assert settings["bf16"] is True
 

@@ -67,5 +67,5 @@ def lower_precision(recognise: InstrumentRecognitionPipeline, names: list[str]) 
     if full.size:
         difference = float(np.abs(full - low).max())
         print(
-            f"bfloat16: scores of {len(full)} files differ from float32's by at most {difference:.4f}.", file=sys.stderr
+            f"bfloat16: scores of {len(full)} files differ from float32's by at most {difference:.2g}.", file=sys.stderr
         )

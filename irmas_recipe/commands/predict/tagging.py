@@ -114,7 +114,7 @@ class Tagger:
 
 def scores_of(recognise: InstrumentRecognitionPipeline, names: list[str]) -> np.ndarray:
     """Return the scores (files, labels) of the files that can be read."""
-    heard = recognise(iter(names), all_labels=True, return_timeline=True, skip_unreadable=True)
+    heard = recognise(list(names), all_labels=True, return_timeline=True, skip_unreadable=True)
     scores = [{entry["label"]: entry["score"] for entry in one["instruments"]} for one in heard if "error" not in one]
     return np.array([[of_file[label] for label in recognise.labels] for of_file in scores])
 
