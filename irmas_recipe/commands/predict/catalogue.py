@@ -29,11 +29,7 @@ def tag_catalogue(args: argparse.Namespace) -> None:
     device = args.device
     if device is None and started.world_size > 1 and torch.cuda.is_available():
         device = f"cuda:{started.local_rank}"
-    recognise = load_system(
-        args.model, device=device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
-        classes=args.classes or "irmas", thresholds=args.threshold, aggregation=args.aggregation,
-        window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
-    )  # fmt: skip
+    recognise = load_asked(args, device)
     workers = max(1, usable_cores() // started.local_world_size) if args.workers is None else args.workers
     tagger = Tagger(recognise, args.embeddings, workers)
     settings = heading(recognise, args, recognise.labels)
@@ -51,6 +47,15 @@ def tag_catalogue(args: argparse.Namespace) -> None:
         raise SystemExit(130) from None
     print(f"Shard {shard[0]}/{shard[1]}: {counts['heard']} files were heard, {counts['unread']} could not be read "
           f"(see the column error), into {args.parts}.", file=sys.stderr)  # fmt: skip
+
+
+def load_asked(args: argparse.Namespace, device: str | None) -> InstrumentRecognitionPipeline:
+    """Return the pipeline of the model and the options of the command line."""
+    return load_system(
+        args.model, device=device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
+        classes=args.classes or "irmas", thresholds=args.threshold, aggregation=args.aggregation,
+        window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
+    )  # fmt: skip
 
 
 def workers_for(asked: int | None, files: int) -> int:

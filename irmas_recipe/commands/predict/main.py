@@ -14,12 +14,11 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from irmas_dataset.files import to_text  # the imports below need torch, which takes seconds
-    from irmas_recipe.commands.predict.catalogue import lower_precision, tag_catalogue, workers_for
+    from irmas_recipe.commands.predict.catalogue import load_asked, lower_precision, tag_catalogue, workers_for
     from irmas_recipe.commands.predict.files import find_audio, sizes_of
     from irmas_recipe.commands.predict.lists import every_name
     from irmas_recipe.commands.predict.outputs import Outputs
     from irmas_recipe.commands.predict.rows import ASKED, errors_in_words, warnings_in_words
-    from irmas_recipe.commands.system import load_system
     from irmas_recipe.training.processes import Processes
 
     if args.parts:
@@ -30,11 +29,7 @@ def main(argv: list[str]) -> None:
         files = processes.from_first(find_audio([*args.paths, *listed]) if processes.is_first else None)
         if args.is_default and processes.is_first:
             print(f"No MODEL is named: {args.model} answers, which was trained on AudioSet.", file=sys.stderr)
-        recognise = load_system(
-            args.model, device=processes.device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
-            classes=args.classes or "irmas", thresholds=args.threshold, aggregation=args.aggregation,
-            window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
-        )  # fmt: skip
+        recognise = load_asked(args, processes.device)
         if args.bf16:
             lower_precision(recognise, list(map(os.fspath, files)))
         outputs = Outputs(args, processes, files, recognise)
@@ -60,10 +55,14 @@ def main(argv: list[str]) -> None:
     if summary := outputs.summary(len(todo) - len(errors)):
         print("", *summary, sep="\n", file=sys.stdout if outputs.screen else sys.stderr)
     if processes.is_first:
-        if written := outputs.written():
-            print(f"Wrote {len(files) - len(errors)} files' results to {', '.join(written)}.", file=sys.stderr)
-        if warnings:
-            print(warnings_in_words(warnings, len(todo)), file=sys.stderr)
-        if errors:
-            print(errors_in_words(errors, len(todo)), file=sys.stderr)
+        conclude(outputs.written(), len(files) - len(errors), warnings_in_words(warnings, len(todo)) if warnings else "",
+                 errors_in_words(errors, len(todo)) if errors else "")  # fmt: skip
     processes.leave(1 if errors else 0)
+
+
+def conclude(written: list[str], files: int, *notes: str) -> None:
+    """Print how many files' results went where, and what there is to say about others."""
+    if written:
+        print(f"Wrote {files} files' results to {', '.join(written)}.", file=sys.stderr)
+    for note in filter(None, notes):
+        print(note, file=sys.stderr)

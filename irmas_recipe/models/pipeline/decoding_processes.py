@@ -43,6 +43,51 @@ def decode_for_ever(windows_of: Callable[[Any], Iterable[dict]], pipe: Connectio
         return
 
 
+class Decoders:
+    """Processes that decode, each replaced where it dies."""
+
+    def __init__(self, windows_of: Callable[[Any], Iterable[dict]], workers: int) -> None:
+        self.windows_of, self.context = windows_of, multiprocessing.get_context("fork")
+        self.all = [self.start() for _ in range(workers)]
+
+    def start(self) -> Decoder:
+        """Return a new process."""
+        here, there = self.context.Pipe()
+        process = self.context.Process(target=decode_for_ever, args=(self.windows_of, there, here), daemon=True)
+        process.start()
+        there.close()
+        return Decoder(process, here)
+
+    def give(self, place: int, audio: Any) -> bool:
+        """Give an input to a process that has none; return whether there was one."""
+        for index, decoder in enumerate(self.all):
+            if decoder.place is None:
+                if not decoder.process.is_alive():
+                    decoder.pipe.close()
+                    self.all[index] = decoder = self.start()
+                decoder.place, decoder.audio = place, audio
+                decoder.pipe.send(audio)
+                return True
+        return False
+
+    def windows(self) -> Iterator[tuple[Decoder, dict]]:
+        """Yield a window of each process that has one, after waiting for the first; an error, where a process has died."""
+        busy = {decoder.pipe: decoder for decoder in self.all if decoder.place is not None}
+        for pipe in wait(list(busy)):
+            try:
+                yield busy[pipe], pipe.recv()
+            except (EOFError, ConnectionResetError):  # killed for its memory, or by a bug of a C library
+                busy[pipe].process.join()
+                yield busy[pipe], {"error": f"{busy[pipe].audio} ended the process that decoded it.", "is_last": True}
+
+    def stop(self) -> None:
+        """End all processes."""
+        for decoder in self.all:
+            decoder.process.kill()
+            decoder.process.join()
+            decoder.pipe.close()
+
+
 def windows_by_processes(
     inputs: Iterable, windows_of: Callable[[Any], Iterable[dict]], workers: int
 ) -> Iterator[tuple[int, dict]]:
@@ -55,46 +100,21 @@ def windows_by_processes(
     An input whose process dies gives {"error", "is_last"}, and another process takes its place. Pipes hold little, so
     that the processes never get far ahead of the reader.
     """
-    context = multiprocessing.get_context("fork")
-
-    def start() -> Decoder:
-        here, there = context.Pipe()
-        process = context.Process(target=decode_for_ever, args=(windows_of, there, here), daemon=True)
-        process.start()
-        there.close()
-        return Decoder(process, here)
-
-    todo, decoders, ended = enumerate(inputs), [start() for _ in range(workers)], set()
-    oldest = 0  # of the inputs that have not ended
-    upcoming = next(todo, None)
+    decoders, todo, ended, oldest = Decoders(windows_of, workers), enumerate(inputs), set(), 0
     try:
+        upcoming = next(todo, None)
         while True:
-            for index, decoder in enumerate(decoders):
-                if decoder.place is None and upcoming and upcoming[0] < oldest + HELD_BACK * workers:
-                    if not decoder.process.is_alive():
-                        decoders[index] = decoder = start()
-                    decoder.place, decoder.audio = upcoming
-                    decoder.pipe.send(decoder.audio)
-                    upcoming = next(todo, None)
-            busy = {decoder.pipe: decoder for decoder in decoders if decoder.place is not None}
-            if not busy:
+            while upcoming and upcoming[0] < oldest + HELD_BACK * workers and decoders.give(*upcoming):
+                upcoming = next(todo, None)
+            if all(decoder.place is None for decoder in decoders.all):
                 return
-            for pipe in wait(list(busy)):
-                decoder = busy[pipe]
-                try:
-                    window = pipe.recv()
-                except (EOFError, ConnectionResetError):  # killed for its memory, or by a bug of a C library
-                    decoder.process.join()
-                    window = {"error": f"{decoder.audio} ended the process that decoded it.", "is_last": True}
+            for decoder, window in decoders.windows():
                 yield decoder.place, window
                 if window["is_last"]:
                     ended.add(decoder.place)
                     decoder.place = None
-                    while oldest in ended:
-                        ended.remove(oldest)
-                        oldest += 1
+            while oldest in ended:
+                ended.remove(oldest)
+                oldest += 1
     finally:
-        for decoder in decoders:
-            decoder.process.kill()
-            decoder.process.join()
-            decoder.pipe.close()
+        decoders.stop()
