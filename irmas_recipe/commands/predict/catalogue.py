@@ -3,6 +3,7 @@
 import argparse
 import copy
 import sys
+from collections.abc import Iterable
 from itertools import islice
 
 import numpy as np
@@ -29,15 +30,13 @@ def tag_catalogue(args: argparse.Namespace) -> None:
     device = args.device
     if device is None and started.world_size > 1 and torch.cuda.is_available():
         device = f"cuda:{started.local_rank}"
-    recognise = load_asked(args, device)
+    first = every_name([name for name in args.names if name != "-"], args.list, args.column)
+    recognise = load_asked(args, device, first)
     workers = max(1, usable_cores() // started.local_world_size) if args.workers is None else args.workers
     tagger = Tagger(recognise, args.embeddings, workers)
     settings = heading(recognise, args, recognise.labels)
     settings |= {"weights_crc32": tagger.fingerprint(), "embeddings": args.embeddings, "bf16": args.bf16}
     parts = Parts(args.parts, shard, args.part_files, settings, resume=args.resume)
-    if args.bf16:
-        stdin_once = [name for name in args.names if name != "-"]
-        lower_precision(recognise, list(islice(every_name(stdin_once, args.list, args.column), COMPARED_FILES)))
     names = share_of(every_name(args.names, args.list, args.column), *shard)
     rows = tqdm(tagger.tag(names, parts), unit="file", disable=None, leave=False)
     try:
@@ -49,13 +48,16 @@ def tag_catalogue(args: argparse.Namespace) -> None:
           f"(see the column error), into {args.parts}.", file=sys.stderr)  # fmt: skip
 
 
-def load_asked(args: argparse.Namespace, device: str | None) -> InstrumentRecognitionPipeline:
-    """Return the pipeline of the model and the options of the command line."""
-    return load_system(
+def load_asked(args: argparse.Namespace, device: str | None, names: Iterable[str]) -> InstrumentRecognitionPipeline:
+    """Return the pipeline of the model and the options of the command line; `names` are read where --bf16 is compared."""
+    recognise = load_system(
         args.model, device=device, batch_size=args.batch_size, trust_remote_code=args.trust_remote_code,
         classes=args.classes or "irmas", thresholds=args.threshold, aggregation=args.aggregation,
         window_seconds=args.window_seconds, hop_seconds=args.hop_seconds,
     )  # fmt: skip
+    if args.bf16:
+        lower_precision(recognise, list(islice(names, COMPARED_FILES)))
+    return recognise
 
 
 def workers_for(asked: int | None, files: int) -> int:
@@ -65,7 +67,6 @@ def workers_for(asked: int | None, files: int) -> int:
 
 def lower_precision(recognise: InstrumentRecognitionPipeline, names: list[str]) -> None:
     """Make a network compute in bfloat16, and print how far its scores of the first files are from float32's."""
-    names = names[:COMPARED_FILES]
     full = scores_of(recognise, names)
     recognise.model = copy.deepcopy(recognise.model).to(torch.bfloat16)
     low = scores_of(recognise, names)

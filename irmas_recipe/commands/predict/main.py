@@ -14,7 +14,7 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from irmas_dataset.files import to_text  # the imports below need torch, which takes seconds
-    from irmas_recipe.commands.predict.catalogue import load_asked, lower_precision, tag_catalogue, workers_for
+    from irmas_recipe.commands.predict.catalogue import load_asked, tag_catalogue, workers_for
     from irmas_recipe.commands.predict.files import find_audio, sizes_of
     from irmas_recipe.commands.predict.lists import every_name
     from irmas_recipe.commands.predict.outputs import Outputs
@@ -25,13 +25,11 @@ def main(argv: list[str]) -> None:
         return tag_catalogue(args)
     processes = Processes(args.device)
     with processes.ending_together():
-        listed = map(Path, every_name([], args.list, args.column))
-        files = processes.from_first(find_audio([*args.paths, *listed]) if processes.is_first else None)
+        args.paths += map(Path, every_name([], args.list, args.column))
+        files = processes.from_first(find_audio(args.paths) if processes.is_first else None)
         if args.is_default and processes.is_first:
             print(f"No MODEL is named: {args.model} answers, which was trained on AudioSet.", file=sys.stderr)
-        recognise = load_asked(args, processes.device)
-        if args.bf16:
-            lower_precision(recognise, list(map(os.fspath, files)))
+        recognise = load_asked(args, processes.device, map(os.fspath, files))
         outputs = Outputs(args, processes, files, recognise)
     todo, errors, warnings = outputs.begin(), [], []
     mine = processes.share(todo, sizes_of(todo))
@@ -47,20 +45,20 @@ def main(argv: list[str]) -> None:
             elif "warning" in result:
                 warnings.append(result["warning"])
     except KeyboardInterrupt:
-        if processes.is_first:
-            print("Stopped." + f" {args.output} can be resumed with --resume." * bool(args.output), file=sys.stderr)
+        resumable = f" {args.output} can be resumed with --resume." * bool(args.output)
+        conclude([], 0, f"Stopped.{resumable}" * processes.is_first)
         processes.leave(130)
     errors, warnings = sorted(processes.gather(errors)), sorted(processes.gather(warnings))
     outputs.close(errors)
     if summary := outputs.summary(len(todo) - len(errors)):
         print("", *summary, sep="\n", file=sys.stdout if outputs.screen else sys.stderr)
     if processes.is_first:
-        conclude(outputs.written(), len(files) - len(errors), warnings_in_words(warnings, len(todo)) if warnings else "",
-                 errors_in_words(errors, len(todo)) if errors else "")  # fmt: skip
+        notes = warnings and warnings_in_words(warnings, len(todo)), errors and errors_in_words(errors, len(todo))
+        conclude(outputs.written(), len(files) - len(errors), *notes)
     processes.leave(1 if errors else 0)
 
 
-def conclude(written: list[str], files: int, *notes: str) -> None:
+def conclude(written: list[str], files: int, *notes: str | list) -> None:
     """Print how many files' results went where, and what there is to say about others."""
     if written:
         print(f"Wrote {files} files' results to {', '.join(written)}.", file=sys.stderr)
