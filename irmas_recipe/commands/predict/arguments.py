@@ -25,18 +25,19 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         UserError: arguments that contradict each other, or an output that cannot be written.
     """
     args = build_parser().parse_args(argv)
-    args.is_default = args.paths[0] == "-" or is_audio(args.paths[0])
+    args.is_default = not args.paths or args.paths[0] == "-" or is_audio(args.paths[0])
     args.model = DEFAULT_MODEL if args.is_default else args.paths.pop(0)
-    args.paths = [Path(path) for path in args.paths]
+    args.names, args.paths = args.paths, [Path(path) for path in args.paths]
     if args.format is None:
         args.format = format_of(args.output, "--output") if args.output else "table"
     for flag in ("timeline_table", "window_table"):
         if file := getattr(args, flag):
             format_of(file, f"--{flag}")
     check_combination(args)
+    check_parts(args)
     for flag in TABLES:
         check_output_file(getattr(args, flag), f"--{flag}")
-    for flag in ("timeline", "audacity", "html"):
+    for flag in ("timeline", "audacity", "html", "parts"):
         check_output_folder(getattr(args, flag), f"--{flag}")
     check_batch_size(args.batch_size)
     if args.threshold is not None and not 0 <= args.threshold <= 1:
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="irmas predict", description="Tell which instruments are heard in audio files, and when."
     )
     add = parser.add_argument
-    add("paths", metavar="[MODEL] PATH", nargs="+",
+    add("paths", metavar="[MODEL] PATH", nargs="*",
         help="a run folder, the id of a model on the Hub or a released checkpoint (default: "
         f"{DEFAULT_MODEL}, fetched once), then audio files, or folders of them; - reads their names from the standard input, one a line")  # fmt: skip
     add("--classes", choices=("irmas", "all"), help="of a released checkpoint: IRMAS's eleven instruments, which is the "
@@ -78,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="write each file's timeline as an Audacity label track into this folder",
     )
+    add_parts(parser)
     add("--only", metavar="LABEL", action="append", help="speak of this instrument only; can be given several times")
     add("--top_k", metavar="K", type=int, help="the K first instruments of each file, whatever their thresholds")
     add(
@@ -95,9 +97,59 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments for more files than a table holds."""
+    add = parser.add_argument
+    add("--list", metavar="F", action="append", type=Path, default=[], help="a text file with a name per line, or a "
+        "Parquet file with a column of names; can be given several times")  # fmt: skip
+    add("--column", metavar="C", default="path", help="the column of names in a Parquet --list (default: path)")
+    add(
+        "--parts", metavar="DIR", type=Path, help="write any number of files' results as Parquet parts into this folder"
+    )
+    add(
+        "--part_files",
+        metavar="N",
+        type=int,
+        default=500,
+        help="files per part, and at most lost by a kill (default: 500)",
+    )
+    add("--shard", metavar="I/N", help="hear only the I-th of N shares of the files, from 0/N to N-1/N; needs --parts")
+    add("--embeddings", choices=("file", "window"), help="add a vector for each file or window to --parts")
+    add("--workers", metavar="N", type=int, help="processes that decode (default: the usable cores, fewer for few files; "
+        "0: a thread)")  # fmt: skip
+    add(
+        "--bf16",
+        action="store_true",
+        help="compute in bfloat16, and print how far the first files' scores are from float32's",
+    )
+
+
+def check_parts(args: argparse.Namespace) -> None:
+    """Fill in `shard` as (index, count); raise UserError where arguments and --parts contradict each other."""
+    if args.parts:
+        others = ("output", "timeline_table", "window_table", "timeline", "audacity", "html", "only", "top_k", "sort")
+        if named := [flag for flag in others if getattr(args, flag) is not None]:
+            raise UserError(f"--{named[0]} does not go with --parts, whose rows have everything; remove one of them.")
+    for flag in ("shard", "embeddings"):
+        if getattr(args, flag) and not args.parts:
+            raise UserError(f"--{flag} needs --parts DIR.")
+    if not args.parts and any("://" in name for name in args.names):
+        raise UserError("Files at an address are heard with --parts DIR; add it, or download them.")
+    index, slash, count = (args.shard or "0/1").partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise UserError(f"--shard {args.shard} is not a share; write 3/100 for one of 0/100 to 99/100.")
+    args.shard = int(index), int(count)
+    if args.part_files < 1:
+        raise UserError(f"--part_files {args.part_files} is too small; give 1 or more.")
+    if args.workers is not None and args.workers < 0:
+        raise UserError(f"--workers {args.workers} is too small; give 0 or more.")
+
+
 def is_audio(name: str) -> bool:
     """Return whether a name is that of music rather than of a model: of an audio file, or of a folder without a model."""
     folder = Path(name)
+    if "://" in name:
+        return True
     if not folder.is_dir():
         return name.lower().endswith(READ_BY_SOUNDFILE + READ_BY_FFMPEG)
     return not any(any(folder.glob(file)) for file in MODEL_FILES)
@@ -105,7 +157,7 @@ def is_audio(name: str) -> bool:
 
 def check_combination(args: argparse.Namespace) -> None:
     """Raise UserError where arguments contradict each other."""
-    if not args.paths:
+    if not args.paths and not args.list:
         raise UserError(f"Name audio files, or folders of them, after MODEL {args.model}.")
     if is_released(args.model):
         find_released(args.model)
@@ -115,7 +167,7 @@ def check_combination(args: argparse.Namespace) -> None:
         raise UserError("--format table is for the screen; with --output choose --format csv, json or parquet.")
     if args.format == "parquet" and not args.output:
         raise UserError("--format parquet cannot be shown on the screen; add --output FILE.parquet.")
-    if args.resume and not args.output:
+    if args.resume and not (args.output or args.parts):
         raise UserError("--resume needs a table to resume; add --output FILE.")
     if args.html and (args.html / PAGE).exists() and not (args.resume and (args.html / VIEWS).exists()):
         raise UserError(f"{args.html / PAGE} exists; delete it, or name another folder with --html.")

@@ -25,7 +25,8 @@ def read_blocks(audio: Any, sampling_rate: int | None = None) -> tuple[int, Mono
     """Return an input's sampling rate in Hz and an iterable over its mono float32 blocks (samples,).
 
     Args:
-        audio: any input of the pipeline: a path, bytes, an array, a decoder, or a dictionary with one of them.
+        audio: any input of the pipeline: a path, bytes, an array, a decoder, a dictionary with one of them, or a function
+            that fetches one.
         sampling_rate: of a bare array, in Hz.
 
     Raises:
@@ -33,6 +34,8 @@ def read_blocks(audio: Any, sampling_rate: int | None = None) -> tuple[int, Mono
         ValueError: the audio cannot be read; while the blocks are read, too.
     """
     name = name_of(audio)
+    if callable(audio):
+        audio = audio()
     if isinstance(audio, dict):
         sampling_rate = audio.get("sampling_rate", sampling_rate)
         present = [key for key in ("array", "raw", "bytes", "path") if audio.get(key) is not None]

@@ -13,6 +13,7 @@ import difflib
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from transformers.pipelines.base import ChunkPipeline
 
 from .audio_blocks import name_of, read_ahead, read_blocks, resample_blocks, rounded_to_16_bits
+from .decoding_processes import can_fork, windows_by_processes
 from .separation import separate_blocks, separation_of
 from .windows import (
     AGGREGATIONS,
@@ -99,6 +101,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise ValueError(f"The model has weights that are not finite, in {name}: use another one.")
         self.separate = separate or separation_of(getattr(config, "separation", None))
+        self.embeds: torch.nn.Module | None = None
+        """The output layer, where `return_windows` shall also give what comes into it: each window's embedding."""
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Return the instruments of one input, or a list of those for a list of inputs.
@@ -109,7 +113,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         people: 0.5 at the threshold.
 
         An input is a path, the bytes of a file, an array, torchcodec's AudioDecoder (as `datasets` gives it), or a
-        dictionary with `array` (or `raw`) and `sampling_rate`, or with `path` or `bytes`. An array may be (samples,),
+        dictionary with `array` (or `raw`) and `sampling_rate`, or with `path` or `bytes`, or a function without arguments
+        that fetches one of these where it is decoded. An array may be (samples,),
         (samples, channels) or (channels, samples): the smaller dimension is taken as the channels. Integer arrays are
         scaled to [-1, 1]; what is louder is clipped, as in training. A generator of inputs gives a generator of results.
 
@@ -126,7 +131,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
           {"edges_seconds": (moments + 1), "scores": {label: (moments)}, "thresholds": {label: number}}; and
           `return_windows=True`: `windows`, what the model said of each. A file that is not heard as it sounds has its
           `warning` here; elsewhere it is logged.
-        - `batch_size`: how many windows the model sees at once.
+        - `batch_size`: how many windows the model sees at once; `num_workers`: how many processes decode (Linux; 0, the
+          default, is one thread), whose inputs need `skip_unreadable=True`.
         - `skip_unreadable=True`: an input that cannot be read gives {"error": sentence}, and the others go on.
 
         Raises:
@@ -270,38 +276,43 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         forward_params: dict,
         postprocess_params: dict,
     ) -> Iterator[list[dict] | dict]:
-        """Yield one result per input; one thread reads ahead, whatever `num_workers` says."""
-        windows = read_ahead(self._windows_of(inputs, **preprocess_params), depth=2 * batch_size)
-        of_this_input = []
-        while batch := list(islice(windows, batch_size)):
-            sound = [window for window in batch if "error" not in window]
-            if sound:
-                waveforms = np.stack([window.pop("waveform") for window in sound])
-                logits = self.forward({"waveforms": waveforms}, **forward_params)["logits"]
-                for window, row in zip(sound, logits, strict=True):
-                    window["logits"] = row
-            for window in batch:
-                of_this_input.append(window)
-                if window["is_last"]:
-                    error = window.get("error")
-                    yield {"error": error} if error else self.postprocess(of_this_input, **postprocess_params)
-                    of_this_input = []
-
-    def _windows_of(self, inputs: Iterable, skip_unreadable: bool = False, **preprocess_params: Any) -> Iterator[dict]:
+        """Yield one result per input, in their order; `num_workers` processes decode, or one thread where it is 0."""
         if isinstance(inputs, torch.utils.data.Dataset):
             inputs = (inputs[index] for index in range(len(inputs)))
-        for audio in inputs:
-            try:
-                yield from self.preprocess(audio, **preprocess_params)
-            except Exception as error:  # whatever an input does to a decoder must cost only that input
-                if not skip_unreadable:
-                    raise
-                is_sentence = isinstance(error, (OSError, ValueError))
-                said = str(error) if is_sentence else f"{name_of(audio)}: {type(error).__name__}: {error}"
-                yield {"error": said, "is_last": True}
+        windows_of = partial(self._windows_of, **preprocess_params)
+        if num_workers and can_fork():
+            placed = windows_by_processes(inputs, windows_of, num_workers)
+        else:
+            placed = ((place, window) for place, audio in enumerate(inputs) for window in windows_of(audio))
+        windows, of_input, results, due = read_ahead(placed, depth=2 * batch_size), {}, {}, 0
+        while batch := list(islice(windows, batch_size)):
+            sound = [window for _, window in batch if "error" not in window]
+            if sound:
+                waveforms = np.stack([window.pop("waveform") for window in sound])
+                answers = self.forward({"waveforms": waveforms}, **forward_params)
+                for index, window in enumerate(sound):
+                    window |= {name: rows[index] for name, rows in answers.items()}
+            for place, window in batch:
+                of_input.setdefault(place, []).append(window)
+                if window["is_last"]:
+                    error, heard = window.get("error"), of_input.pop(place)
+                    results[place] = {"error": error} if error else self.postprocess(heard, **postprocess_params)
+            while due in results:
+                yield results.pop(due)
+                due += 1
+
+    def _windows_of(self, audio: Any, skip_unreadable: bool = False, **preprocess_params: Any) -> Iterator[dict]:
+        try:
+            yield from self.preprocess(audio, **preprocess_params)
+        except Exception as error:  # whatever an input does to a decoder must cost only that input
+            if not skip_unreadable:
+                raise
+            is_sentence = isinstance(error, (OSError, ValueError))
+            said = str(error) if is_sentence else f"{name_of(audio)}: {type(error).__name__}: {error}"
+            yield {"error": said, "is_last": True}
 
     def _forward(self, model_inputs: dict) -> dict:
-        """Return `logits` (windows, classes) of `waveforms` (windows, samples)."""
+        """Return `logits` (windows, classes) of `waveforms` (windows, samples), and `embedding` (windows, size) if wanted."""
         extractor, waveforms = self.feature_extractor, model_inputs["waveforms"]
         if hasattr(extractor, "extract"):  # this project's extractors: batched, on the model's device
             features = {"input_values": extractor.extract(torch.from_numpy(waveforms).to(self.device))}
@@ -311,7 +322,15 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             name: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
             for name, value in features.items()
         }
-        return {"logits": self.model(**features).logits.float()}
+        if self.embeds is None:
+            return {"logits": self.model(**features).logits.float()}
+        seen: list[torch.Tensor] = []
+        hook = self.embeds.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        try:
+            logits = self.model(**features).logits.float()
+        finally:
+            hook.remove()
+        return {"logits": logits, "embedding": seen[-1].float().reshape(len(logits), -1)}
 
     def postprocess(
         self,
@@ -376,7 +395,9 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
     def window_scores(self, windows: list[dict], logits: torch.Tensor) -> dict:
         """Return what the model said of each window: `start_seconds`, `end_seconds` and `scores` of each label."""
         rate, probabilities = self.feature_extractor.sampling_rate, torch.sigmoid(logits.double())
-        return {
+        embedded = "embedding" in windows[0]
+        more = {"embeddings": torch.stack([window["embedding"] for window in windows]).numpy()} if embedded else {}
+        return more | {
             "start_seconds": [window["start"] / rate for window in windows],
             "end_seconds": [window["stop"] / rate for window in windows],
             "scores": {label: probabilities[:, index].tolist() for index, label in enumerate(self.labels)},
