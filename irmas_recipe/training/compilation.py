@@ -24,12 +24,13 @@ def compile_blocks(model: nn.Module, mode: str | None = None, backend: str | Cal
 def repeated_blocks(model: nn.Module) -> list[nn.Module]:
     """Return the longest list of modules of one class and shape, which one compiled graph serves; empty for none.
 
-    A block of another class, as AST's last layer, is left out: it would take as long to compile as all the others.
+    A block of another kind, as AST's last layer or WavLM's first, is left out: it would take as long to compile as all others.
     """
     stacks = []
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module):
-            stacks.append([block for block in module if kind(block) == kind(module[0])])
+            kinds = [kind(block) for block in module]
+            stacks.append([block for block in module if kind(block) == max(kinds, key=kinds.count)])
     longest = max(stacks, key=len, default=[])
     return longest if len(longest) >= FEWEST_BLOCKS else []
 

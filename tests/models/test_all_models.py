@@ -219,7 +219,8 @@ def test_a_speech_model_compiled_block_by_block_gives_the_eager_logits(name):
     with torch.no_grad():
         eager = model(**inputs).logits
     counter = CompileCounterWithBackend("eager")
-    assert compile_blocks(model, backend=counter) == 3
+    # WavLM's first block has the table of positions, so that only two are alike here, and the model is compiled whole.
+    assert compile_blocks(model, backend=counter) == (1 if name == "wavlm" else 3)
     torch.testing.assert_close(model(**inputs).logits, eager, atol=1e-4, rtol=1e-3)
     loss_of(model.train(), inputs).backward()
     assert counter.frame_count >= 1 and model.get_submodule(last_linear(model)).weight.grad.any()

@@ -1,6 +1,5 @@
 """Damaged, foreign and hostile checkpoints: one sentence that names them, and nothing in them is executed."""
 
-import argparse
 import json
 import pickle
 import shutil
@@ -16,6 +15,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
 from irmas_dataset.synthetic import synthesize
 from irmas_recipe.commands.evaluate import measurement as evaluate_command
+from irmas_recipe.commands.evaluate.arguments import parse_arguments
 from irmas_recipe.models.cnn import CnnConfig, CnnFeatureExtractor, CnnForAudioClassification
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import build_model, load_model
@@ -195,7 +195,7 @@ def refusal(call, *args, **kwargs) -> str:
 
 def evaluate(model: Path, scratch: Path) -> None:
     """Do what `evaluate MODEL` does up to the model."""
-    arguments = argparse.Namespace(model=str(model), data_dir=None, batch_size=4, trust_remote_code=False)
+    arguments = parse_arguments([str(model), "--batch_size", "4"])
     recipe, _ = evaluate_command.evaluation_recipe(arguments, str(scratch))
     labelled = {
         "train": type(

@@ -67,6 +67,7 @@ WRONG = {
         (), ("--data_dir", "absent", "--output_dir", "new"), ("--data_dir", "file", "--output_dir", "new"),
         ("--data_dir", "empty", "--output_dir", "new"), (*EXPORT, "file"), (*EXPORT, "file/new"), (*EXPORT, "music"),
     ],
+    "models": [("more",), ("--none",)],
     "onnx": [
         (), ("run",), ("absent", "new"), ("empty", "new"), ("run", "file"), ("run", "file/new"),
         *each("--window_seconds", FLOATS, "run", "new"), *each("--batch_size", (*COUNTS, "9" * 20), "run", "new"),
