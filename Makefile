@@ -30,7 +30,7 @@ quality: $(VENV)/.installed-tests  ## fail where the code is not in the house st
 lock: pyproject.toml requirements.txt  ## renew requirements.lock: the exact versions of everything that is installed
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet --disable-pip-version-check pip-tools==7.6.2
-	.venv-lock/bin/pip-compile --quiet --extra onnx --extra test --strip-extras --allow-unsafe --no-emit-find-links \
+	.venv-lock/bin/pip-compile --quiet --extra catalogue --extra onnx --extra test --strip-extras --allow-unsafe --no-emit-find-links \
 		--no-emit-index-url --output-file requirements.lock pyproject.toml
 	rm -rf .venv-lock
 
