@@ -29,6 +29,7 @@ from irmas_recipe.commands.benchmark.stock import STOCK_FRAMES, Stock
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.model import load_model
+from tests.tiny import SECONDS, build
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -123,6 +124,13 @@ def test_operations_are_counted_for_the_length_that_each_side_takes(figures):
     ours_, stock = figures["flops"]["ours"], figures["flops"]["stock"]
     assert 2.5 < ours_["training_step"] / ours_["forward"] <= 3.01
     assert 3 < stock["forward"] / ours_["forward"] < 9  # 1,024 frames against 298; ours skips half of the second layer
+
+
+@pytest.mark.parametrize("name", ["hubert", "wavlm"])
+def test_operations_of_a_speech_model_are_counted(name):
+    model, extractor = build(name)
+    flops = ours.flops_per_clip(model.train(), torch.zeros(1, round(SECONDS * extractor.sampling_rate)))
+    assert flops["training_step"] > 2 * flops["forward"] > 0
 
 
 def test_counted_operations_are_those_of_the_definition():
