@@ -187,6 +187,18 @@ def test_clap_starts_each_class_from_its_text(workplace):
         load(encoder("hubert", workplace / "hubert"), head_initialization="text")
 
 
+def test_a_text_encoder_that_hears_no_difference_is_refused(workplace):
+    start = saved_clap(workplace / "collapsed")
+    clap = ClapModel.from_pretrained(start)
+    torch.nn.init.zeros_(clap.text_projection.linear2.weight)  # leaves its bias, whatever the text
+    torch.nn.init.ones_(clap.text_projection.linear2.bias)
+    clap.save_pretrained(start)
+    with pytest.raises(
+        UserError, match=r"nearly the same vector for every class \(mean cosine 1.0000\).*larger_clap_general"
+    ):
+        load(start, trained=False, head_initialization="text")
+
+
 OWN_CODE = {
     "configuration_own.py": """
 from transformers import HubertConfig

@@ -59,7 +59,7 @@ CLAP_AUDIO = {
     "patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [1, 2], "hidden_size": 16, "projection_dim": 8,
     "num_hidden_layers": 2, "drop_path_rate": 0.0,
 }  # fmt: skip
-CLAP_TEXT = SIZES | {"vocab_size": 32, "max_position_embeddings": 40, "projection_dim": 8}
+CLAP_TEXT = SIZES | {"initializer_factor": 50.0, "vocab_size": 32, "max_position_embeddings": 40, "projection_dim": 8}
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "the", "sound", "of", "a", "music", "cello", "clarinet", "flute", "acoustic", "electric",
          "guitar", "organ", "piano", "saxophone", "trumpet", "violin", "voice"]  # fmt: skip
 

@@ -18,22 +18,23 @@ FIRST = ("finetune", "linear_probe", "zero_shot")
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint, or an architecture to train from scratch, and the configuration of its size; None if not known."""
+    """A checkpoint, or an architecture to train from scratch, and the configuration of its size."""
 
     name: str
     architecture: str
-    config: dict[str, Any] | None = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     licence: str = "-"
     trained_on: str = "nothing"
 
 
 WHISPER_BASE = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
+LARGER_CLAP = {"depths": [2, 2, 12, 2], "hidden_size": 1024, "patch_embeds_hidden_size": 128}
 ON_THE_HUB = (
     Entry("MIT/ast-finetuned-audioset-10-10-0.4593", "ast", {}, "bsd-3-clause", "AudioSet, mAP .459"),
     Entry("facebook/hubert-base-ls960", "hubert", {}, "apache-2.0", "960 h of speech"),
-    Entry("microsoft/wavlm-base-plus", "wavlm", {}, "see its card", "94,000 h of speech"),
+    Entry("microsoft/wavlm-base-plus", "wavlm", {}, "cc-by-sa-3.0*", "94,000 h of speech"),
     Entry("openai/whisper-base", "whisper", WHISPER_BASE, "apache-2.0", "680,000 h of speech with text"),
-    Entry("laion/larger_clap_music", "clap", None, "see its card", "music and speech with texts"),
+    Entry("laion/larger_clap_general", "clap", LARGER_CLAP, "apache-2.0", "sounds, music and speech with texts"),
 )
 """What the recipes start from, beside the released checkpoints."""
 SIZES = {"mn04": {"width_mult": 0.4}, "passt-s16": {"frequency_stride": 16, "time_stride": 16}}
@@ -60,7 +61,8 @@ def main(argv: list[str]) -> None:
     print(
         f"\nOperations: multiplications and additions, for a window of {SECONDS:g} s; Whisper and CLAP fill it up to 30 and "
         "10 s. An architecture without a checkpoint has its default size. Any other id on the Hub works with the "
-        "recipe of its architecture, and any encoder with encoder/finetune: --model_name_or_path ID."
+        "recipe of its architecture, and any encoder with encoder/finetune: --model_name_or_path ID.\n"
+        "* By the licence that its card links to; the repository of its code says MIT (microsoft/unilm issue 1757)."
     )
 
 
@@ -81,8 +83,7 @@ def row_of(entry: Entry) -> list[str]:
     """Return an entry's row of the table."""
     is_checkpoint = "/" in entry.name
     here = ("yes" if is_here(entry.name, hub_cache()) else "no") if is_checkpoint else "-"
-    cost = cost_of(entry) if entry.config is not None else ("not known", "not known")
-    return [entry.name, *cost, entry.licence, entry.trained_on, here, recipe_of(entry)]
+    return [entry.name, *cost_of(entry), entry.licence, entry.trained_on, here, recipe_of(entry)]
 
 
 def recipe_of(entry: Entry) -> str:
@@ -111,16 +112,27 @@ def cost_of(entry: Entry) -> tuple[str, str]:
     import torch
 
     from irmas_recipe.commands.benchmark.ours import forward_flops
-    from irmas_recipe.models import classes_of
-    from irmas_recipe.models.ast.features import frames_in
     from irmas_recipe.training.features import device_features
 
-    config_class, extractor_class, model_class = classes_of(entry.architecture)
-    is_ast = entry.architecture == "ast"
-    size = {"max_length": frames_in(SECONDS)} if is_ast else {}
-    extractor = extractor_class(**size)
+    extractor, config, model_class = parts_of(entry)
     features = device_features(extractor)(torch.zeros(1, round(SECONDS * extractor.sampling_rate)))
     with torch.device("meta"):
-        model = model_class(config_class(**size, **entry.config, num_labels=11))
+        model = model_class(config)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return f"{parameters / 1e6:.1f} M", f"{forward_flops(model, features) / 1e9:.1f} G"
+
+
+def parts_of(entry: Entry) -> tuple[Any, Any, type]:
+    """Return the feature extractor, the configuration and the class of a model of an entry's size."""
+    from transformers import ClapAudioConfig, ClapFeatureExtractor
+
+    from irmas_recipe.models import classes_of, encoder
+    from irmas_recipe.models.ast.features import frames_in
+
+    if entry.architecture == "clap":  # its audio tower
+        own = ClapAudioConfig(**entry.config)
+        config = encoder.EncoderConfig(encoder=own, embedding_size=own.hidden_size, num_labels=11)
+        return ClapFeatureExtractor(truncation="rand_trunc"), config, encoder.EncoderForAudioClassification
+    config_class, extractor_class, model_class = classes_of(entry.architecture)
+    size = {"max_length": frames_in(SECONDS)} if entry.architecture == "ast" else {}
+    return extractor_class(**size), config_class(**size, **entry.config, num_labels=11), model_class

@@ -3,12 +3,15 @@
 from typing import Any
 
 import torch
+from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer, ClapModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.encoder import EncoderConfig, EncoderForAudioClassification
 
+SAME_TEXT = 0.98
+"""Above this mean cosine between the texts of classes, a text encoder does not tell them apart."""
 NEUTRAL_TEXT = "the sound of music"
 LABEL = "{label}"  # where a prompt has the name of a class
 
@@ -74,7 +77,7 @@ def start_head_by_text(model: PreTrainedModel, name: str, labels: list[str], pro
         options: those of `from_pretrained`.
 
     Raises:
-        UserError: the prompt does not name the class.
+        UserError: the prompt does not name the class, or the text encoder gives one vector for all.
     """
     if LABEL not in prompt:
         raise UserError(f"--text_prompt '{prompt}' does not say where the name of a class goes: write {LABEL} there.")
@@ -82,5 +85,17 @@ def start_head_by_text(model: PreTrainedModel, name: str, labels: list[str], pro
     texts = [prompt.replace(LABEL, label) for label in labels]
     tokens = AutoTokenizer.from_pretrained(name, **options)([*texts, NEUTRAL_TEXT], padding=True, return_tensors="pt")
     embeddings = clap.get_text_features(**tokens).pooler_output
+    if len(labels) > 1 and (alike := mean_cosine(embeddings[:-1])) > SAME_TEXT:
+        raise UserError(
+            f"The text encoder of {name} gives nearly the same vector for every class (mean cosine {alike:.4f}), as the "
+            "laion/larger_clap_music of the Hub does: choose another --model_name_or_path, such as "
+            "laion/larger_clap_general, or --head_initialization random."
+        )
     model.classifier.weight.copy_(clap.logit_scale_a.exp() * (embeddings[:-1] - embeddings[-1]))
     model.classifier.bias.zero_()
+
+
+def mean_cosine(vectors: torch.Tensor) -> float:
+    """Return the mean cosine between two different rows of (rows, width)."""
+    unit = normalize(vectors)
+    return ((unit @ unit.T).sum() - len(unit)).item() / (len(unit) * (len(unit) - 1))
