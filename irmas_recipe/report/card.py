@@ -36,6 +36,7 @@ LICENCE_OF_RELEASED_WEIGHTS = {
 
 AGGREGATION_IN_WORDS = {
     "mean": "the mean of its windows' logits",
+    "energy": "the mean of its windows' logits, weighted by their energy",
     "max": "the largest of its windows' logits",
     "mean_probability": "the mean of its windows' probabilities",
     "s1": "the mean of its windows' probabilities (S1 of Han 2017)",

@@ -16,8 +16,8 @@ from irmas_recipe.report.text import clock, clock_step, shortened
 ROWS = 12
 COLUMNS = 1_600  # of the waveform: about the pixels of its width
 LEGENDS = {
-    "clip": "area: score · bar: heard · right: confidence, 0.50 at the threshold",
-    "timeline": "area: score · bar: heard · right: share of the time",
+    "clip": "area: confidence · line: threshold · bar: heard · right: confidence of the whole",
+    "timeline": "area: confidence · line: threshold · bar: heard · right: share of the time",
 }
 NOTHING_HEARD = "no score reaches its threshold; the three that come nearest"
 
@@ -49,32 +49,32 @@ def save_picture(figure: Figure, picture: Path) -> None:
 
 def shown_labels(result: dict) -> list[str]:
     """Return the labels heard at some moment, those heard longest first, or the three that came nearest to a threshold."""
-    scores, thresholds = result["activity"]["scores"], result["activity"]["thresholds"]
-    heard_seconds = dict.fromkeys(scores, 0.0)
+    confidences = result["activity"]["confidences"]
+    heard_seconds = dict.fromkeys(confidences, 0.0)
     for segment in result["timeline"]:
         heard_seconds[segment["label"]] += segment["end_seconds"] - segment["start_seconds"]
-    nearness = {label: max(scores[label]) / max(thresholds[label], 1e-9) for label in scores}
-    order = sorted(scores, key=lambda label: (-heard_seconds[label], -nearness[label]))
+    order = sorted(confidences, key=lambda label: (-heard_seconds[label], -max(confidences[label])))
     return [label for label in order if heard_seconds[label]][:ROWS] or order[:3]
 
 
 def draw_rows(axes: Axes, labels: list[str], result: dict) -> None:
-    """Draw a row per label: its score over time as a pale area, and a bar where it reaches the label's threshold."""
-    edges, scores = result["activity"]["edges_seconds"], result["activity"]["scores"]
+    """Draw a row per label: its confidence over time as a pale area, and a bar where it is heard."""
+    edges, confidences = result["activity"]["edges_seconds"], result["activity"]["confidences"]
     answer = {entry["label"]: entry for entry in result["instruments"]}
-    places, name_colours = list(scores), []
+    places, name_colours = list(confidences), []
     for row, label in enumerate(labels):
         colour = LABEL_COLOURS[places.index(label) % len(LABEL_COLOURS)]
         bottom = len(labels) - 1 - row
         axes.axhspan(bottom + 0.08, bottom + 0.92, color=PALE, lw=0, zorder=0)
         axes.stairs(
-            bottom + 0.08 + 0.84 * np.array(scores[label]),
+            bottom + 0.08 + 0.84 * np.array(confidences[label]),
             edges,
             baseline=bottom + 0.08,
             fill=True,
             color=colour,
             alpha=0.28,
         )
+        axes.axhline(bottom + 0.5, color="white", lw=0.8)
         for segment in result["timeline"]:
             if segment["label"] == label:
                 start, seconds = segment["start_seconds"], segment["end_seconds"] - segment["start_seconds"]

@@ -66,15 +66,13 @@ def nothing_in_words(result: dict) -> str:
     """Return what to say where no instrument is the answer, with the one that came nearest to its threshold."""
     if result["timeline"]:
         return "No instrument was heard in the file as a whole; these are heard for moments."
-    thresholds = result["activity"]["thresholds"]
-    highest = {label: max(scores) for label, scores in result["activity"]["scores"].items()}
-    nearest = max(highest, key=lambda label: highest[label] / max(thresholds[label], 1e-9))
-    score, threshold = highest[nearest], thresholds[nearest]
-    if score >= threshold:  # for a moment that is too short to count
-        return "No instrument was heard: no score reaches its threshold for long enough."
+    highest = {label: max(of_label) for label, of_label in result["activity"]["confidences"].items()}
+    nearest = max(highest, key=highest.get)
+    if highest[nearest] >= 0.5:  # for a moment that is too short to count
+        return "No instrument was heard: none reaches its threshold for long enough."
     return (
-        "No instrument was heard: no score reaches its threshold. "
-        f"The nearest is {nearest}: at most {score:.2f}, threshold {threshold:.2f}."
+        "No instrument was heard: none reaches its threshold, which is a confidence of 0.5. "
+        f"The nearest is {nearest}: {highest[nearest]:.2f} at most."
     )
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 from irmas_dataset import WaveformColumn
 from irmas_dataset.audit.levels import SILENT_PEAK_DB
 from irmas_dataset.decoding import to_int16
-from irmas_recipe.models.pipeline.windows import aggregate, window_starts
+from irmas_recipe.models.pipeline.windows import aggregate, energy_of, window_starts
 
 UPLOADED_CLIPS = 256  # at a time, when all clips are brought to the device
 
@@ -151,8 +151,16 @@ class WindowedClips(torch.utils.data.Dataset):
 
     def scores(self, logits: np.ndarray, how: str) -> np.ndarray:
         """Return scores (clips, classes) from the logits (windows, classes) of all windows in order."""
-        ends = np.cumsum(self.windows_per_clip)
-        return np.stack([aggregate(of_clip, how) for of_clip in np.split(logits[: ends[-1]], ends[:-1])])
+        parts = np.cumsum(self.windows_per_clip)[:-1]
+        count = sum(self.windows_per_clip)
+        energies = self.energies(count) if how == "energy" else np.ones(count)
+        clips = zip(np.split(logits[:count], parts), np.split(energies, parts), strict=True)
+        return np.stack([aggregate(of_clip, how, of_windows) for of_clip, of_windows in clips])
+
+    def energies(self, count: int) -> np.ndarray:
+        """Return the energy of the first windows, (count,)."""
+        windows = (self[index]["waveforms"] for index in range(count))
+        return np.array([energy_of(window.astype(np.float32) / 2**15) for window in windows])
 
 
 class Mixtures(Sequence):

@@ -201,8 +201,8 @@ class DataArguments:
     )
     window_seconds: float = option(3.0, "Length of the model's input.", Bounds(above=0, at_most=600))
     hop_seconds: float | None = option(None, "Step between a test clip's windows. Default: half a window.", POSITIVE)
-    aggregation: Literal["mean", "max", "mean_probability", "s1", "s2"] = option(
-        "mean", "How the windows of a clip become its scores (s1, s2: Han 2017)."
+    aggregation: Literal["mean", "energy", "max", "mean_probability", "s1", "s2"] = option(
+        "mean", "How the windows of a clip become its scores (energy: loud windows weigh more; s1, s2: Han 2017)."
     )
     validation_clips: Literal["mixtures", "single"] = option(
         "mixtures",

@@ -208,7 +208,7 @@ def test_the_real_page_says_so_when_nothing_is_heard(run, serve, tmp_path):
     client = Client(serve(run, [], threshold=1.0), verbose=False)
     (example,) = write_examples(tmp_path, ["piano", "violin"])
     view = client.predict(handle_file(str(example)), api_name="/recognise")
-    assert "No instrument was heard: no score reaches its threshold. The nearest is" in view
+    assert "No instrument was heard: none reaches its threshold, which is a confidence of 0.5. The nearest is" in view
 
 
 @needs_gradio

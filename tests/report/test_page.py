@@ -29,13 +29,14 @@ def segment(label: str, start: float, end: float, score: float = 0.8) -> dict:
 
 def result(*timeline: dict, **more: object) -> dict:
     scores = {label: [0.1, 0.3] for label in LABELS}
+    confidences = dict(zip(LABELS, ([0.1, 0.2], [0.1, 0.4], [0.1, 0.2]), strict=True))
     entries = []
     for label, score in zip(LABELS, (0.6, 0.3, 0.2), strict=True):
         seconds = sum(part["end_seconds"] - part["start_seconds"] for part in timeline if part["label"] == label)
         entries.append(
             {"label": label, "score": score, "confidence": score, "seconds": seconds, "share": seconds / SECONDS}
         )
-    activity = {"edges_seconds": [0, 4, 8], "scores": scores, "thresholds": THRESHOLDS}
+    activity = {"edges_seconds": [0, 4, 8], "scores": scores, "confidences": confidences, "thresholds": THRESHOLDS}
     return {
         "duration_seconds": SECONDS, "rule": "clip", "instruments": entries, "timeline": list(timeline),
         "activity": activity,
@@ -95,13 +96,12 @@ def test_a_view_has_the_pipelines_seconds_share_and_confidence():
 
 def test_nothing_heard_is_said_in_words_with_the_nearest():
     said = (
-        "No instrument was heard: no score reaches its threshold. The nearest is piano: at most 0.30, threshold 0.40."
+        "No instrument was heard: none reaches its threshold, which is a confidence of 0.5. The nearest is piano: 0.40 at most."
     )
     assert said in as_html(view(result(), heard=()), "a.wav", "a.wav")
-    specks = view(
-        result(activity={"scores": {label: [0.1, 0.9] for label in LABELS}, "thresholds": THRESHOLDS}), heard=()
-    )
-    assert specks["nothing"] == "No instrument was heard: no score reaches its threshold for long enough."
+    moments = {label: [0.1, 0.9] for label in LABELS}
+    specks = view(result(activity={"scores": moments, "confidences": moments, "thresholds": THRESHOLDS}), heard=())
+    assert specks["nothing"] == "No instrument was heard: none reaches its threshold for long enough."
     for_moments = as_html(view(heard=()), "a.wav", "a.wav")
     assert "No instrument was heard in the file as a whole" in for_moments and for_moments.count('class="bar"') == 2
     assert "No instrument" not in as_html(view(), "a.wav", "a.wav")

@@ -20,8 +20,12 @@ def narrowed(result: dict, only: list[str] | None) -> dict:
     if only is None:
         return result
     kept = {name: [entry for entry in result[name] if entry["label"] in only] for name in ("instruments", "timeline")}
-    scores = {label: scores for label, scores in result["activity"]["scores"].items() if label in only}
-    return result | kept | {"activity": result["activity"] | {"scores": scores}}
+    activity = result["activity"]
+    over_time = {
+        name: {label: values for label, values in activity[name].items() if label in only}
+        for name in ("scores", "confidences")
+    }
+    return result | kept | {"activity": activity | over_time}
 
 
 def heard_in(result: dict, top_k: int | None) -> list[dict]:

@@ -31,6 +31,7 @@ from .windows import (
     aggregate,
     confidence,
     cut_windows,
+    energy_of,
     merge_moments,
     moments,
 )
@@ -120,7 +121,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
 
         Options, here or when the pipeline is made:
         - `sampling_rate`: of bare arrays, in Hz.
-        - `window_seconds`, `hop_seconds`; `aggregation` (mean, max, mean_probability, s1, s2), which also makes the rule
+        - `window_seconds`, `hop_seconds`; `aggregation` (mean, energy, max, mean_probability, s1, s2), which also makes the rule
           "clip" that of audio of any length; `longest_clip_seconds`.
         - `threshold`: one number for all labels; `thresholds`: one per label in the order of the label ids, or a
           dictionary label -> number.
@@ -128,7 +129,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         - `return_timeline=True`: a dictionary with `duration_seconds`, `rule`, `instruments` (as above, each with its
           seconds and share), their `thresholds` and `timeline`, the list of {"label", "start_seconds", "end_seconds", "score",
           "confidence"} in which a label is heard; `return_activity=True`: also `activity`, the scores behind it as
-          {"edges_seconds": (moments + 1), "scores": {label: (moments)}, "thresholds": {label: number}}; and
+          {"edges_seconds": (moments + 1), "scores", "confidences": {label: (moments)}, "thresholds": {label: number}}; and
           `return_windows=True`: `windows`, what the model said of each. A file that is not heard as it sounds has its
           `warning` here; elsewhere it is logged.
         - `batch_size`: how many windows the model sees at once; `num_workers`: how many processes decode (Linux; 0, the
@@ -249,7 +250,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         window_seconds: float | None = None,
         hop_seconds: float | None = None,
     ) -> Iterator[dict]:
-        """Yield the windows of one input: `waveform` (samples,), `start` and `stop` in samples, and `is_last`."""
+        """Yield the windows of one input: `waveform` (samples,), its `energy`, `start` and `stop` in samples, and `is_last`."""
         window_seconds, hop_seconds = self.window_and_hop(window_seconds, hop_seconds)
         rate, mono = read_blocks(audio, sampling_rate)
         own_rate = self.feature_extractor.sampling_rate
@@ -261,7 +262,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         for start, stop, waveform in cut_windows(map(rounded_to_16_bits, blocks), window, hop):
             if held_back is not None:
                 yield held_back
-            held_back = {"waveform": waveform, "start": start, "stop": stop, "is_last": False}
+            cut = {"waveform": waveform, "energy": energy_of(waveform), "start": start, "stop": stop}
+            held_back = cut | {"is_last": False}
         if held_back is None:
             raise ValueError(f"{name_of(audio)} has no samples.")
         warning = f"{name_of(audio)}: {CANCELLED_WARNING}" if mono.is_cancelled else None
@@ -382,13 +384,15 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
 
     def clip_scores(self, windows: list[dict], logits: torch.Tensor, aggregation: str) -> np.ndarray:
         """Return one score per label (classes,) from the logits (windows, classes) of a clip's windows."""
-        return aggregate(logits, aggregation)
+        return aggregate(logits, aggregation, [window["energy"] for window in windows])
 
     def activity(self, edges: np.ndarray, scores: np.ndarray, thresholds: list[float]) -> dict:
         """Return the scores over time as `__call__` describes them, from those of all labels (moments, classes)."""
+        confidences = confidence(scores, thresholds, self.slopes(of_moments=True))
         return {
             "edges_seconds": edges.tolist(),
             "scores": {label: scores[:, index].tolist() for index, label in enumerate(self.labels)},
+            "confidences": {label: confidences[:, index].tolist() for index, label in enumerate(self.labels)},
             "thresholds": dict(zip(self.labels, thresholds, strict=True)),
         }
 

@@ -1,15 +1,17 @@
 """A clip's windows: where they begin, how they are cut, and what their logits say together, as a whole and over time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-AGGREGATIONS = ("mean", "max", "mean_probability", "s1", "s2")
+AGGREGATIONS = ("mean", "energy", "max", "mean_probability", "s1", "s2")
 LONGEST_CLIP_SECONDS = 30.0  # longer audio is answered from its timeline
 TOLERANCE_SECONDS = 1e-6
+QUIETEST = 1e-10
+"""Added to every window's energy, so that windows of silence weigh the same."""
 
 
 def window_starts(num_samples: int, window: int, hop: int) -> list[int]:
@@ -51,20 +53,34 @@ def cut_windows(blocks: Iterable[np.ndarray], window: int, hop: int) -> Iterator
         yield num_samples - window, num_samples, buffer[-window:]
 
 
-def aggregate(logits: torch.Tensor | np.ndarray, how: str = "mean") -> np.ndarray:
+def energy_of(waveform: np.ndarray) -> float:
+    """Return the mean square of a window of float32 samples in [-1, 1]."""
+    return float(np.mean(np.square(waveform, dtype=np.float64)))
+
+
+def aggregate(
+    logits: torch.Tensor | np.ndarray, how: str = "mean", energies: Sequence[float] | None = None
+) -> np.ndarray:
     """Return one score in [0, 1] per class, float32 (classes,), from the logits (windows, classes) of a clip's windows.
 
     - `mean`: sigmoid of the mean logit (the default of this project).
+    - `energy`: the same, where each window weighs as much as its `energies` say (`energy_of`): what is left of a note that
+      has died away has little to say about the instrument.
     - `max`: sigmoid of the largest logit.
     - `mean_probability`: mean of the sigmoids; `s1` (Han, Kim and Lee 2017, strategy 1) is the same.
     - `s2` (Han, Kim and Lee 2017, strategy 2): class-wise sum of the sigmoids divided by its maximum over the classes.
 
     Raises:
-        ValueError: any other name.
+        ValueError: any other name, or no energies where they are needed.
     """
     logits = torch.as_tensor(logits).detach().to("cpu", torch.float64)
     if how == "mean":
         scores = torch.sigmoid(logits.mean(dim=0))
+    elif how == "energy":
+        if energies is None:
+            raise ValueError("The aggregation 'energy' needs the windows' energies.")
+        weights = torch.as_tensor(energies, dtype=torch.float64)[:, None] + QUIETEST
+        scores = torch.sigmoid((weights * logits).sum(dim=0) / weights.sum())
     elif how == "max":
         scores = torch.sigmoid(logits.max(dim=0).values)
     elif how in ("mean_probability", "s1"):

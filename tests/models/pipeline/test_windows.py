@@ -34,6 +34,7 @@ def test_aggregations_against_their_definitions():
     probabilities = 1 / (1 + np.exp(-logits))
     expected = {
         "mean": 1 / (1 + np.exp(-logits.mean(0))),
+        "energy": 1 / (1 + np.exp(-(0.3 * logits[0] + 0.1 * logits[1]) / 0.4)),
         "max": probabilities.max(0),
         "mean_probability": probabilities.mean(0),
         "s1": probabilities.mean(0),
@@ -41,14 +42,17 @@ def test_aggregations_against_their_definitions():
     }
     assert set(expected) == set(AGGREGATIONS)
     for how, values in expected.items():
-        assert aggregate(logits, how) == pytest.approx(values, abs=1e-6)
-        assert aggregate(torch.tensor(logits), how).dtype == np.float32
+        assert aggregate(logits, how, [0.3, 0.1]) == pytest.approx(values, abs=1e-6)
+        assert aggregate(torch.tensor(logits), how, [0.3, 0.1]).dtype == np.float32
+    assert (aggregate(logits, "energy", [0, 0]) == aggregate(logits, "mean")).all()
+    with pytest.raises(ValueError, match="needs the windows' energies"):
+        aggregate(logits, "energy")
 
 
 def test_aggregations_stay_finite_at_extreme_logits_and_an_unknown_one_lists_the_choices():
     for how in AGGREGATIONS:
-        assert np.isfinite(aggregate(np.full((2, 3), -1e4), how)).all()
-    with pytest.raises(ValueError, match=r"'median'.*mean, max, mean_probability, s1, s2"):
+        assert np.isfinite(aggregate(np.full((2, 3), -1e4), how, [1, 0])).all()
+    with pytest.raises(ValueError, match=r"'median'.*mean, energy, max, mean_probability, s1, s2"):
         aggregate(np.zeros((1, 3)), "median")
 
 
