@@ -60,7 +60,8 @@ class Lines(Screen):
 
     def add(self, row: dict, result: dict, heard: list[dict]) -> None:
         """Print the line of one file, or keep it until all can be sorted."""
-        answer = ", ".join(as_long_as(entry) if result["rule"] == "timeline" else as_sure_as(entry) for entry in heard)
+        say_entry = as_long_as if result["rule"] == "timeline" else as_sure_as
+        answer = ", ".join(say_entry(entry) for entry in in_order(heard, result))
         if not heard:
             answer = "–"
             if result["instruments"]:
@@ -85,6 +86,12 @@ class Lines(Screen):
             say(line)
 
 
+def in_order(entries: list[dict], result: dict) -> list[dict]:
+    """Return entries as people read them: a clip's by confidence, for each score has a threshold of its own."""
+    by_confidence = itemgetter("confidence") if result["rule"] == "clip" else lambda entry: 0
+    return sorted(entries, key=by_confidence, reverse=True)
+
+
 def as_sure_as(entry: dict) -> str:
     """Return a clip's instrument with its confidence."""
     return f"{entry['label']} {entry['confidence']:.2f}"
@@ -101,7 +108,7 @@ class Bars(Screen):
     def add(self, row: dict, result: dict, heard: list[dict]) -> None:
         """Print the bars of one file."""
         is_song = result["rule"] == "timeline"
-        entries = result["instruments"][: max(12, len(heard))]
+        entries = in_order(result["instruments"], result)[: max(12, len(heard))]
         width = max(len(entry["label"]) for entry in entries)
         say(f"{row['path']}  ({clock(row['duration_seconds'])})")
         for entry in entries:
