@@ -73,13 +73,17 @@ class ValidationSongs:
     labels: list[np.ndarray]  # of each song: multi-hot (sections, classes)
     sampling_rate: int
 
-    def moments(self, logits: np.ndarray, normalise: bool) -> tuple[np.ndarray, np.ndarray]:
+    def moments(self, logits: np.ndarray, aggregation: str) -> tuple[np.ndarray, np.ndarray]:
         """Return labels and scores (moments, classes) of all songs, from the logits (windows, classes) of `windows`."""
         labels, scores, first = [], [], 0
+        energies = self.windows.energies(len(logits)) if aggregation == "energy" else np.zeros(len(logits))
         for song, count in enumerate(self.windows.windows_per_clip):
             starts = [start for _, start in self.windows.windows[first : first + count]]
-            spans = [{"start": start, "stop": start + self.windows.window_samples} for start in starts]
-            edges, of_song = moments(spans, torch.from_numpy(logits[first : first + count]), normalise)
+            spans = [
+                {"start": start, "stop": start + self.windows.window_samples, "energy": energy}
+                for start, energy in zip(starts, energies[first : first + count], strict=True)
+            ]
+            edges, of_song = moments(spans, torch.from_numpy(logits[first : first + count]), aggregation)
             seconds = (edges[:-1] + edges[1:]) / 2 / self.sampling_rate
             section = np.minimum((seconds / SECTION_SECONDS).astype(int), len(self.labels[song]) - 1)
             labels.append(self.labels[song][section])
@@ -89,7 +93,7 @@ class ValidationSongs:
 
     def tune(self, logits: np.ndarray, aggregation: str) -> dict[str, np.ndarray]:
         """Return `window_thresholds` (classes,) and `window_confidence_slopes` (classes, 2) of moments."""
-        labels, scores = self.moments(logits, normalise=aggregation == "s2")
+        labels, scores = self.moments(logits, aggregation)
         thresholds = tune_thresholds(labels, scores)
         return {"window_thresholds": thresholds, "window_confidence_slopes": fit_slopes(labels, scores, thresholds)}
 

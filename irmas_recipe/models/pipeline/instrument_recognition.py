@@ -350,7 +350,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         config = self.model.config
         logits = torch.stack([window["logits"] for window in windows])
         how = aggregation or getattr(config, "aggregation", None) or "mean"
-        edges, of_moment = moments(windows, logits, normalise=how == "s2")
+        edges, of_moment = moments(windows, logits, how)
         edges = edges / self.feature_extractor.sampling_rate
         longest = self.longest_clip_seconds if longest_clip_seconds is None else longest_clip_seconds
         is_clip = aggregation is not None or edges[-1] <= longest

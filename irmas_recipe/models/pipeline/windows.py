@@ -93,11 +93,12 @@ def aggregate(
     return scores.to(torch.float32).numpy()
 
 
-def moments(windows: list[dict], logits: torch.Tensor, normalise: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def moments(windows: list[dict], logits: torch.Tensor, how: str = "mean") -> tuple[np.ndarray, np.ndarray]:
     """Cut a clip into moments that the same windows cover; return their edges (moments + 1,) in samples, and scores.
 
-    The scores (moments, classes) are the mean of the sigmoids of the windows that cover a moment; `normalise` divides
-    them by the largest class-wise mean over the clip, as strategy s2 does.
+    The scores (moments, classes) are the mean of the sigmoids of the windows that cover a moment; `how` is the model's
+    aggregation: `energy` weighs these windows by their `energy`, and `s2` divides the scores by the largest class-wise mean
+    over the clip.
     """
     starts = np.array([window["start"] for window in windows])
     stops = np.array([window["stop"] for window in windows])
@@ -106,11 +107,13 @@ def moments(windows: list[dict], logits: torch.Tensor, normalise: bool = False) 
     # A window is added where it starts and subtracted where it stops, so the running sum covers those in between.
     steps = np.zeros((len(edges), probabilities.shape[1] + 1))
     counted = np.concatenate([probabilities, np.ones((len(windows), 1))], axis=1)
+    if how == "energy":
+        counted *= np.array([window["energy"] for window in windows])[:, None] + QUIETEST
     np.add.at(steps, np.searchsorted(edges, starts), counted)
     np.add.at(steps, np.searchsorted(edges, stops), -counted)
     covering = np.cumsum(steps, axis=0)[:-1]
     scores = covering[:, :-1] / covering[:, -1:]
-    if normalise:
+    if how == "s2":
         scores = scores / max(probabilities.mean(axis=0).max(), np.finfo(float).tiny)
     return edges, np.clip(scores, 0, 1)
 

@@ -79,12 +79,16 @@ def test_moments_are_the_mean_of_the_windows_that_cover_them():
     edges, means = moments(windows, logits)
     assert edges.tolist() == [0, 2, 3, 4, 6, 7]
     assert means[:, 0] == pytest.approx([0.2, 0.3, 0.5, 0.65, 0.9])
+    for window, energy in zip(windows, (0.3, 0.1, 0.0), strict=True):
+        window["energy"] = energy
+    _, weighted = moments(windows, logits, "energy")
+    assert weighted[:, 0] == pytest.approx([0.2, 0.25, 0.25, 0.4, 0.9], abs=1e-6)
 
 
 def test_moments_under_s2_are_relative_to_the_clips_strongest_class():
     windows = [{"start": 0, "stop": 2}, {"start": 2, "stop": 4}]
     logits = torch.logit(torch.tensor([[0.4, 0.1], [0.2, 0.1]], dtype=torch.float64))
-    _, relative = moments(windows, logits, normalise=True)
+    _, relative = moments(windows, logits, "s2")
     assert relative == pytest.approx(np.array([[1.0, 1 / 3], [2 / 3, 1 / 3]]))  # 0.4 / 0.3 is cut to 1
 
 
