@@ -67,8 +67,13 @@ PAPER_OF = {
     "irmas_beats": "chen2023beats",
     "irmas_passt": "koutini2022passt",
     "irmas_mobilenet": "schmid2023efficientat",
+    "hubert": "hsu2021hubert",
+    "wavlm": "chen2022wavlm",
+    "whisper": "radford2023whisper",
+    "wav2vec2": "baevski2020wav2vec2",
+    "clap_audio_model": "wu2023clap",
 }
-"""A pretrained model's type -> its paper in CITATION.cff."""
+"""The type of a pretrained model or encoder -> its paper in CITATION.cff."""
 FEW_SONGS = 20  # with fewer, resampling songs is itself coarse
 
 
@@ -389,7 +394,8 @@ def citation(results: Results, config: dict) -> str:
     cited = list(of_music.get(results.music, ()))
     if results.recipe.get("model_name_or_path"):
         released = released_as(config.get("released_as"))
-        cited.append(released.citation if released else PAPER_OF.get(config.get("model_type")))
+        model_type = config.get("encoder", config).get("model_type")
+        cited.append(released.citation if released else PAPER_OF.get(model_type))
     papers = {entry["abbreviation"]: entry for entry in own["references"]}
     entries += [bibtex("inproceedings", key, papers[key]) for key in cited if key]
     return "\n\n".join(entries)

@@ -12,7 +12,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
-from irmas_recipe.report.card import usage_section, write_card
+from irmas_recipe.report.card import PAPER_OF, usage_section, write_card
 from irmas_recipe.report.example import write_example
 from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, OPENMIC_SYSTEMS, PUBLISHED_SYSTEMS
@@ -322,6 +322,24 @@ def test_the_citation_is_that_of_the_project(tmp_path):
     assert citation["title"] in card and f"version = {{{citation['version']}, commit 0123" in card
     assert "author = {Bosch, Juan J. and Janer, Jordi and Fuhrmann, Ferdinand and Herrera, Perfecto}" in card
     assert "pages = {559--564}" in card and "bosch" not in card_of(tmp_path / "own", dataset={"name": "own folder x"})
+
+
+@pytest.mark.parametrize(
+    ("config", "paper"),
+    [
+        ({"model_type": "wavlm"}, "chen2022wavlm"),
+        ({"model_type": "irmas_encoder", "encoder": {"model_type": "clap_audio_model"}}, "wu2023clap"),
+    ],
+)
+def test_the_model_that_a_run_started_from_is_cited(config, paper, tmp_path):
+    run_dir = make_run(tmp_path / "run", recipe={"model_name_or_path": "x/y"}, num_clips=60, resamples=10)
+    (run_dir / "config.json").write_text(json.dumps(config | {"thresholds": [0.5] * 11}))
+    assert f"@inproceedings{{{paper}," in write_card(run_dir).read_text()
+
+
+def test_every_paper_of_a_model_has_a_reference():
+    citation = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text())
+    assert set(PAPER_OF.values()) <= {entry["abbreviation"] for entry in citation["references"]}
 
 
 def test_the_compute_line_gives_device_hours_and_claims_no_carbon(tmp_path):

@@ -95,9 +95,7 @@ def test_a_view_has_the_pipelines_seconds_share_and_confidence():
 
 
 def test_nothing_heard_is_said_in_words_with_the_nearest():
-    said = (
-        "No instrument was heard: none reaches its threshold, which is a confidence of 0.5. The nearest is piano: 0.40 at most."
-    )
+    said = "No instrument was heard: none reaches its threshold, which is a confidence of 0.5. The nearest is piano: 0.40 at most."
     assert said in as_html(view(result(), heard=()), "a.wav", "a.wav")
     moments = {label: [0.1, 0.9] for label in LABELS}
     specks = view(result(activity={"scores": moments, "confidences": moments, "thresholds": THRESHOLDS}), heard=())
