@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from transformers import Wav2Vec2FeatureExtractor
 
 import run_irmas
 from irmas_dataset.errors import UserError
@@ -26,7 +27,6 @@ from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecogn
 from irmas_recipe.training.head import output_layer
 from tests.test_run import TINY as TINY_RECIPE
 from tests.tiny import SECONDS, TINY, build
-from tests.tiny_speech import CONFIGURATIONS
 
 try:
     require_onnx()
@@ -128,7 +128,12 @@ def test_8_bits_are_for_the_models_linear_layers_only_and_stay_close(run, export
 
 @needs_onnx
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) for name in TINY if name not in ("ast", *CONFIGURATIONS)]
+    "name",
+    [
+        name if name == "hubert" else pytest.param(name, marks=pytest.mark.slow)
+        for name in TINY
+        if name not in ("ast", "wav2vec2-bert")  # it normalises each band: of a pure tone, most are rounding errors
+    ],
 )
 def test_every_architecture_gives_torchs_logits_for_any_batch(name, tmp_path):
     model, extractor = decided(name)
@@ -174,7 +179,8 @@ def test_an_output_that_is_a_file_is_refused(run, tmp_path):
 
 
 def test_a_feature_extractor_of_another_kind_is_refused():
-    from transformers import Wav2Vec2FeatureExtractor
+    class OwnExtractor(Wav2Vec2FeatureExtractor):
+        pass
 
-    with pytest.raises(UserError, match="Wav2Vec2FeatureExtractor"):
-        WaveformClassifier(build("ast")[0], Wav2Vec2FeatureExtractor())
+    with pytest.raises(UserError, match="OwnExtractor computes features by code of its own, which no graph can hold"):
+        WaveformClassifier(build("hubert")[0], OwnExtractor())

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from transformers import ASTFeatureExtractor, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training.checkpoint import first_sentence
-from irmas_recipe.training.features import device_features
+from irmas_recipe.training.features import BATCHED, device_features
 
 OPSET = 20  # the first with GELU
 TOLERANCE = 1e-4  # of the graph's logits, relative to the largest where that is above 1
@@ -57,8 +57,10 @@ class WaveformClassifier(nn.Module):
 
     def __init__(self, model: PreTrainedModel, extractor: SequenceFeatureExtractor) -> None:
         super().__init__()
-        if not (hasattr(extractor, "extract") or isinstance(extractor, ASTFeatureExtractor)):
-            raise UserError(f"{type(extractor).__name__} cannot be put into a graph; export a model of this project.")
+        if not (hasattr(extractor, "extract") or type(extractor) in BATCHED):
+            raise UserError(
+                f"{type(extractor).__name__} computes features by code of its own, which no graph can hold."
+            )
         self.sampling_rate = extractor.sampling_rate
         self.features = Features(extractor)
         self.model = model
