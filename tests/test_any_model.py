@@ -19,6 +19,7 @@ from irmas_dataset.audio import read_mono, resample
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_recipe.training.checkpoint import load_checkpoint
+from irmas_recipe.models.encoder import EncoderForAudioClassification
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import load_model
@@ -155,6 +156,17 @@ def test_an_encoder_is_mixed_and_probed(name, workplace):
     assert model.layer_weights.shape == (4,) and not model.layer_weights.any()
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {"layer_weights", "classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_an_encoder_comes_back_as_it_was_saved(name, workplace):
+    """SEW has a layer norm beside its layers and one among them: the names must not be taken for each other's."""
+    model, _ = load(encoder(name, workplace / name), architecture="encoder")
+    model.save_pretrained(workplace / f"{name}-saved")
+    again, report = EncoderForAudioClassification.from_pretrained(workplace / f"{name}-saved", output_loading_info=True)
+    assert not any(report.values())
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor), key
 
 
 def test_a_mixture_of_layers_keeps_every_layer(workplace):

@@ -51,7 +51,6 @@ class EncoderForAudioClassification(PreTrainedModel):
     """An encoder, a mixture of its layers and one linear layer, for several labels at once."""
 
     config_class = EncoderConfig
-    base_model_prefix = "encoder"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
 
