@@ -18,8 +18,8 @@ import run_irmas
 from irmas_dataset.audio import read_mono, resample
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
-from irmas_recipe.training.checkpoint import load_checkpoint
 from irmas_recipe.models.encoder import EncoderForAudioClassification
+from irmas_recipe.training.checkpoint import load_checkpoint
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.model import load_model
