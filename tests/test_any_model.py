@@ -22,9 +22,9 @@ from irmas_recipe.models.encoder import EncoderForAudioClassification
 from irmas_recipe.training.checkpoint import load_checkpoint
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
-from irmas_recipe.training.model import load_model
+from irmas_recipe.training.model import load_model, may_leave_parameters_out
 from tests.tiny import encoder, label_options, save
-from tests.tiny_speech import CONFIGURATIONS, saved_clap, tiny_speech
+from tests.tiny_speech import CONFIGURATIONS, saved_clap, tiny_encoder, tiny_speech
 
 CLASSES = ["cel", "flu", "voi"]
 RUN = {
@@ -178,6 +178,26 @@ def test_a_mixture_of_layers_keeps_every_layer(workplace):
     for fields in ({"model_config": mixture}, {"architecture": "encoder"}):
         with pytest.raises(UserError, match="a learned mixture of layers needs every layer"):
             load(start, layerdrop=0.1, **fields)
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_model_that_drops_layers(workplace):
+    model, extractor = tiny_speech("hubert", use_weighted_layer_sum=False, layerdrop=0.5)
+    save(model, extractor, workplace / "dropping")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    recipe = RUN | {"max_steps": 8, "model_name_or_path": "dropping", "output_dir": "runs/dropping"}
+    (workplace / "dropping.yaml").write_text(yaml.safe_dump(recipe))
+    program = str(Path(run_irmas.__file__))
+    done = subprocess.run([*command, program, "dropping.yaml"], cwd=workplace, capture_output=True, text=True)
+    assert done.returncode == 0 and "The run folder is" in done.stdout, done.stderr
+
+
+def test_processes_look_for_skipped_parameters_where_there_may_be_some():
+    def may(name: str, **options) -> bool:
+        return may_leave_parameters_out(tiny_speech(name, **options)[0])
+
+    assert may("hubert", layerdrop=0.1) and may("whisper", encoder_layerdrop=0.1) and may("wav2vec2-conformer")
+    assert not may("hubert") and not may_leave_parameters_out(tiny_encoder()[0])
 
 
 def test_clap_starts_each_class_from_its_text(workplace):

@@ -274,7 +274,7 @@ class TrainingFields:
     logging_steps: float = option(10, "Log the loss every this many steps.", POSITIVE)
     remove_unused_columns: bool = option(False, "Keep False: batches are made from raw columns.")
     ddp_find_unused_parameters: bool | None = option(
-        False, "Set it where a step skips parameters, as layer-drop does; it costs time."
+        None, "Look for parameters that a step skipped, which costs time. Default: for models with layer drop."
     )
     ddp_broadcast_buffers: bool | None = option(
         False, "Keep False: buffers are shared before every evaluation, and True would share them in every step."
