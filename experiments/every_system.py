@@ -14,24 +14,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 from transformers import PrinterCallback
 
+from experiments.jobs import PROGRAM, ROOT, Job, recipe_job, run_all
 from irmas_dataset.audio import usable_cores
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.whole_file import whole_file
-from irmas_recipe.training import run_folder
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import parse_recipe
 from irmas_recipe.training.train import build_trainer
 
-ROOT = Path(__file__).parents[1]
 BUDGET_FILE = "budget.json"
 CALIBRATION_STEPS = 8  # the first ones, which are slow, are not counted
 MOST_EPOCHS = 200
@@ -64,38 +61,18 @@ ENSEMBLES = {
 """Name -> the systems that are fused, each as trained with mixing, and how."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run: its name, its folder, and the command line that makes it."""
-
-    name: str
-    run_dir: Path
-    command: tuple[str, ...]
-
-    @property
-    def finished(self) -> bool:
-        return run_folder.is_finished(self.run_dir)
-
-
 def main(argv: list[str]) -> None:
     """Train what is not finished, fuse, and compare."""
     arguments = parse_arguments(argv)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     trained = network_jobs(arguments) + classical_jobs(arguments)
-    failed = run_all(trained, arguments.jobs, arguments.output_dir / "logs")
+    failed = run_all(trained, arguments.jobs, arguments.output_dir / "logs", threads=1)
     fused = ensemble_jobs(arguments.output_dir, {job.name for job in trained if job.finished})
-    failed += run_all(fused, 1, arguments.output_dir / "logs")
+    failed += run_all(fused, 1, arguments.output_dir / "logs", threads=1)
     done = [str(job.run_dir) for job in trained + fused if job.finished]
     if done:
-        compare = [
-            sys.executable,
-            "run_irmas.py",
-            "compare",
-            *done,
-            "--output_dir",
-            str(arguments.output_dir / "table"),
-        ]
-        subprocess.run(compare, cwd=ROOT, check=True)
+        table = ["--output_dir", str(arguments.output_dir / "table")]
+        subprocess.run([*PROGRAM, "compare", *done, *table], cwd=ROOT, check=True)
     if failed:
         raise UserError(
             f"These did not finish, their logs in {arguments.output_dir}/logs say why: {', '.join(failed)}."
@@ -180,12 +157,6 @@ def common_fields(arguments: argparse.Namespace, name: str) -> list[str]:
     return fields + ([f"--model_name_or_path={arguments.mobilenet}"] if name.startswith("mobilenet") else [])
 
 
-def recipe_job(name: str, recipe: str, fields: tuple[str, ...] | list[str], output_dir: Path) -> Job:
-    """Return a run of the main job."""
-    run_dir = output_dir / name
-    return Job(name, run_dir, (sys.executable, "run_irmas.py", recipe, *fields, f"--output_dir={run_dir}"))
-
-
 def epochs_within(seconds: float, recipe_file: str, fields: list[str]) -> float:
     """Return how many epochs of a recipe one core trains in so many seconds, without evaluation: a few steps are timed.
 
@@ -239,28 +210,11 @@ def ensemble_jobs(output_dir: Path, trained: set[str]) -> list[Job]:
     for name, (parts, method) in ENSEMBLES.items():
         runs = [f"{part}-mixed" for part in parts]
         if trained.issuperset(runs):
-            fuse = (sys.executable, "run_irmas.py", "ensemble", *(str(output_dir / part) for part in runs))
+            fuse = (*PROGRAM, "ensemble", *(str(output_dir / part) for part in runs))
             jobs.append(
                 Job(name, output_dir / name, (*fuse, "--method", method, "--output_dir", str(output_dir / name)))
             )
     return jobs
-
-
-def run_all(jobs: list[Job], at_once: int, logs: Path) -> list[str]:
-    """Run what is not finished, each on one thread; return the names of those that failed."""
-    logs.mkdir(parents=True, exist_ok=True)
-    waiting = [job for job in jobs if not job.finished]
-
-    def run_job(job: Job) -> bool:
-        with (logs / f"{job.name}.log").open("w") as log:
-            return (
-                subprocess.run(job.command, cwd=ROOT, env=one_thread(), stdout=log, stderr=log, check=False).returncode
-                == 0
-            )
-
-    with ThreadPoolExecutor(at_once) as pool:
-        good = list(tqdm(pool.map(run_job, waiting), desc="Systems", unit="run", total=len(waiting)))
-    return [job.name for job, well in zip(waiting, good, strict=True) if not well]
 
 
 def one_thread() -> dict[str, str]:

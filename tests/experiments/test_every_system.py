@@ -44,15 +44,6 @@ def test_tables_of_other_data_or_budgets_are_not_mixed(tmp_path):
             every_system.open_budget(every_system.parse_arguments([f"--output_dir={tmp_path}", *other]))
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path):
-    fails, works = (
-        every_system.Job(name, tmp_path / name, (sys.executable, "-c", code))
-        for name, code in (("fails", "raise SystemExit(3)"), ("works", "print('done')"))
-    )
-    assert every_system.run_all([fails, works], 2, tmp_path / "logs") == ["fails"]
-    assert (tmp_path / "logs" / "works.log").read_text() == "done\n"
-
-
 @pytest.mark.slow
 def test_one_command_times_trains_compares_and_goes_on(tmp_path):
     synthesize(tmp_path / "data", train=66, test=12, seed=0)
