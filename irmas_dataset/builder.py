@@ -142,21 +142,23 @@ class Irmas(datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, clips: list[Clip]) -> Iterator[tuple[int, dict]]:
         with ThreadPoolExecutor(min(8, usable_cores())) as threads:
-            for key, (clip, facts) in enumerate(zip(clips, threads.map(read_facts, clips), strict=True)):
+            for key, (clip, facts) in enumerate(
+                zip(clips, threads.map(read_facts, (clip.path for clip in clips)), strict=True)
+            ):
                 names = {"recording": clip.recording, "song": clip.song, "genre": clip.genre, "drums": clip.drums}
                 if self.config.listing.is_partly_known:
                     names["unknown"] = list(clip.unknown)
                 yield key, {"path": to_text(clip.path), "instruments": list(clip.instruments), **names, **facts}
 
 
-def read_facts(clip: Clip) -> dict:
-    """Read a clip's bytes once; return its md5, its duration in seconds, and what is wrong with it.
+def read_facts(path: str) -> dict:
+    """Read a file's bytes once; return its md5, its duration in seconds, and what is wrong with it.
 
     problem: why it cannot be read, None if it can; cancelled: whether its channels cancel each other out.
     """
     facts = {"md5": None, "duration": 0.0, "problem": None, "cancelled": False}
     try:
-        with open_file(clip.path) as file:
+        with open_file(path) as file:
             content = file.read()
         facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
         rate, blocks = read_frames(content)
