@@ -48,7 +48,8 @@ def fingerprints(rows: Dataset, num_proc: int | None = None) -> list[np.ndarray]
         new_fingerprint=Hasher.hash([rows._fingerprint, "copies", VERSION]),
         desc="Hearing clips for copies",
     )
-    return [np.asarray(hashes, dtype=np.uint32) for hashes in found.with_format("numpy")["fingerprint"][:]]
+    lists = found.data.column("fingerprint").combine_chunks()
+    return np.split(lists.flatten().to_numpy(), np.cumsum(lists.value_lengths().to_numpy())[:-1])
 
 
 def _hashes(row: dict) -> dict:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.fft import next_fast_len
 
 RATE = 8000  # Hz, of the waveforms that are hashed and compared
 WINDOW, HOP = 2048, 128  # samples: long windows with 15/16 overlap make the hash independent of where it starts
@@ -131,7 +132,7 @@ def compare(first: np.ndarray, second: np.ndarray, shift: int) -> Match | None:
     polarity of a copy does not matter.
     """
     first, second = (np.diff(waveform.astype(np.float64)) for waveform in (first, second))
-    size = len(first) + len(second)
+    size = next_fast_len(len(first) + len(second), real=True)
     cross = np.conj(np.fft.rfft(second, size)) * np.fft.rfft(first, size)
     correlation = np.fft.irfft(cross, OVERSAMPLING * size) * OVERSAMPLING
     lags = np.arange((shift - 2) * HOP * OVERSAMPLING, (shift + 2) * HOP * OVERSAMPLING + 1)

@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict
 from irmas_dataset import describe, load_irmas, prepare
 from irmas_dataset.download import ensure_irmas
 from irmas_dataset.errors import UserError
+from irmas_dataset.export.layout import is_exported
 from irmas_dataset.export.stream import load_streamed
 from irmas_dataset.export.tables import files_folder
 from irmas_dataset.extra import add_training_clips, count_of
@@ -103,7 +104,7 @@ def test_halves(test: Dataset, seed: int) -> tuple[list[int], list[int]]:
 
 def data_folder(data: DataArguments) -> Path:
     """Return where the recipe's music is; synthetic music is kept by its version, size and seed."""
-    if data.streaming:
+    if data.streaming and is_exported(data.data_dir):
         return files_folder(data.data_dir)
     if data.data_dir == "synthetic":
         return Path(
