@@ -290,7 +290,7 @@ def test_class_numbers_are_classes_where_they_are_named_as_the_labels(tmp_path):
 def test_a_bar_between_labels_is_a_separator_or_asked_about(tmp_path):
     splits = load_irmas(table(tmp_path / "set", Value("string"), ["kora|oud", "oud", "kora", "oud"]))
     assert labels_in(splits) == [["kora"], ["kora", "oud"], ["oud"], ["oud"]]
-    with pytest.raises(UserError, match="is `kora|drum` one label or several"):
+    with pytest.raises(UserError, match=r"is `kora\|drum` one label or several"):
         load_irmas(table(tmp_path / "other", Value("string"), ["kora|drum", "oud"]))
 
 
