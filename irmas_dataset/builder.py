@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -16,6 +16,7 @@ from datasets import ClassLabel, Features, List, Value
 from irmas_dataset.audio import usable_cores
 from irmas_dataset.decoding import Mono, open_file, read_frames
 from irmas_dataset.errors import UserError
+from irmas_dataset.export.layout import exported_classes, is_exported
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import has_form, is_remote
@@ -59,6 +60,9 @@ def list_clips(
     if listing is None and (is_table or columns.are_given):
         listing = list_form(data_dir, columns, recording_pattern, cache_dir)
     listing = listing or list_own_folder(data_dir, recording_pattern)
+    if listing is not None and not listing.is_irmas and is_exported(data_dir):  # it may have classes without a clip
+        classes = exported_classes(Path(data_dir))
+        listing = replace(listing, classes=classes) if set(listing.classes) <= set(classes) else listing
     if listing is None:
         raise UserError(
             f"{data_dir} has no IRMAS-TrainingData, IRMAS-TestingData-Part1..3, train/<class>/, labels.csv, metadata.csv or "
@@ -142,21 +146,23 @@ class Irmas(datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, clips: list[Clip]) -> Iterator[tuple[int, dict]]:
         with ThreadPoolExecutor(min(8, usable_cores())) as threads:
-            for key, (clip, facts) in enumerate(zip(clips, threads.map(read_facts, clips), strict=True)):
+            for key, (clip, facts) in enumerate(
+                zip(clips, threads.map(read_facts, (clip.path for clip in clips)), strict=True)
+            ):
                 names = {"recording": clip.recording, "song": clip.song, "genre": clip.genre, "drums": clip.drums}
                 if self.config.listing.is_partly_known:
                     names["unknown"] = list(clip.unknown)
                 yield key, {"path": to_text(clip.path), "instruments": list(clip.instruments), **names, **facts}
 
 
-def read_facts(clip: Clip) -> dict:
-    """Read a clip's bytes once; return its md5, its duration in seconds, and what is wrong with it.
+def read_facts(path: str) -> dict:
+    """Read a file's bytes once; return its md5, its duration in seconds, and what is wrong with it.
 
     problem: why it cannot be read, None if it can; cancelled: whether its channels cancel each other out.
     """
     facts = {"md5": None, "duration": 0.0, "problem": None, "cancelled": False}
     try:
-        with open_file(clip.path) as file:
+        with open_file(path) as file:
             content = file.read()
         facts["md5"] = hashlib.md5(content, usedforsecurity=False).hexdigest()
         rate, blocks = read_frames(content)

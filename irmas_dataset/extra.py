@@ -3,13 +3,16 @@
 import copy
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, concatenate_datasets
 
+from irmas_dataset.audit.copies import copies_of
 from irmas_dataset.builder import ANY_COLUMNS
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text, warn_of
+from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import is_hub_id, is_remote
 from irmas_dataset.forms.listing import home_of
 from irmas_dataset.labels import readable_name
@@ -17,43 +20,77 @@ from irmas_dataset.loading import load_irmas, logger
 
 
 def add_training_clips(
-    splits: DatasetDict, location: str | Path, label_map: Mapping[str, str] | None = None
+    splits: DatasetDict,
+    location: str | Path,
+    label_map: Mapping[str, str] | None = None,
+    columns: Columns = ANY_COLUMNS,
+    *,
+    by_sound: bool = True,
 ) -> DatasetDict:
     """Return the splits with the training clips of another data set at the end of the training set.
 
     location: anything that `load_irmas` takes; a test set of it is ignored.
     label_map: its label -> class of the data. Labels without a class are dropped, with the clips that have no other; a
         class that no label stands for is unknown in these clips. Without a map the labels are the data's own.
+    columns: which columns and splits of it mean what, as of `load_irmas`.
+    by_sound: whether to find copies of validation and test clips by their sound too, which decodes every clip once.
     Its recordings are separate from those of the data, whatever their names. Clips with the bytes of a validation or
-    test clip are skipped with a warning.
+    test clip, and copies of one in other bytes, are skipped with a warning.
     Raises UserError for a data set without training clips, or a class that the data does not have.
     """
     if not is_remote(location) and not os.path.isdir(os.path.expanduser(location)):
         raise UserError(f"--extra_train_dir {location}: no such folder.")
-    extra = load_irmas(location, validation_fraction=0, test_fraction_if_no_test=0)["train"]
+    extra = load_extra(location, columns)
     if len(extra) == 0:
         raise UserError(f"--extra_train_dir {location} has no training clips: put them in train/<class>/*.wav.")
-    elsewhere = {md5 for name in ("validation", "test") for md5 in splits[name]["md5"][:]}
-    leaking = [row for row, md5 in enumerate(extra["md5"][:]) if md5 in elsewhere]
-    if leaking:
-        paths, warnings = extra["path"][:], []
-        warn_of(
-            warnings,
-            [paths[row] for row in leaking],
-            "is also a validation or test clip and will not be used for training",
-            "are also validation or test clips and will not be used for training",
-        )
-        logger.warning("--extra_train_dir: %s", warnings[0])
-        extra = extra.select(sorted(set(range(len(extra))) - set(leaking)))
+    extra = without_copies_of(splits, extra, by_sound)
     train, extra = alike(splits["train"], relabelled(extra, splits["train"], str(location), label_map))
     joined = copy.copy(splits)  # keeps `damaged`
     joined["train"] = concatenate_datasets([train, extra])
     return joined
 
 
-def count_of(train: Dataset, location: str | Path) -> int:
+def load_extra(location: str | Path, columns: Columns) -> Dataset:
+    """Return the training clips of another data set; an error about its columns names the flag that they have here."""
+    try:
+        return load_irmas(location, validation_fraction=0, test_fraction_if_no_test=0, columns=columns)["train"]
+    except UserError as error:
+        named = next((item.name for item in fields(Columns) if f"--{item.name}" in str(error)), None)
+        if named is None:
+            raise
+        raise UserError(
+            f"--extra_train_dir {error} Of this data set, it is written as --extra_columns '{{\"{named}\": ...}}'."
+        ) from error
+
+
+def without_copies_of(splits: DatasetDict, extra: Dataset, by_sound: bool) -> Dataset:
+    """Return the clips that are not in validation or test, neither with the same bytes nor, if asked, with the same sound."""
+    held_out = [splits[name].select_columns(["path", "md5"]) for name in ("validation", "test") if len(splits[name])]
+    if not held_out:
+        return extra
+    elsewhere = {md5 for split in held_out for md5 in split["md5"][:]}
+    extra = without_rows(
+        extra, [row for row, md5 in enumerate(extra["md5"][:]) if md5 in elsewhere], "has the bytes of"
+    )
+    if not by_sound:
+        return extra
+    return without_rows(extra, copies_of(concatenate_datasets(held_out), extra), "has the sound of")
+
+
+def without_rows(extra: Dataset, copies: list[int], what: str) -> Dataset:
+    """Return the clips without some rows, with a warning that says what is the matter with these."""
+    if not copies:
+        return extra
+    paths, warnings = extra["path"][:], []
+    end = "a validation or test clip and will not be used for training"
+    warn_of(warnings, [paths[row] for row in copies], f"{what} {end}", f"{what.replace('has', 'have')} {end}")
+    logger.warning("--extra_train_dir: %s", warnings[0])
+    return extra.select(sorted(set(range(len(extra))) - set(copies)))
+
+
+def count_of(train: Dataset, location: str | Path, columns: Columns = ANY_COLUMNS) -> int:
     """Return how many of the training clips are in the other data set."""
-    inside = to_text(home_of(location, ANY_COLUMNS)) + os.sep
+    inside = to_text(home_of(location, columns)) + os.sep
     return sum(path.startswith(inside) for path in train["path"][:])
 
 

@@ -14,6 +14,8 @@ INVISIBLE = re.compile("[\u200b-\u200d\u2060\ufeff\u00ad]")
 """Zero-width characters and soft hyphens, which come along when text is copied."""
 LABEL = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^;]*?))\s*(?:;|$)')
 """One label of a field: in quotes, with quotes inside doubled, or plain up to the next semicolon."""
+COMMA = re.compile("[,|]")
+"""What separates labels in some tables and is part of a label in others."""
 LONGEST_LABEL = 100
 NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^\.|\.$|^_(?=_MACOSX)|%(?=[0-7][0-9A-F])')
 """What some file system refuses in a name, what would hide a file or folder, and what would be read as an escape."""
@@ -27,7 +29,7 @@ def normalised(text: str) -> str:
 
 def join_labels(labels: Iterable[str]) -> str:
     """Return labels as one field of a table, with `;` between them; `split_labels` reverses it for any labels."""
-    return ";".join('"' + label.replace('"', '""') + '"' if set(label) & set(';,"') else label for label in labels)
+    return ";".join('"' + label.replace('"', '""') + '"' if set(label) & set(';,|"') else label for label in labels)
 
 
 def split_labels(field: str) -> list[str]:
@@ -82,25 +84,25 @@ def _unescape(match: re.Match) -> str:
 
 
 def labels_of_fields(fields: dict[str, str]) -> dict[str, list[str]]:
-    """Return the labels of many fields, place -> field. A comma without quotes separates labels that are known apart.
+    """Return the labels of many fields, place -> field. A comma or | without quotes separates labels that are known apart.
 
-    Raises UserError for a comma that may or may not be part of a label.
+    Raises UserError for one that may or may not be part of a label.
     """
     parts = {where: labels_and_quotes(field) for where, field in fields.items()}
-    known = {label for found in parts.values() for label, is_quoted in found if is_quoted or "," not in label}
+    known = {label for found in parts.values() for label, is_quoted in found if is_quoted or not COMMA.search(label)}
     labels = {}
     for where, found in parts.items():
         labels[where] = []
         for label, is_quoted in found:
-            of_comma = [normalised(part) for part in label.split(",") if normalised(part)]
-            if is_quoted or "," not in label:
+            of_comma = [normalised(part) for part in COMMA.split(label) if normalised(part)]
+            if is_quoted or not COMMA.search(label):
                 labels[where].append(label)
             elif set(of_comma) <= known:
                 labels[where] += of_comma
             else:
                 raise UserError(
-                    f"{where}: is `{label}` one label or several? Write ; between labels, and a label that has a comma in "
-                    'quotes inside the field ("""Violin, fiddle""").'
+                    f"{where}: is `{label}` one label or several? Write ; between labels, and a label that has a comma or | "
+                    'in quotes inside the field ("""Violin, fiddle""").'
                 )
     return labels
 

@@ -163,14 +163,19 @@ def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
 def _without_damaged(dataset: Dataset) -> Dataset:
     """Remove the files that the builder could not read, with a warning; warn of those that are next to silent in mono."""
     damaged = _damaged(dataset)
-    _warn_of(damaged, "is damaged and will be skipped", "are damaged and will be skipped")
-    if len(damaged) == len(dataset):
-        raise UserError(f"None of the {len(dataset)} audio files can be read, for example {damaged[0]}: replace them.")
+    warn_of_damaged(damaged, len(dataset))
     if damaged:
         dataset = dataset.select([i for i, problem in enumerate(dataset["problem"][:]) if not problem])
     paths, cancelled = dataset["path"][:], dataset["cancelled"][:]
     _warn_of([path for path, is_cancelled in zip(paths, cancelled, strict=True) if is_cancelled], *CANCELLED)
     return dataset.remove_columns(["problem", "cancelled"])
+
+
+def warn_of_damaged(damaged: list[str], clips: int) -> None:
+    """Warn of files that are skipped, each a path with the reason; UserError where that is all the clips."""
+    _warn_of(damaged, "is damaged and will be skipped", "are damaged and will be skipped")
+    if len(damaged) == clips:
+        raise UserError(f"None of the {clips} audio files can be read, for example {damaged[0]}: replace them.")
 
 
 def _damaged(dataset: Dataset) -> list[str]:
@@ -191,6 +196,11 @@ def _without_copies_of(test: Dataset, train: Dataset) -> Dataset:
     )
     if not leaking:
         return train
+    if len(leaking) == len(train):
+        logger.warning(
+            "No training clip is left. If the names of recordings start anew in each split, name another --recording_column, "
+            "or --recording_column none."
+        )
     return train.select([i for i, group in enumerate(train_groups) if group not in test_groups])
 
 

@@ -44,6 +44,13 @@ def streamed(folder):
     return Path("runs/streamed")
 
 
+def test_a_streamed_run_is_resumed_to_the_same_weights(streamed):
+    shutil.copytree(streamed / "checkpoint-1", "checkpoint-1")
+    options = ["--streaming", "true", "--validation_fraction", "0.3", "--resume_from_checkpoint", "checkpoint-1"]
+    run_irmas.main(["tiny.yaml", *options, "--output_dir", "runs/resumed"])
+    assert (streamed / "model.safetensors").read_bytes() == Path("runs/resumed/model.safetensors").read_bytes()
+
+
 def test_a_streamed_run_ends_with_a_report_and_stores_no_training_clip(streamed):
     results = json.loads((streamed / "results.json").read_text())
     assert results["dataset"]["name"] == "synthetic, IRMAS-shaped" and results["recipe"]["streaming"] is True

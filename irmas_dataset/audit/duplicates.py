@@ -47,7 +47,7 @@ def find_duplicates(clips: Clips, num_proc: int | None = None) -> pd.DataFrame:
     found = [Candidate(originals[pair.first], originals[pair.second], pair.shift) for pair in found]
     workers = num_proc or min(usable_cores(), 1 + len(found) // 16)
     with ProcessPoolExecutor(workers) as pool:
-        matches = pool.map(_compare_files, *_files(clips, found), chunksize=8)
+        matches = pool.map(compare_files, *_files(clips, found), chunksize=8)
         progress = tqdm(matches, total=len(found), desc="Comparing similar clips", unit="pair", disable=not found)
         for pair, match in zip(found, progress, strict=True):
             if match is not None:
@@ -62,7 +62,8 @@ def _files(clips: Clips, found: list[Candidate]) -> tuple[list[str], list[str], 
     return first, second, [pair.shift for pair in found]
 
 
-def _compare_files(first: str, second: str, shift: int) -> Match | None:
+def compare_files(first: str, second: str, shift: int) -> Match | None:
+    """Return how two files share audio around a shift in hops; None if they do not."""
     return compare(_waveform(first), _waveform(second), shift)
 
 

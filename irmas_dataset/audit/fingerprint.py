@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.fft import next_fast_len
 
 RATE = 8000  # Hz, of the waveforms that are hashed and compared
 WINDOW, HOP = 2048, 128  # samples: long windows with 15/16 overlap make the hash independent of where it starts
 BANDS_HZ = (300.0, 3000.0)
+HASHES_AT_ONCE = 4096  # about a minute
 MOST_CLIPS_OF_A_HASH = 40  # a hash in more clips than this is not informative
 LEAST_COMMON_HASHES = 3
 MOST_DIFFERING_BITS = 0.3  # unrelated music differs in half of them
@@ -47,6 +49,10 @@ def fingerprint(waveform: np.ndarray) -> np.ndarray:
     """
     if len(waveform) < WINDOW + HOP:
         return np.zeros(0, dtype=np.uint32)
+    if len(waveform) > WINDOW + (HASHES_AT_ONCE + 1) * HOP:  # a long recording in pieces, for the memory
+        step = HASHES_AT_ONCE * HOP
+        pieces = (waveform[start : start + step + WINDOW] for start in range(0, len(waveform), step))
+        return np.concatenate([fingerprint(piece) for piece in pieces])
     frames = np.lib.stride_tricks.sliding_window_view(waveform, WINDOW)[::HOP] * np.hanning(WINDOW).astype(np.float32)
     power = np.abs(np.fft.rfft(frames, axis=1)) ** 2
     edges = np.geomspace(*BANDS_HZ, 34) * WINDOW / RATE
@@ -58,16 +64,24 @@ def fingerprint(waveform: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def candidates(fingerprints: Sequence[np.ndarray]) -> list[Candidate]:
+def candidates(fingerprints: Sequence[np.ndarray], first_ones: int | None = None) -> list[Candidate]:
     """Return the pairs of clips whose hashes agree at one offset, each pair once, in order.
 
     fingerprints: for each clip, the hashes from `fingerprint`.
+    first_ones: compares only the first clips, as many as this, with the others; None compares each with each.
     """
     if not any(len(hashes) for hashes in fingerprints):
         return []
     clips = np.repeat(np.arange(len(fingerprints)), [len(hashes) for hashes in fingerprints])
     times = np.concatenate([np.arange(len(hashes)) for hashes in fingerprints])
-    pairs = common_hashes(np.concatenate(fingerprints), clips, times)
+    hashes = np.concatenate(fingerprints)
+    if first_ones is not None:
+        shared = np.intersect1d(hashes[clips < first_ones], hashes[clips >= first_ones])
+        is_shared = np.isin(hashes, shared)
+        hashes, clips, times = hashes[is_shared], clips[is_shared], times[is_shared]
+    pairs = common_hashes(hashes, clips, times)
+    if first_ones is not None:
+        pairs = pairs[(pairs["first"] < first_ones) & (pairs["second"] >= first_ones)]
     rows, counts = np.unique(pairs, return_counts=True)
     best: dict[tuple[int, int], tuple[float, int]] = {}
     for row in rows[counts >= LEAST_COMMON_HASHES]:
@@ -118,7 +132,7 @@ def compare(first: np.ndarray, second: np.ndarray, shift: int) -> Match | None:
     polarity of a copy does not matter.
     """
     first, second = (np.diff(waveform.astype(np.float64)) for waveform in (first, second))
-    size = len(first) + len(second)
+    size = next_fast_len(len(first) + len(second), real=True)
     cross = np.conj(np.fft.rfft(second, size)) * np.fft.rfft(first, size)
     correlation = np.fft.irfft(cross, OVERSAMPLING * size) * OVERSAMPLING
     lags = np.arange((shift - 2) * HOP * OVERSAMPLING, (shift + 2) * HOP * OVERSAMPLING + 1)

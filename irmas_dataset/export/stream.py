@@ -6,15 +6,17 @@ The splits are made from the small columns of the tables. Only the validation an
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 from filelock import FileLock
 from fsspec.core import url_to_fs
 from tqdm import tqdm
 
-from irmas_dataset.builder import ANY_COLUMNS
+from irmas_dataset.audio import usable_cores
+from irmas_dataset.builder import ANY_COLUMNS, read_facts
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import COLUMNS, path_within, shard_pattern, stored_features
 from irmas_dataset.export.tables import (
@@ -27,11 +29,11 @@ from irmas_dataset.export.tables import (
     read_audio,
     transfer_problem,
 )
-from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, irmas_listing
+from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, from_text, irmas_listing
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import Form, form_title, open_form
-from irmas_dataset.forms.listing import facts_of, placed_clips, recordings_warning
-from irmas_dataset.loading import divide
+from irmas_dataset.forms.listing import facts_of, home_of, placed_clips, recordings_warning
+from irmas_dataset.loading import divide, warn_of_damaged
 from irmas_dataset.openmic import list_openmic
 from irmas_dataset.own_folder import own_folder_title
 
@@ -67,9 +69,13 @@ def load_streamed(
             listing = listing_of(location, folder, splits)
         else:
             check_is_form(location)
-            form = open_form(location, columns)
-            splits = {split: table_of_form(form, split, folder, recording_pattern, cache_dir) for split in form.splits}
-            listing = listing_of_form(form, folder, splits, recording_pattern)
+            form, home = open_form(location, columns), home_of(location, columns, cache_dir)
+            check_is_streamed(form)
+            splits = {
+                split: table_of_form(form, split, home, recording_pattern, cache_dir)
+                for split in splits_with_clips(form)
+            }
+            listing = listing_of_form(form, home, splits, recording_pattern)
         for warning in listing.warnings:
             logger.warning(warning)
         for split in splits.values():
@@ -77,7 +83,9 @@ def load_streamed(
         parts = divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed)
         for name in ("validation", "test"):
             fetch(parts[name], folder)
-            parts[name] = parts[name].remove_columns(list(PLACE))
+            parts[name] = with_facts(parts[name].remove_columns(list(PLACE)))
+    except UserError:
+        raise
     except TRANSFER_ERRORS as error:
         raise UserError(f"--data_dir {location} cannot be streamed: {transfer_problem(error)}.") from error
     return parts
@@ -106,6 +114,44 @@ def check_is_form(location: str) -> None:
             f"--data_dir {location} has no {shard_pattern('train')}, and its own layout cannot be streamed: run `irmas export "
             f"--data_dir {location}` and name that folder, or set --streaming false."
         )
+
+
+def check_is_streamed(form: Form) -> None:
+    """Raise UserError for a form of which no clip can be read by itself."""
+    if not form.is_parquet and not form.is_folder:
+        raise UserError(
+            f"--data_dir {form.location}: only Parquet and audio files can be streamed, and these are "
+            f"{type(form.builder).__module__.rsplit('.', 1)[-1]} files: set --streaming false."
+        )
+
+
+def splits_with_clips(form: Form) -> list[str]:
+    """Return which of train and test have a clip with a label; adds a sentence about an empty test set to the warnings."""
+    found = [
+        split for split in form.splits
+        if any(len(form.labels.read(row, form.location)[1]) < len(form.labels.classes) for row in form.rows(split, form.described))
+    ]  # fmt: skip
+    if "train" not in found:
+        raise UserError(f"--data_dir {form.location}: no clip of the split {form.splits['train']} has a label.")
+    form.warnings += form.empty_test(found)
+    return found
+
+
+def with_facts(split: Dataset) -> Dataset:
+    """Return clips whose files are on this disk with their lengths and checksums, without those that are damaged."""
+    if len(split) == 0 or None not in split["md5"][:]:
+        return split
+    with ThreadPoolExecutor(min(8, usable_cores())) as threads:
+        facts = list(threads.map(read_facts, map(from_text, split["path"][:])))
+    problems = [
+        f"{path} ({fact['problem']})" for path, fact in zip(split["path"][:], facts, strict=True) if fact["problem"]
+    ]
+    warn_of_damaged(problems, len(split))
+    for name in ("duration", "md5"):
+        kind = split.features[name]
+        column = Dataset.from_dict({name: [fact[name] for fact in facts]}, Features({name: kind}))
+        split = concatenate_datasets([split.remove_columns(name), column], axis=1)
+    return split.select([row for row, fact in enumerate(facts) if not fact["problem"]])
 
 
 def table_of_form(

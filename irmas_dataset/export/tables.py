@@ -57,23 +57,28 @@ def find_shards(location: str) -> dict[str, list[tuple[str, int]]]:
 def open_parquet(shard: str) -> pyarrow.parquet.ParquetFile:
     """Open a table at an address; only the columns and row groups that are read are transferred."""
     files, path = url_to_fs(shard)
-    return pyarrow.parquet.ParquetFile(files.open(path, "rb", cache_type="none"), pre_buffer=True)
+    try:
+        return pyarrow.parquet.ParquetFile(files.open(path, "rb", cache_type="none"), pre_buffer=True)
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(f"{shard}: {error}") from error
 
 
 def read_audio(shard: str, row_group: int, rows: list[int], audio: str = "audio") -> list[bytes]:
     """Return the contents of the files in some rows of a row group, retrying after a pause when a transfer fails.
 
     audio: the name of the column; with the row group WHOLE_FILE, `shard` is itself an audio file.
-    Raises UserError if every attempt fails.
+    A file that the table lacks, or that is not on this disk, has no bytes. Raises UserError if every attempt fails.
     """
     for attempt in range(ATTEMPTS):
         try:
             if row_group == WHOLE_FILE:
+                if "://" not in shard and not Path(shard).exists():
+                    return [b""] * len(rows)
                 with fsspec.open(shard, "rb") as file:
                     return [file.read()] * len(rows)
             with open_parquet(shard) as table:
                 column = table.read_row_group(row_group, columns=[audio])[audio]
-            return [column[row]["bytes"].as_py() for row in rows]
+            return [column[row]["bytes"].as_py() or b"" for row in rows]
         except TRANSFER_ERRORS as error:
             if attempt + 1 == ATTEMPTS:
                 raise UserError(

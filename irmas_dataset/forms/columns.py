@@ -29,7 +29,8 @@ def audio_column(features: Features, given: str | None, where: str) -> str:
 def label_columns(features: Features, given: str | None, where: str) -> tuple[str, ...]:
     """Return the column of the labels, or several 0/1 columns (written with commas between them).
 
-    A guess takes the only ClassLabel, else the only text whose name means labels, else the only text, else every boolean.
+    A guess takes the only ClassLabel, else the only text whose name means labels, else the only text, else every boolean;
+    nothing where there are both booleans and a text that may be a title.
     """
     if given is not None:
         names = (given,) if given in features else tuple(split_labels(given.replace(",", ";")))
@@ -41,16 +42,25 @@ def label_columns(features: Features, given: str | None, where: str) -> tuple[st
         [name for name, kind in rest.items() if isinstance(inner(kind), ClassLabel)],
         [name for name in texts if name.lower() in LABEL_NAMES],
         [name for name in texts if name.lower() not in RECORDING_NAMES],
+        flags,
     )
-    for found in guesses:
+    may_be_titles = len(flags) > 1 and guesses[2]
+    for found in guesses[: 2 if may_be_titles else 3]:
         if len(found) == 1:
             return tuple(found)
         if found:
             break
     else:
-        if len(flags) > 1:
+        if len(flags) > 1 and not may_be_titles:
             return tuple(flags)
-    choice = next((name for found in guesses for name in found), next(iter(rest), "NAME"))
+    numbers = [name for name, kind in rest.items() if is_number(kind) and name.lower() not in RECORDING_NAMES]
+    named = [name for name in numbers if name.lower() in LABEL_NAMES]
+    if may_be_titles and not any(guesses[:2]):
+        choice = ",".join(flags)
+    else:
+        choice = next((name for found in (*guesses, named, numbers) for name in found), None)
+    if choice is None:
+        raise UserError(f"{where} has no column of labels among {', '.join(features)}: add one, such as `label`.")
     raise UserError(
         f"{where}: which of its columns {', '.join(features)} has the labels is not clear: name it, such as "
         f"--label_column {choice} (or several 0/1 columns with commas between them)."
@@ -58,7 +68,12 @@ def label_columns(features: Features, given: str | None, where: str) -> tuple[st
 
 
 def recording_column(features: Features, given: str | None, taken: Iterable[str], where: str) -> str | None:
-    """Return the column that names each clip's recording: the given one, else the only one whose name says so, else None."""
+    """Return the column that names each clip's recording: the given one, else the only one whose name says so, else None.
+
+    HELD_OUT as the given one: none of them does.
+    """
+    if given == HELD_OUT and given not in features:
+        return None
     if given is not None:
         return known(given, features, "--recording_column", where)
     found = [name for name in RECORDING_NAMES if name in features and name not in taken]
@@ -110,6 +125,11 @@ def is_audio(kind: object) -> bool:
 def is_text(kind: object) -> bool:
     """Tell whether a column's type is text or lists of it."""
     return isinstance(inner(kind), Value) and inner(kind).dtype in ("string", "large_string")
+
+
+def is_number(kind: object) -> bool:
+    """Tell whether a column's type is a number; a boolean counts."""
+    return isinstance(kind, Value) and kind.dtype.startswith(("int", "uint", "float", "bool"))
 
 
 def inner(kind: object) -> object:

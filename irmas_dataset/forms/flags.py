@@ -4,7 +4,8 @@ import argparse
 from dataclasses import dataclass, fields
 
 HELD_OUT = "none"
-"""As --test_split: hold recordings out of the training split, whatever other splits there are."""
+"""As --test_split: hold recordings out of the training split, whatever other splits there are. As --recording_column: no
+column says which clips are of one recording."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 our own decoder, since `datasets.Audio` needs torchcodec.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -48,11 +49,40 @@ def is_remote(location: str | Path) -> bool:
 
 
 def has_form(folder: Path) -> bool:
-    """Tell whether a folder has a metadata table for its audio, or Parquet tables and no audio in files of their own."""
+    """Tell whether a folder is in one of the Hub's forms, by its tables or by what its card says of its files.
+
+    It has a metadata table for its audio, a card with `configs`, or tables of Parquet or of `save_to_disk` and no audio
+    in files of their own.
+    """
     paths = [Path(path) for path in walk_files(folder)]
-    if any(names_files(path) for path in paths if path.name in METADATA):
+    if metadata_tables(folder) or says_what_is_where(folder / "README.md"):
         return True
-    return any(path.suffix == ".parquet" for path in paths) and not keeps_files(folder)
+    is_saved = bool(arrow_files(folder))
+    return (is_saved or any(path.suffix == ".parquet" for path in paths)) and not keeps_files(folder)
+
+
+def metadata_tables(folder: Path) -> list[Path]:
+    """Return the tables of a folder that name its audio files."""
+    paths = [Path(path) for path in walk_files(folder)]
+    return [path for path in paths if path.name in METADATA and names_files(path)]
+
+
+def says_what_is_where(card: Path) -> bool:
+    """Tell whether a data card has a YAML head that lists the files of splits or configurations."""
+    if not card.is_file():
+        return False
+    head = card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0]
+    return head.startswith("---") and re.search(r"^configs\s*:", head, re.MULTILINE) is not None
+
+
+def arrow_files(folder: Path) -> dict[str, list[str]]:
+    """Return the tables that `save_to_disk` wrote, split -> paths; of one split without a name, `train`."""
+    if (folder / "state.json").is_file():
+        return {"train": sorted(map(str, folder.glob("*.arrow")))}
+    if not (folder / "dataset_dict.json").is_file():
+        return {}
+    names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+    return {name: sorted(map(str, (folder / name).glob("*.arrow"))) for name in names}
 
 
 def names_files(table: Path) -> bool:
@@ -83,13 +113,28 @@ class Form:
         """Whether the tables have the audio inside, so that a clip can be read by itself."""
         return isinstance(self.builder, Parquet)
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the clips are audio files of their own."""
+        return isinstance(self.builder, FolderBasedBuilder)
+
+    def empty_test(self, found: list[str]) -> list[str]:
+        """Return a sentence where the test split is not among those `found` to have clips."""
+        if "test" not in self.splits or "test" in found:
+            return []
+        return [
+            f"{self.location}: no clip of the split {self.splits['test']} has a label, so recordings of "
+            f"{self.splits['train']} are held out as the test set."
+        ]
+
     @cached_property
     def features(self) -> Features:
         """The types of the columns."""
         if self.is_parquet:
             with open_parquet(self.shards("train")[0]) as table:
                 return self.builder.info.features or Features.from_arrow_schema(table.schema_arrow)
-        return self.builder.as_streaming_dataset(self.splits["train"]).features
+        rows = self.builder.as_streaming_dataset(self.splits["train"])
+        return rows.features or rows._resolve_features().features
 
     @cached_property
     def audio(self) -> str:
@@ -101,7 +146,7 @@ class Form:
         """What reads a row's labels."""
         columns = label_columns(self.features, self.columns.label_column, self.location)
         rows = (row for split in self.splits for row in self.rows(split, (*columns, UNKNOWN)))
-        return label_reader(self.features, columns, rows, self.location)
+        return label_reader(self.features, columns, rows, self.location, is_of_folders=self.is_folder)
 
     @cached_property
     def recording(self) -> str | None:
@@ -131,12 +176,11 @@ class Form:
                         yield from batch.to_pylist()
             return
         rows = self.builder.as_streaming_dataset(self.splits[split])
-        is_folder = isinstance(self.builder, FolderBasedBuilder)
-        plain = Value("string") if is_folder else {"bytes": Value("binary"), "path": Value("string")}
+        plain = Value("string") if self.is_folder else {"bytes": Value("binary"), "path": Value("string")}
         for row in rows.cast_column(self.audio, plain):
             found = row[self.audio]
             kept = {name: row[name] for name in wanted}
-            yield kept | {self.audio: {"bytes": None, "path": found} if is_folder else found}
+            yield kept | {self.audio: {"bytes": None, "path": found} if self.is_folder else found}
 
 
 def open_form(location: str | Path, columns: Columns) -> Form:
@@ -149,6 +193,8 @@ def open_form(location: str | Path, columns: Columns) -> Form:
         if "://" in location:
             shards = {split: [path for path, _ in found] for split, found in find_shards(location).items()}
             builder = load_dataset_builder("parquet", data_files=shards)
+        elif not is_hub_id(location) and (saved := arrow_files(Path(location))):
+            builder = load_dataset_builder("arrow", data_files=saved)
         else:
             builder = load_dataset_builder(location, columns.data_config)
             if hasattr(builder.config, "decode_num_threads"):
@@ -159,10 +205,17 @@ def open_form(location: str | Path, columns: Columns) -> Form:
             f"--data_dir {location} is neither a folder here nor a data set on the Hub that you can read "
             f"({transfer_problem(error)}): check the name, or log in with `hf auth login`."
         ) from error
+    except RuntimeError as error:  # what `datasets` says of a loading script
+        raise UserError(
+            f"--data_dir {location} cannot be read: {problem_of(error)}. Give its Parquet files, or rename a program that is "
+            "called as its folder is."
+        ) from error
     except TRANSFER_ERRORS as error:
         raise UserError(f"--data_dir {location} cannot be read: {problem_of(error)}.") from error
     if not there:
         raise UserError(f"--data_dir {location} has no audio or tables that `datasets` can read.")
+    if isinstance(builder, FolderBasedBuilder) and not is_remote(location):
+        check_tables_are_read(Path(location), builder)
     splits, warnings = split_names([str(name) for name in there], columns, location)
     return Form(location, builder, columns, splits, warnings)
 
@@ -174,6 +227,18 @@ def problem_of(error: Exception) -> str:
         names = re.findall(r"'([^']+)'", text)
         return f"it has several configurations: name one, such as --data_config {names[0]}" if names else text
     return transfer_problem(error)
+
+
+def check_tables_are_read(folder: Path, builder: DatasetBuilder) -> None:
+    """Raise UserError for a metadata table that `datasets` passes over, as it does with one above the splits' folders."""
+    read = {str(path) for files in builder.config.data_files.values() for path in files}
+    tables = metadata_tables(folder)
+    if tables and not any(str(path) in read for path in tables):
+        raise UserError(
+            f"{tables[0]} is not read by `datasets`, which takes train and test in the names of files or folders for splits: "
+            "put a table into the folder of each split, with `file_name` relative to it, or list both under `configs` in "
+            f"{folder / 'README.md'}."
+        )
 
 
 def form_title(location: str) -> str:

@@ -1,6 +1,7 @@
 """The clips of a data set in one of the Hub's forms, each as a file: its own on disk, or one taken out of a table."""
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from irmas_dataset.forms.form import Form, form_title, has_form, is_remote, keep
 from irmas_dataset.label_text import normalised, safe_name
 from irmas_dataset.own_folder import recording_of_path
 from irmas_dataset.whole_file import whole_file
+
+logger = logging.getLogger(__name__)
 
 MARKER = "TAKEN_FROM"
 """Written last into the folder of the files: what they were taken from."""
@@ -44,12 +47,15 @@ def list_form(
         if home != Path(form.location):
             take_files(form, home)
         clips = [clip for split in form.splits for clip in clips_of(form, split, home, recording_pattern)]
+    except UserError:
+        raise
     except TRANSFER_ERRORS as error:
         raise UserError(f"--data_dir {location} cannot be read: {transfer_problem(error)}.") from error
     classes = form.labels.classes
     nothing = [clip.name for clip in clips if len(clip.unknown) == len(classes)]
     warn_of(warnings, nothing, "has no label and will be skipped", "have no label and will be skipped")
     clips = [clip for clip in clips if len(clip.unknown) < len(classes)]
+    warnings += form.empty_test([clip.split for clip in clips])
     return Listing(form_title(form.location), home, classes, clips, warnings)
 
 
@@ -128,11 +134,20 @@ def take_files(form: Form, home: Path) -> None:
                 audio = row[form.audio] or {}
                 content, path = audio.get("bytes"), audio.get("path")
                 if content is None and path is not None:
-                    with fsspec.open(path, "rb") as file:
-                        content = file.read()
+                    content = read_whole(path)
                 (home / file_name(split, number, path)).write_bytes(content or b"")
         with whole_file(marker) as unfinished:
             unfinished.write_text(json.dumps({"location": form.location, "facts": facts}))
+
+
+def read_whole(path: str) -> bytes:
+    """Return the bytes of a file that a table names; none, with a warning, where there is no such file."""
+    try:
+        with fsspec.open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        logger.warning("%s, which a table names, does not exist.", path)
+        return b""
 
 
 def facts_of(form: Form, split: str) -> list[tuple]:

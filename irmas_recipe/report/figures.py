@@ -27,6 +27,7 @@ from irmas_recipe.report.style import (
 )  # fmt: skip
 from irmas_recipe.report.text import shortened
 
+MOST_CLASSES_DRAWN = 40  # of several hundred, pictures would take gigabytes
 FEWEST_MISSED = 5  # clips behind a percentage of the confusions
 
 
@@ -52,6 +53,15 @@ def draw_figures(run_dir: Path) -> list[Path]:
     return [save(figure, run_dir / "figures" / f"{name}.png") for name, figure in figures.items()]
 
 
+def classes_to_draw(results: Results) -> tuple[list[int], str]:
+    """Return the classes that pictures show, in class order, and words for a title where these are not all."""
+    codes, counted = results.classes, [results.per_class[code]["support"] for code in results.classes]
+    if len(codes) <= MOST_CLASSES_DRAWN:
+        return list(range(len(codes))), ""
+    most = sorted(np.argsort(counted, kind="stable")[::-1][:MOST_CLASSES_DRAWN].tolist())
+    return most, f" ({MOST_CLASSES_DRAWN} of {len(codes)} classes, those with the most test clips)"
+
+
 def read_log_history(run_dir: Path) -> list[dict]:
     """Return what the Trainer logged, or nothing where nothing was trained."""
     path = Path(run_dir) / "trainer_state.json"
@@ -61,7 +71,9 @@ def read_log_history(run_dir: Path) -> list[dict]:
 def draw_per_class_f1(results: Results) -> Figure:
     """Draw one bar a class, best first: F1 with its interval, precision, recall, and how much music is behind it."""
     regime, test = results.regime, results.decisions
-    rows = sorted(test["per_class"].items(), key=lambda row: row[1]["f1"])
+    drawn, of_how_many = classes_to_draw(results)
+    shown = {results.classes[position] for position in drawn}
+    rows = sorted((row for row in test["per_class"].items() if row[0] in shown), key=lambda row: row[1]["f1"])
     figure = Figure(figsize=(9, 1.9 + 0.46 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for position, (_, entry) in enumerate(rows):
@@ -87,7 +99,7 @@ def draw_per_class_f1(results: Results) -> Figure:
     title(
         figure,
         "How well each instrument is recognised",
-        f"{REGIMES[regime]}: micro-F1 {test['micro_f1']:.3f}, macro-F1 {test['macro_f1']:.3f}",
+        f"{REGIMES[regime]}: micro-F1 {test['micro_f1']:.3f}, macro-F1 {test['macro_f1']:.3f}{of_how_many}",
     )
     return figure
 
@@ -95,7 +107,8 @@ def draw_per_class_f1(results: Results) -> Figure:
 def draw_precision_recall(results: Results, labels: np.ndarray, scores: np.ndarray) -> Figure:
     """Draw one small precision-recall curve a class, in class order, with the point that the threshold chooses."""
     regime = results.regime
-    codes = results.classes
+    drawn, of_how_many = classes_to_draw(results)
+    codes, labels, scores = [results.classes[row] for row in drawn], labels[:, drawn], scores[:, drawn]
     columns = min(4, len(codes))
     rows = -(-len(codes) // columns)
     figure = Figure(figsize=(max(7.5, 2.55 * columns + 0.4), 2.35 * rows + 1.3), layout="constrained")
@@ -119,7 +132,7 @@ def draw_precision_recall(results: Results, labels: np.ndarray, scores: np.ndarr
     grid.flat[0].plot([], [], "o", color=ORANGE, markersize=8, label=f"with the {regime} threshold")
     grid.flat[0].plot([], [], color=QUIET, linestyle=(0, (2, 2)), label="chance: share of clips with the instrument")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11)
-    title(figure, "Precision against recall of each instrument", f"mAP {results.test['map']:.3f}")
+    title(figure, "Precision against recall of each instrument", f"mAP {results.test['map']:.3f}{of_how_many}")
     return figure
 
 
@@ -154,9 +167,10 @@ def confusion_rates(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarr
 
 def draw_confusions(results: Results, labels: np.ndarray, scores: np.ndarray) -> Figure:
     """Draw which absent instrument is answered where one is missed (`confusion_rates`), in class order."""
-    codes = results.classes
+    drawn, of_how_many = classes_to_draw(results)
+    codes, labels = [results.classes[row] for row in drawn], labels[:, drawn]
     names = [readable_name(code) for code in codes]
-    predicted = scores >= results.thresholds
+    predicted = (scores >= results.thresholds)[:, drawn]
     rates, clips = confusion_rates(labels, predicted)
     rates[clips < FEWEST_MISSED] = np.nan
     missed = ((labels == 1) & ~predicted).sum(axis=0)
@@ -186,7 +200,7 @@ def draw_confusions(results: Results, labels: np.ndarray, scores: np.ndarray) ->
         figure,
         "Which instrument is answered in place of a missed one",
         "Of the clips in which the row's instrument plays but is missed, and the column's does not play: "
-        f"the percentage for which the column's is answered (grey: fewer than {FEWEST_MISSED} such clips)",
+        f"the percentage for which the column's is answered (grey: fewer than {FEWEST_MISSED} such clips){of_how_many}",
     )
     return figure
 

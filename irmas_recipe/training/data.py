@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict
 from irmas_dataset import describe, load_irmas, prepare
 from irmas_dataset.download import ensure_irmas
 from irmas_dataset.errors import UserError
+from irmas_dataset.export.layout import is_exported
 from irmas_dataset.export.stream import load_streamed
 from irmas_dataset.export.tables import files_folder
 from irmas_dataset.extra import add_training_clips, count_of
@@ -45,7 +46,9 @@ def load_data(data: DataArguments, needed: tuple[str, ...] = ("train", "validati
         splits = load_irmas(data_folder(data) if data.data_dir == "synthetic" else data.data_dir, **options)
     check_classes(splits["train"].features["instruments"].feature.names, data.data_dir)
     if data.extra_train_dir is not None:
-        splits = add_training_clips(splits, data.extra_train_dir, data.extra_label_map)
+        splits = add_training_clips(
+            splits, data.extra_train_dir, data.extra_label_map, data.columns_of_extra, by_sound=data.compare_extra_sound
+        )
     for split, most in (("train", data.max_train_clips), ("test", data.max_test_clips)):
         if most is not None and most < len(splits[split]):
             splits[split] = splits[split].shuffle(seed=data.split_seed).select(range(most))
@@ -101,7 +104,7 @@ def test_halves(test: Dataset, seed: int) -> tuple[list[int], list[int]]:
 
 def data_folder(data: DataArguments) -> Path:
     """Return where the recipe's music is; synthetic music is kept by its version, size and seed."""
-    if data.streaming:
+    if data.streaming and is_exported(data.data_dir):
         return files_folder(data.data_dir)
     if data.data_dir == "synthetic":
         return Path(
@@ -143,5 +146,5 @@ def describe_data(data: DataArguments, splits: DatasetDict, reported: list[int])
     if is_hub_id(data.data_dir):
         description["hub_id"] = data.data_dir
     if data.extra_train_dir is not None:
-        description["extra_train_clips"] = count_of(splits["train"], data.extra_train_dir)
+        description["extra_train_clips"] = count_of(splits["train"], data.extra_train_dir, data.columns_of_extra)
     return description

@@ -193,6 +193,14 @@ class DataArguments:
         None,
         "Label of extra_train_dir -> class of the data, as a mapping (JSON on the shell); a label without one is dropped.",
     )
+    extra_columns: dict | str | None = option(
+        None,
+        "Hub forms: which columns and splits of extra_train_dir mean what, as a mapping (JSON on the shell) of the fields from "
+        "audio_column to data_config: {label_column: instrument}.",
+    )
+    compare_extra_sound: bool = option(
+        True, "Find copies of validation and test clips in extra_train_dir by their sound, not by their bytes alone."
+    )
     separation: Literal["none", "harmonic", "percussive", "solo", "accompaniment"] = option(
         "none", "Use only this part of all music, separated once (Gomez 2018)."
     )
@@ -220,6 +228,11 @@ class DataArguments:
     def columns(self) -> Columns:
         """What the flags of columns and splits say."""
         return Columns(**{item.name: getattr(self, item.name) for item in fields(Columns)})
+
+    @property
+    def columns_of_extra(self) -> Columns:
+        """The same of `extra_train_dir`."""
+        return Columns(**self.extra_columns or {})
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from irmas_dataset.errors import UserError
+from irmas_dataset.forms.flags import Columns
 from irmas_dataset.whole_file import whole_file
 from irmas_recipe.training.fields import (
     UNUSABLE,
@@ -158,16 +159,12 @@ def check_launcher() -> None:
 
 
 def check_data(data: DataArguments) -> None:
-    """Read the mapping of labels, and refuse contradictions in the fields of the data, which every recipe has."""
-    from irmas_recipe.training.parser import from_json  # needs torch, which takes seconds
-
-    data.extra_label_map = from_json("extra_label_map", data.extra_label_map)
-    if data.extra_label_map is not None and not isinstance(data.extra_label_map, dict):
-        raise UserError("--extra_label_map must be a mapping, such as {guitar: gac}.")
-    if data.extra_label_map is not None and data.extra_train_dir is None:
-        raise UserError(
-            "--extra_label_map is of no use without --extra_train_dir: name the data set whose labels it maps."
-        )
+    """Read the mappings, and refuse contradictions in the fields of the data, which every recipe has."""
+    check_mapping(data, "extra_label_map", "{guitar: gac}")
+    check_mapping(data, "extra_columns", "{label_column: instrument}")
+    known = [item.name for item in dataclasses.fields(Columns)]
+    if wrong := sorted(set(data.extra_columns or {}) - set(known)):
+        raise UserError(f"--extra_columns: {wrong[0]} is none of its fields; they are {', '.join(known)}.")
     if data.hop_seconds is not None and not 0 < data.hop_seconds <= data.window_seconds:
         raise UserError(
             f"--hop_seconds must be greater than 0 and at most the window ({data.window_seconds}), not {data.hop_seconds}."
@@ -179,6 +176,18 @@ def check_data(data: DataArguments) -> None:
             raise UserError(
                 f"--recording_pattern {data.recording_pattern!r} is not a regular expression: {error}."
             ) from None
+
+
+def check_mapping(data: DataArguments, name: str, example: str) -> None:
+    """Read a field of `extra_train_dir` that is a mapping."""
+    from irmas_recipe.training.parser import from_json  # needs torch, which takes seconds
+
+    value = from_json(name, getattr(data, name))
+    setattr(data, name, value)
+    if value is not None and not isinstance(value, dict):
+        raise UserError(f"--{name} must be a mapping, such as {example}.")
+    if value is not None and data.extra_train_dir is None:
+        raise UserError(f"--{name} is of no use without --extra_train_dir: name the data set that it is about.")
 
 
 def check_augmentation(augmentation: AugmentationArguments, window_seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Training clips straight from an export's tables: each process reads its own share, and nothing is stored."""
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,8 +10,11 @@ from datasets import Dataset
 
 from irmas_dataset.audio import cut, read_mono, resample
 from irmas_dataset.decoding import to_int16
+from irmas_dataset.errors import UserError
 from irmas_dataset.export.tables import by_row_group, read_audio
 from irmas_recipe.training.clips import filled, fit_length, multi_hot
+
+logger = logging.getLogger(__name__)
 
 SHUFFLE_BUFFER = 256  # files as they came, in memory; row groups come in random order besides
 
@@ -41,7 +45,7 @@ class StreamedClips(torch.utils.data.IterableDataset):
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live across epochs see it too
         self.labels = torch.from_numpy(multi_hot(train))
         self.shards, self.groups, self.rows = (train[name][:] for name in ("shard", "row_group", "row"))
-        self.audio_column = train["audio_column"][0]
+        self.audio_column, self.paths = train["audio_column"][0], train["path"][:]
         stored = sorted(range(len(train)), key=lambda i: (self.shards[i], self.groups[i], self.rows[i]))
         shares = np.array_split(stored, processes)
         self.share = shares[process_index]
@@ -75,15 +79,31 @@ class StreamedClips(torch.utils.data.IterableDataset):
         return itertools.islice(itertools.chain.from_iterable(rounds), batches_of_workers[index] * self.batch_size)
 
     def one_round(self, clips: np.ndarray, seed: list[int]) -> Iterator[dict]:
-        """Yield every segment of the clips once, shuffled through a buffer of undecoded files."""
-        rng = np.random.default_rng(seed)
+        """Yield every segment of the clips once, shuffled through a buffer of undecoded files; damaged files are skipped.
+
+        Raises UserError if all are damaged.
+        """
+        is_any_read = False
+        for clip, content in self.shuffled(clips, np.random.default_rng(seed)):
+            try:
+                segments = list(self.decoded(clip, content, seed))
+            except Exception as error:  # whatever a file does to a decoder must cost only that file
+                logger.warning("%s is damaged and skipped (%s).", self.paths[clip], error)
+                continue
+            is_any_read = True
+            yield from segments
+        if not is_any_read:
+            raise UserError(f"None of {len(clips)} training files can be read, for example {self.paths[clips[0]]}.")
+
+    def shuffled(self, clips: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[int, bytes]]:
+        """Yield the clips and their files' bytes in random order."""
         buffer: list[tuple[int, bytes]] = []
         for item in self.files(clips, rng):
             buffer.append(item)
             if len(buffer) > SHUFFLE_BUFFER:
-                yield from self.decoded(*buffer.pop(rng.integers(len(buffer))), seed)
+                yield buffer.pop(rng.integers(len(buffer)))
         for i in rng.permutation(len(buffer)):
-            yield from self.decoded(*buffer[i], seed)
+            yield buffer[i]
 
     def files(self, clips: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[int, bytes]]:
         """Yield the clips and their files' bytes, row group by row group in random order."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.metrics import average_precision_score
 
 from irmas_dataset.errors import UserError
@@ -142,3 +143,37 @@ def test_shuffling_finds_the_columns_that_tell(rows):
 def test_too_few_clips_for_the_folds_are_refused():
     with pytest.raises(UserError, match="--search_folds 3 is too many where no class has more than 2"):
         fold_of_clip(np.eye(2, dtype=int).repeat(2, axis=0), ["a", "b", "c", "d"], 3, seed=0)
+
+
+@pytest.mark.parametrize("name", ["decision_tree", "svm", "naive_bayes"])
+def test_each_class_is_learned_from_the_rows_in_which_it_is_known(rows, name):
+    """Every class's classifier, calibration and figure are those of scikit-learn on its known rows alone."""
+    features, labels, fold = rows
+    labels = np.where(np.random.default_rng(1).random(labels.shape) < 0.4, -1, labels)
+    labels[:, 2] = np.where(labels[:, 2] == 1, -1, labels[:, 2])  # nobody has heard the last one
+    [setting] = candidates(name, "none", {field: values[:1] for field, values in QUICK[name].items()})
+    system = search_and_fit(build(name, "none", 0), [setting], features, labels, fold, 1)
+    prepared = clone(build(name, "none", 0)["scaling"]).fit(features).transform(features)
+    for column in range(2):
+        known = labels[:, column] >= 0
+        alone = clone(build(name, "none", 0).set_params(**setting)["classes"].estimator)
+        alone.fit(prepared[known], labels[known, column])
+        score = alone.decision_function if hasattr(alone, "decision_function") else alone.predict_proba
+        expected = score(prepared)
+        found = system.classifiers["classes"].estimators_[column]
+        found = (found.decision_function if hasattr(found, "decision_function") else found.predict_proba)(prepared)
+        np.testing.assert_allclose(found, expected)
+    known = labels >= 0
+    logits = system.logits(features)
+    expected = [average_precision_score(labels[known[:, k], k], logits[known[:, k], k]) for k in range(2)]
+    assert mean_average_precision(labels, logits) == pytest.approx(np.mean(expected))
+    assert np.ptp(logits[:, 2]) == 0
+
+
+def test_calibration_is_of_the_known_rows():
+    generator = np.random.default_rng(0)
+    scores = generator.normal(size=(400, 1))
+    labels = (generator.random(scores.shape) < 1 / (1 + np.exp(-2 * scores))).astype(int)
+    hidden = np.where(generator.random(labels.shape) < 0.5, -1, labels)
+    rows = hidden[:, 0] >= 0
+    assert np.allclose(calibrate(scores, hidden), calibrate(scores[rows], labels[rows]))

@@ -32,6 +32,7 @@ from irmas_recipe.report.style import DOTS_PER_INCH
 from irmas_recipe.report.text import clock, shortened
 from irmas_recipe.report.timeline import draw_timeline
 from irmas_recipe.training.processes import Processes
+from tests.irmas_dataset.form_folders import parquet_folder
 from tests.tiny import build
 
 LABELS = list(INSTRUMENT_NAMES.values())
@@ -753,3 +754,9 @@ def test_rows_of_a_table_are_on_disk_at_once(tmp_path):
     with (tmp_path / "t.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["path", "instruments"], ['a,"b"\n.wav', "cello;voice"]]
     table.close()
+
+
+def test_a_data_set_in_tables_is_sent_to_evaluate(run, tmp_path):
+    parquet_folder(tmp_path / "set", "ids")
+    with pytest.raises(UserError, match=r"audio in tables: `irmas evaluate MODEL --data_dir .*set` measures"):
+        predict.main([run, str(tmp_path / "set")])

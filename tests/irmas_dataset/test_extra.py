@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from irmas_dataset import load_irmas
+from irmas_dataset.audio import resample
 from irmas_dataset.errors import UserError
 from irmas_dataset.extra import add_training_clips, count_of
 
@@ -82,3 +83,36 @@ def test_what_cannot_join_is_refused_in_a_sentence(tmp_path, splits):
         add_training_clips(splits, tmp_path / "absent")
     with pytest.raises(UserError, match="has no class kazoo; its classes are harp, horn"):
         add_training_clips(splits, write_tones(tmp_path / "other", "train", {"kazoo": [440]}))
+
+
+def write_phrase(path: Path, seed: int, **changes) -> None:
+    """Write 4 s of notes; `changes`: start (seconds cut off), gain, rate, and the options of soundfile."""
+    rng, rate = np.random.default_rng(seed), 16_000
+    notes = [
+        np.sin(2 * np.pi * hertz * np.arange(rate // 5) / rate) * np.linspace(1, 0.2, rate // 5)
+        for hertz in rng.uniform(320, 2500, 20)
+    ]
+    waveform = 0.3 * np.concatenate(notes)[int(changes.pop("start", 0) * rate) :] * changes.pop("gain", 1)
+    new_rate = changes.pop("rate", rate)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, resample(waveform.astype(np.float32), rate, new_rate), new_rate, **changes)
+
+
+def test_copies_of_held_out_clips_are_found_by_their_sound(tmp_path, caplog):
+    folder = tmp_path / "music"
+    for number in range(8):
+        write_phrase(folder / f"train/{'harp' if number % 2 else 'horn'}/{number}.wav", number)
+    for number in range(4):
+        write_phrase(folder / f"test/{'harp' if number % 2 else 'horn'}/t{number}.wav", 100 + number)
+    splits = load_irmas(folder, validation_fraction=0.25, cache_dir=tmp_path / "cache")
+    extra = tmp_path / "extra/train/harp"
+    write_phrase(extra / "a.mp3", 100, format="MP3", subtype="MPEG_LAYER_III", gain=0.4)
+    write_phrase(extra / "b.ogg", 101, format="OGG", subtype="VORBIS", start=0.3)
+    write_phrase(extra / "c.wav", 102, rate=22_050, gain=0.7, start=0.11)
+    write_phrase(extra / "d.flac", 103)
+    write_phrase(extra / "new.wav", 200)
+    joined = add_training_clips(splits, tmp_path / "extra")["train"]
+    assert [Path(path).name for path in joined["path"][len(splits["train"]) :]] == ["new.wav"]
+    assert "4 files have the sound of a validation or test clip and will not be used for training" in caplog.text
+    every = add_training_clips(splits, tmp_path / "extra", by_sound=False)["train"]
+    assert len(every) == len(joined) + 4

@@ -1,14 +1,17 @@
 """A data set in any of the Hub's forms gives the same clips and splits; an error names the columns and the flag."""
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from datasets import Audio, Features, Value
+import soundfile
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from irmas_dataset import describe, load_irmas, prepare
 from irmas_dataset.errors import UserError
@@ -232,3 +235,169 @@ def test_a_set_of_any_form_is_exported(tmp_path, expected):
     counts = export(parquet_folder(tmp_path / "set", "names"), tmp_path / "export")
     assert counts == {"train": TRAIN, "test": TEST}
     assert clips_of(load_irmas(tmp_path / "export", validation_fraction=0.3)) == expected
+
+
+def rows_of(values: list, more: dict | None = None) -> list[dict]:
+    """Return one row for each value of `label`, with audio of its own."""
+    return [
+        {"audio": {"bytes": wav(number), "path": f"{number}.wav"}, "label": value} | (more or {})
+        for number, value in enumerate(values)
+    ]
+
+
+def wav(seed: int) -> bytes:
+    content = io.BytesIO()
+    soundfile.write(content, 0.1 * np.random.default_rng(seed).standard_normal(800), 16_000, format="WAV")
+    return content.getvalue()
+
+
+def table(root: Path, kind: object, values: list, split: str = "train", **more) -> Path:
+    """Write Parquet with audio and a column `label` of a type; `more`: columns of text."""
+    features = Features({"audio": Audio(), "label": kind} | {name: Value("string") for name in more})
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    content = pa.Table.from_pylist(rows_of(values, more), features.arrow_schema)
+    pyarrow.parquet.write_table(content, root / f"data/{split}-00000-of-00001.parquet")
+    return root
+
+
+def labels_in(splits) -> list[list[str]]:
+    names = splits["train"].features["instruments"].feature.names
+    return sorted([names[i] for i in labels] for split in splits.values() for labels in split["instruments"])
+
+
+@pytest.mark.parametrize("kind", [ClassLabel(names=["kora", "oud"]), List(ClassLabel(names=["kora", "oud"]))])
+def test_a_class_id_of_minus_one_is_no_label(tmp_path, caplog, kind):
+    values = [0, 1, -1, 0, 1]
+    splits = load_irmas(
+        table(tmp_path / "set", kind, values if isinstance(kind, ClassLabel) else [[v] for v in values])
+    )
+    assert labels_in(splits) == [["kora"]] * 2 + [["oud"]] * 2
+    assert "has no label and will be skipped" in caplog.text
+
+
+def test_class_numbers_are_classes_where_they_are_named_as_the_labels(tmp_path):
+    root = table(tmp_path / "set", Value("int64"), [2, 10, 2, 10, -1])
+    with pytest.raises(UserError, match="such as --label_column label"):
+        load_irmas(root)
+    splits = load_irmas(root, columns=Columns(label_column="label"))
+    assert splits["train"].features["instruments"].feature.names == ["2", "10"]
+    assert labels_in(splits) == [["10"]] * 2 + [["2"]] * 2
+    lists = table(tmp_path / "lists", List(Value("int8")), [[0, 1], [1, 0]])
+    with pytest.raises(UserError, match="no class names there but Value"):
+        load_irmas(lists, columns=Columns(label_column="label"))
+
+
+def test_a_bar_between_labels_is_a_separator_or_asked_about(tmp_path):
+    splits = load_irmas(table(tmp_path / "set", Value("string"), ["kora|oud", "oud", "kora", "oud"]))
+    assert labels_in(splits) == [["kora"], ["kora", "oud"], ["oud"], ["oud"]]
+    with pytest.raises(UserError, match=r"is `kora\|drum` one label or several"):
+        load_irmas(table(tmp_path / "other", Value("string"), ["kora|drum", "oud"]))
+
+
+def test_a_title_is_not_taken_for_the_label_beside_booleans(tmp_path):
+    features = {"audio": Audio(), "kora": Value("bool"), "oud": Value("bool"), "title": Value("string")}
+    row = {"audio": {"bytes": wav(0), "path": "a.wav"}, "kora": True, "oud": False, "title": "Song"}
+    with pytest.raises(UserError, match="such as --label_column kora,oud"):
+        load_irmas(parquet(tmp_path / "set", features, row))
+
+
+def test_a_card_says_which_files_are_which_split_of_class_folders(tmp_path):
+    root = tmp_path / "set"
+    for number in range(12):
+        write_audio(root / f"{'fit' if number < 8 else 'judge'}/{CLASSES[number % 2]}/{number}.wav", number)
+    (root / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - {split: train, path: fit/**}\n"
+        "  - {split: test, path: judge/**}\n---\n"
+    )
+    splits = load_irmas(root)
+    assert splits["train"].features["instruments"].feature.names == ["kora", "oud"] and len(splits["test"]) == 4
+    assert clips_of(load_streamed(str(root)))["test"] == clips_of(splits)["test"]
+
+
+def test_class_folders_are_divided_alike_streamed_or_not(tmp_path):
+    root = tmp_path / "set"
+    for number in range(12):
+        write_audio(root / f"{['AC%2FDC', 'oud'][number % 2]}/{number}.wav", number)
+    splits, streamed = load_irmas(root), load_streamed(str(root))
+    assert splits["train"].features["instruments"] == streamed["train"].features["instruments"]
+    assert splits["train"].features["instruments"].feature.names[0] == "AC/DC"
+    for name in splits:
+        assert sorted(splits[name]["path"]) == sorted(streamed[name]["path"])
+
+
+def test_save_to_disk_is_read_and_not_streamed(tmp_path):
+    features = Features({"audio": Audio(decode=False), "label": ClassLabel(names=["kora", "oud"])})
+    of = {
+        split: Dataset(pa.Table.from_pylist(rows_of([0, 1] * 4), features.arrow_schema)) for split in ("train", "test")
+    }
+    of["test"] = Dataset(pa.Table.from_pylist(rows_of([0, 1] * 4, {})[4:], features.arrow_schema))
+    DatasetDict({"train": of["train"].select(range(4)), "test": of["test"]}).save_to_disk(tmp_path / "set")
+    assert len(load_irmas(tmp_path / "set")["test"]) == 4
+    with pytest.raises(UserError, match=r"only Parquet and audio files can be streamed.*--streaming false"):
+        load_streamed(str(tmp_path / "set"))
+
+
+def test_a_loading_script_is_refused_in_words(tmp_path):
+    root = table(tmp_path / "set", Value("string"), ["kora", "oud"])
+    (root / "set.py").write_text("")
+    with pytest.raises(UserError, match=r"no longer supported, but found set.py. Give its Parquet files"):
+        load_irmas(root)
+
+
+def test_a_table_above_the_splits_folders_is_refused(tmp_path):
+    root = audio_folder(tmp_path / "set", "csv")
+    lines = ["file_name,label"]
+    for split in ("train", "test"):
+        lines += [
+            f"{split}/{line.rsplit(',', 1)[0]}" for line in (root / split / "metadata.csv").read_text().splitlines()[1:]
+        ]
+        (root / split / "metadata.csv").unlink()
+    (root / "metadata.csv").write_text("\n".join(lines))
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=r"metadata.csv is not read by `datasets`.*the folder of each split"):
+            load(str(root))
+
+
+@pytest.mark.parametrize("load", [load_irmas, load_streamed])
+def test_a_test_split_without_labels_is_held_out_instead(tmp_path, caplog, load):
+    root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
+    table(root, ClassLabel(names=["kora", "oud"]), [-1] * 4, split="test")
+    assert sum(map(len, load(str(root)).values())) == 12
+    assert "no clip of the split test has a label, so recordings of train are held out" in caplog.text
+
+
+def test_missing_and_damaged_audio_costs_only_its_clips(tmp_path, caplog):
+    root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
+    path = root / "data/train-00000-of-00001.parquet"
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    rows[0]["audio"] = None
+    rows[1]["audio"] = {"bytes": b"broken", "path": "1.wav"}
+    rows[2]["audio"] = {"bytes": None, "path": str(tmp_path / "nowhere.wav")}
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, pyarrow.parquet.read_schema(path)), path)
+    splits = load_irmas(root)
+    assert sum(map(len, splits.values())) == 9 and "nowhere.wav, which a table names, does not exist" in caplog.text
+    streamed = load_streamed(str(root))
+    assert all(Path(p).stat().st_size > 100 for name in ("validation", "test") for p in streamed[name]["path"])
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    root = table(tmp_path / "set", Value("string"), ["kora", "oud"])
+    path = table(root, Value("string"), ["kora"], split="test") / "data/test-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes()[:200])
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=r"test-00000-of-00001.parquet: Parquet magic bytes not found"):
+            load(str(root))
+
+
+def test_recordings_that_start_anew_in_each_split_are_told_of(tmp_path, caplog):
+    for split in ("train", "test"):
+        root = table(tmp_path / "set", Value("string"), ["kora", "oud"] * 2, split=split, recording="1")
+    assert len(load_irmas(root)["train"]) == 0 and "--recording_column none" in caplog.text
+
+
+def test_an_export_read_back_keeps_the_order_and_the_classes_without_clips(tmp_path):
+    names = ["zither", "oud", "kora"]
+    root = table(tmp_path / "set", ClassLabel(names=names), [0, 2] * 6)
+    export(root, tmp_path / "export")
+    for load in (load_irmas, load_streamed):
+        assert load(str(tmp_path / "export"))["train"].features["instruments"].feature.names == names

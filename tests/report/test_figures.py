@@ -60,6 +60,22 @@ def test_a_collection_of_ones_own_is_drawn_too(tmp_path, num_classes):
     assert len(draw_figures(run_dir)) == 4
 
 
+def test_pictures_of_many_classes_show_those_with_the_most_clips(tmp_path):
+    classes = [f"instrument number {number}" for number in range(60)]
+    frequencies = tuple(0.05 + 0.01 * number for number in range(60))
+    run_dir = make_run(tmp_path, classes=classes, frequencies=frequencies, num_clips=80, tuned=False, trained=False)
+    for path in draw_figures(run_dir):
+        with Image.open(path) as picture:
+            assert max(picture.size) < 8000
+    figure = draw_per_class_f1(Results.read(run_dir))
+    shown = {label.get_text() for label in figure.axes[0].get_yticklabels()}
+    entries = read_results(run_dir)["test"]["fixed"]["per_class"]
+    left_out = [entries[name]["support"] for name in classes if name not in shown]
+    assert len(shown) == 40 and max(left_out) <= min(entries[name]["support"] for name in shown)
+    words = " ".join(text.get_text() for text in (*figure.texts, *figure.axes[0].texts))
+    assert "40 of 60 classes" in words
+
+
 def test_a_class_without_test_clips_is_drawn_as_such(tmp_path):
     with pytest.warns(UserWarning, match="No clip carries silent"):
         run_dir = make_run(tmp_path, classes=["a", "b", "silent"], frequencies=(0.5, 0.9, 0.0), num_clips=30)

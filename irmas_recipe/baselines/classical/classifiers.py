@@ -13,11 +13,11 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import ParameterGrid, StratifiedGroupKFold
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multiclass import OneVsRestClassifier, _fit_binary
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import PowerTransformer, StandardScaler
+from sklearn.preprocessing import LabelBinarizer, PowerTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from tqdm import tqdm
@@ -88,6 +88,25 @@ class L1Selection(SelectorMixin, BaseEstimator):
         return self.chosen_
 
 
+class OneVsRestOfKnown(OneVsRestClassifier):
+    """One classifier per class against the rest, each fitted on the rows in which its class is known."""
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
+        """Fit on features (rows, columns) and labels (rows, classes): 1 present, 0 absent, -1 not known."""
+        self.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(np.maximum(labels, 0))
+        self.classes_ = self.label_binarizer_.classes_
+        self.n_features_in_ = features.shape[1]
+        known = [np.flatnonzero(column >= 0) for column in labels.T]
+        tasks = (  # a class that nobody has judged is taken for absent
+            delayed(_fit_binary)(
+                self.estimator, features[rows], column[rows] if len(rows) else np.zeros(1, int), fit_params={}
+            )
+            for column, rows in zip(labels.T, known, strict=True)
+        )
+        self.estimators_ = Parallel(n_jobs=self.n_jobs)(tasks)
+        return self
+
+
 @dataclass
 class CalibratedClassifiers:
     """Fitted classifiers whose sigmoid(logit) is a probability: logit = slope * raw score + offset, by class."""
@@ -112,7 +131,7 @@ def build(name: str, feature_selection: str, seed: int) -> Pipeline:
     selection = [("selection", L1Selection())] if feature_selection == "l1" else []
     classifier = CLASSIFIERS[name][0](seed)
     one_class = Pipeline([*selection, ("classifier", classifier)])
-    return Pipeline([("scaling", scaling), ("classes", OneVsRestClassifier(one_class))])
+    return Pipeline([("scaling", scaling), ("classes", OneVsRestOfKnown(one_class))])
 
 
 def candidates(name: str, feature_selection: str, grid: dict | None) -> list[dict]:
@@ -145,7 +164,7 @@ def search_and_fit(
 ) -> CalibratedClassifiers:  # fmt: skip
     """Choose the settings of the best held-out mAP, calibrate on the same held-out scores, and fit on all rows.
 
-    features: (rows, columns). labels: multi-hot (rows, classes). fold: (rows,), from `fold_of_clip`.
+    features: (rows, columns). labels: multi-hot (rows, classes), -1 where not known. fold: (rows,), from `fold_of_clip`.
     """
     folds = np.unique(fold)
     tasks = [(number, held_out) for number in range(len(settings)) for held_out in folds]
@@ -201,8 +220,9 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     slopes, offsets = np.ones(labels.shape[1]), np.zeros(labels.shape[1])
     for column in range(labels.shape[1]):
-        if 0 < labels[:, column].sum() < len(labels):
-            fitted = LogisticRegression(C=100.0).fit(scores[:, [column]], labels[:, column])
+        rows = labels[:, column] >= 0
+        if len(np.unique(labels[rows, column])) == 2:
+            fitted = LogisticRegression(C=100.0).fit(scores[rows][:, [column]], labels[rows, column])
             slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
             if slope > 0:
                 slopes[column], offsets[column] = slope, offset
@@ -210,9 +230,13 @@ def calibrate(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Return the mean of the average precisions of the classes that some row carries."""
-    present = np.flatnonzero(labels.any(axis=0))
-    return float(np.mean([average_precision_score(labels[:, column], scores[:, column]) for column in present]))
+    """Return the mean of the average precisions of the classes that some row carries, each on the rows that are known."""
+    found = [
+        average_precision_score(column[column >= 0], of_class[column >= 0])
+        for column, of_class in zip(labels.T, scores.T, strict=True)
+        if (column == 1).any()
+    ]
+    return float(np.mean(found))
 
 
 def short(setting: dict) -> dict:

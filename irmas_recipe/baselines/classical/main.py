@@ -28,7 +28,7 @@ from irmas_recipe.baselines.classical.stored import FILE, save_classifiers
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.write import finish, results_in_words
 from irmas_recipe.training import evaluation, machine
-from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot
+from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, present_counts, united
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
 from irmas_recipe.training.run_folder import RunFolder, choose
 from irmas_recipe.training.thresholds import validation_mixtures
@@ -53,10 +53,6 @@ def main(recipe: ClassicalRecipe) -> None:
         print(results_in_words(folder))
         return
     data = load_data(recipe.data)
-    if any("unknown" in split.features for split in data.values()):
-        raise UserError(
-            f"{recipe.data.data_dir} has labels that are not known, which these classifiers cannot learn from: train a network."
-        )
     prepared = prepare_splits(data, recipe.data, SAMPLING_RATE)
     folder.claim(recipe)
     system, cost = train(recipe, prepared["train"])
@@ -120,9 +116,8 @@ def training_windows(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[Window
         found = validation_mixtures(*of_clips, classical.seed, proportions)
         members += [tuple(int(of_fold[clip]) for clip in mixture) for mixture in found]
         fold_of_mixture += [number] * len(found)
-    united = np.stack([labels[list(mixture)].max(axis=0) for mixture in members])
     window, hop = evaluation.window_and_hop_samples(recipe.data, SAMPLING_RATE)
-    return WindowedClips(Mixtures(clips, members), united, window, hop), np.array(fold_of_mixture)
+    return WindowedClips(Mixtures(clips, members), united(labels, members), window, hop), np.array(fold_of_mixture)
 
 
 def evaluate(
@@ -164,7 +159,7 @@ def evaluate(
         scores=scores[reported],
         songs=prepared["test"].select(reported)["song"],
         thresholds=thresholds,
-        training_counts=multi_hot(data["train"]).sum(axis=0),
+        training_counts=present_counts(multi_hot(data["train"])),
         more={"search": {"chosen": system.chosen, "tried": system.search}, "importances": importances},
     )
     return results, importances

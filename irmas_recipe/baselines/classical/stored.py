@@ -9,14 +9,14 @@ from skops.io import dump, load
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.baselines.classical.classifiers import CalibratedClassifiers, L1Selection
+from irmas_recipe.baselines.classical.classifiers import CalibratedClassifiers, L1Selection, OneVsRestOfKnown
 
 FILE = "classifiers.skops"
 METRICS = (
     "BrayCurtis", "Canberra", "Chebyshev", "Euclidean", "Hamming", "Jaccard", "Manhattan", "Minkowski", "SEuclidean",
 )  # fmt: skip
 TRUSTED = [
-    f"{L1Selection.__module__}.{L1Selection.__qualname__}",
+    *(f"{kind.__module__}.{kind.__qualname__}" for kind in (L1Selection, OneVsRestOfKnown)),
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.multiclass._ConstantPredictor",
     "sklearn.neighbors._ball_tree.BallTree",

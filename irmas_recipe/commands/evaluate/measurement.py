@@ -50,7 +50,7 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     for name, given in vars(Columns.of(arguments)).items():  # the run's own flags are for the run's own data
         if given is not None or arguments.data_dir is not None:
             setattr(recipe.data, name, given)
-    recipe.data.extra_train_dir = recipe.data.extra_label_map = None
+    recipe.data.extra_train_dir = recipe.data.extra_label_map = recipe.data.extra_columns = None
     recipe.model.model_config = recipe.model.feature_extractor_config = None
     if recipe.data.thresholds_from != "test_half":
         return recipe, set()

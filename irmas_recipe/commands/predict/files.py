@@ -8,6 +8,7 @@ from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import READ_BY_FFMPEG, READ_BY_SOUNDFILE, to_text, walk_files
+from irmas_dataset.forms.form import has_form
 from irmas_dataset.label_text import LONGEST_NAME
 
 
@@ -41,6 +42,11 @@ def audio_in(folder: Path) -> list[Path]:
     """
     named = [Path(file) for file in walk_files(folder) if file.lower().endswith(READ_BY_SOUNDFILE + READ_BY_FFMPEG)]
     inside = [file for file in named if file.is_file() or not file.exists()]
+    if not inside and has_form(folder):
+        raise UserError(
+            f"{to_text(folder)} is a data set with its audio in tables: `irmas evaluate MODEL --data_dir {to_text(folder)}` "
+            "measures a model on it."
+        )
     if not inside:
         raise UserError(f"{to_text(folder)} has no audio files (wav, flac, mp3, ogg, ...); name another folder.")
     return inside
