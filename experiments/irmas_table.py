@@ -240,7 +240,7 @@ def results_page(table: Table, runs: list[Job], again: list[Job], failed: list[s
 HEAD = """# Results on IRMAS
 
 Written by `experiments/irmas_table.sh`, which fetches IRMAS and released checkpoints, trains every recipe of its budget with
-three seeds on one GPU, fuses, audits and compares them. `--dry_run` says what it would do and how long that takes."""
+three seeds on one GPU, fuses, audits and compares them. Its dry run says what it would do and how long that takes."""
 CORRECTED = """The audit's corrections are applied to training and test clips alike, unheard: these figures are for a comparison among
 themselves, not with those above."""
 
