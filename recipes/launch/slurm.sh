@@ -46,9 +46,8 @@ train() {
     fi
     exit "$code"
 }
-export -f train
 
-srun --kill-on-bad-exit=1 bash -c 'train "$@"' train "$@" &
+srun --kill-on-bad-exit=1 bash -c "$(declare -f train); train \"\$@\"" train "$@" &
 # To the processes of the step and not to srun, which SIGTERM makes kill them.
 trap 'trap "" TERM; scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 wait $!

@@ -69,7 +69,9 @@ WHEN = {
 FAST = ("in an epoch", "in the last step of an epoch")
 
 
-@pytest.mark.parametrize("when", [when if when in FAST else pytest.param(when, marks=pytest.mark.slow) for when in WHEN])
+@pytest.mark.parametrize(
+    "when", [when if when in FAST else pytest.param(when, marks=pytest.mark.slow) for when in WHEN]
+)
 def test_the_same_command_ends_as_an_unbroken_run(folder, signalled_at, monkeypatch, capsys, caplog, when):
     step, fields = WHEN[when]
     monkeypatch.chdir(folder)
@@ -111,9 +113,8 @@ def test_a_process_and_its_loaders_workers_are_signalled_together_and_the_run_re
     psutil.wait_procs(workers, timeout=20)
     assert not any(worker.is_running() for worker in workers), "nothing is left behind"
     monkeypatch.chdir(folder)
-    others = ["--dataloader_num_workers", "0", "--output_dir", "runs/whole", "--enable_jit_checkpoint", "false"]
-    run_irmas.main(["loaded.yaml", *others])
-    run_irmas.main(["loaded.yaml"])
+    run_irmas.main(["loaded.yaml", "--output_dir", "runs/whole", "--dataloader_num_workers", "0"])
+    run_irmas.main(["loaded.yaml", "--enable_jit_checkpoint", "false"])
     assert files(run) == files(folder / "runs/whole")
 
 
