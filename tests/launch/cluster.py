@@ -5,6 +5,7 @@ task fails and --kill-on-bad-exit is given; `scancel --signal` reaches every pro
 script; a job that was requeued begins again under its number. `sbatch` stays until the job has ended.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -94,10 +95,8 @@ def send(number: int) -> None:
         except psutil.NoSuchProcess:
             continue
         for process in processes:
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-            except psutil.NoSuchProcess:
-                pass
 
 
 def scontrol(arguments: list[str]) -> int:
