@@ -37,7 +37,7 @@ FILES, TASKS, WORKERS, PART_FILES, RATE = 200, 4, 2, 10, 16_000
 PARTS = FILES // PART_FILES
 MISSING, NO_AUDIO = 5, 77  # of the files
 LONGEST_DELAY_SECONDS = 0.3
-TOLERANCE = 1e-5  # batches are filled otherwise where some parts are there already
+TOLERANCE = 1e-4  # batches are filled otherwise where some parts are there already
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def campaign(folder: Path, kills: int, rng: random.Random) -> Counter:
     finish(folder / "unbroken")
     seconds = time.monotonic() - begin
     expected = {row["path"]: row for row in rows_in(folder / "unbroken")}
-    assert len({row["score_violin"] for row in expected.values()}) > FILES / 2, "a row could be told from no other"
+    assert len({round(row["score_violin"] or 0, 3) for row in expected.values()}) > FILES / 4, "the rows are too alike"
     counts = Counter(check(folder / "unbroken", names, expected))
     while counts["kills"] < kills:
         catalogue = folder / f"catalogue-{counts['catalogues']}"
@@ -181,18 +181,24 @@ def write_model(folder: Path) -> None:
         norm.momentum = 1.0
     with torch.no_grad():
         model.train()(torch.randn(4, 100, 128))
+    [layer] = [
+        module for module in model.modules() if isinstance(module, torch.nn.Linear) and module.out_features == 11
+    ]
+    with torch.no_grad():
+        layer.weight *= 1000  # untrained scores are nearly alike
     model.eval().save_pretrained(folder)
     FeatureExtractor().save_pretrained(folder)
     attach_pipeline(folder)
 
 
 def write_music(folder: Path) -> list[str]:
-    """Write files of noise of 1 to 7 s; returns their names, with those of a file that is missing and of one that is no audio."""
+    """Write files of 1 to 7 s, each of another pitch; returns their names, with those of a file that is missing and of one that is no audio."""
     folder.mkdir()
     names = [str(folder / f"{index:03d}.wav") for index in range(FILES)]
     for index, name in enumerate(names):
-        noise = 0.1 * np.random.default_rng(index).standard_normal(RATE * (1 + index % 7))
-        soundfile.write(name, noise, RATE)
+        moments = np.arange(RATE * (1 + index % 7)) / RATE
+        noise = np.random.default_rng(index).standard_normal(len(moments))
+        soundfile.write(name, 0.02 * noise + 0.3 * np.sin(2 * np.pi * (100 + 25 * index) * moments), RATE)
     Path(names[MISSING]).unlink()
     Path(names[NO_AUDIO]).write_text("no music", encoding="utf-8")
     return names

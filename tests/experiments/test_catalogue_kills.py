@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 pytest.importorskip("datatrove", reason="the extra `catalogue` is not installed")
-from experiments import catalogue_kills  # noqa: E402
+from experiments import catalogue_kills
 
 ROOT = Path(__file__).parents[2]
 
