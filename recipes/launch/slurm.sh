@@ -14,6 +14,10 @@
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 
+if [ $# -eq 0 ]; then
+    echo "Usage: sbatch [OPTION...] recipes/launch/slurm.sh RECIPE [--field value ...]" >&2
+    exit 2
+fi
 if ! command -v irmas >/dev/null; then
     echo "irmas is not installed here: activate its environment, then run sbatch again." >&2
     exit 2

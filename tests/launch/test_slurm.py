@@ -108,10 +108,13 @@ def test_a_job_with_a_mistake_is_not_requeued(cluster):
     assert "did you mean --max_steps?" in cluster.log() and not (cluster.state / "requeue").exists()
 
 
+def test_without_a_recipe_a_job_ends_in_a_sentence(cluster):
+    assert cluster.submit().wait(timeout=60) == 2
+    assert cluster.log() == "Usage: sbatch [OPTION...] recipes/launch/slurm.sh RECIPE [--field value ...]\n"
+
+
 def test_without_the_program_a_job_ends_in_a_sentence(cluster):
     (cluster.state / "bin/irmas").unlink()
-    shell = Path("/bin")
-    programs = [str(cluster.state / "bin"), str(shell), "/usr/bin"]
-    cluster.settings["PATH"] = os.pathsep.join(programs)
+    cluster.settings["PATH"] = os.pathsep.join([str(cluster.state / "bin"), "/usr/bin", "/bin"])
     assert cluster.submit("tiny.yaml").wait(timeout=60) == 2
     assert cluster.log() == "irmas is not installed here: activate its environment, then run sbatch again.\n"
