@@ -118,6 +118,29 @@ def test_a_process_and_its_loaders_workers_are_signalled_together_and_the_run_re
     assert files(run) == files(folder / "runs/whole")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("delay_seconds", [0.0, 0.02, 0.05, 0.1])
+def test_a_scheduler_that_kills_while_the_checkpoint_is_written_costs_the_steps_since_the_last(
+    folder, monkeypatch, delay_seconds
+):
+    write_recipe(folder, "killed", **FIELDS, max_steps=300, save_steps=50, eval_steps=50)
+    output = f"runs/killed-{delay_seconds}"
+    started = subprocess.Popen(command("killed.yaml", "--output_dir", output), cwd=folder, env=environment(folder),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    while not last_checkpoint(folder / output):
+        assert started.poll() is None
+        time.sleep(0.002)
+    started.terminate()
+    time.sleep(delay_seconds)
+    started.kill()
+    started.wait()
+    assert not (folder / output / "README.md").exists()
+    monkeypatch.chdir(folder)
+    run_irmas.main(["killed.yaml", "--output_dir", output])
+    run_irmas.main(["killed.yaml", "--output_dir", "runs/not-killed"])  # nothing to do after the first time
+    assert files(folder / output) == files(folder / "runs/not-killed")
+
+
 def test_before_the_first_step_the_signal_ends_the_process_at_once(folder):
     write_recipe(folder, "early", **FIELDS, synthetic_train=1100)
     started = subprocess.Popen(["sh", "-c", "trap '' TERM; exec \"$@\"", "sh", *command("early.yaml")], cwd=folder,
