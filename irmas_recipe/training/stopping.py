@@ -2,7 +2,7 @@
 
 transformers' own callback for `enable_jit_checkpoint` is not used. It saves three seconds after the signal wherever the
 process then is: before the optimizer's step, before the evaluation of that step and before the weights are averaged, and
-each process at a step of its own.
+each process at a step of its own. Then training returns as if it were finished.
 """
 
 import os
