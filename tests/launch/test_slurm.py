@@ -105,7 +105,7 @@ def test_a_job_that_is_cancelled_does_not_come_back(cluster):
 def test_a_job_with_a_mistake_is_not_requeued(cluster):
     job = cluster.submit("tiny.yaml", "--max_stepz", "3")
     assert job.wait(timeout=120) != 0
-    assert "did you mean --max_steps?" in cluster.log() and not (cluster.state / "requeue").exists()
+    assert "did you mean `max_steps`?" in cluster.log() and not (cluster.state / "requeue").exists()
 
 
 def test_without_a_recipe_a_job_ends_in_a_sentence(cluster):
