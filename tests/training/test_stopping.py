@@ -94,7 +94,8 @@ def test_the_same_command_ends_as_an_unbroken_run(folder, signalled_at, monkeypa
 
 def test_a_process_and_its_loaders_workers_are_signalled_together_and_the_run_resumes(folder, monkeypatch):
     """A scheduler's signal reaches every process of a job; the workers read on until the checkpoint is written."""
-    write_recipe(folder, "loaded", **FIELDS, dataloader_num_workers=2, max_steps=300, save_steps=10, eval_steps=10)
+    often = {"max_steps": 300, "save_steps": 50, "eval_steps": 50, "logging_steps": 100}
+    write_recipe(folder, "loaded", **FIELDS | often, dataloader_num_workers=2)
     stopped = subprocess.Popen(command("loaded.yaml"), cwd=folder, env=environment(folder), start_new_session=True,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
     run = folder / "runs/loaded"
