@@ -153,6 +153,41 @@ def test_an_ensemble_works_from_anywhere_and_tells_which_file_it_cannot_read(fol
     assert "broken.wav cannot be read" in bad["error"] and len(good) == 3
 
 
+def test_an_ensemble_tags_a_catalogue_into_parts_and_is_resumed():
+    files, labels, stored = stored_scores(made("mean"))
+    Path("gone and bad.wav").write_text("no audio")
+    Path("songs.txt").write_text("\n".join([*files, "gone and bad.wav"]))
+    asked = ["predict", "runs/mean", "--list", "songs.txt", "--parts", "tags", "--part_files", "4", "--device", "cpu"]
+    run_irmas.main(asked)
+    parts = sorted(Path("tags").glob("*.parquet"))
+    assert len(parts) == 3
+    rows = pd.concat(map(pd.read_parquet, parts)).set_index("path")
+    assert "cannot be read" in rows.error["gone and bad.wav"]
+    scores = rows.loc[files, [f"score_{label}" for label in labels]]
+    np.testing.assert_allclose(scores, stored, rtol=0, atol=TOLERANCE)
+    parts[1].with_suffix(".done").unlink()
+    written = [part.stat().st_mtime_ns for part in parts]
+    run_irmas.main([*asked, "--resume"])
+    again = [part.stat().st_mtime_ns for part in parts]
+    assert [before == after for before, after in zip(written, again, strict=True)] == [True, False, True]
+    with pytest.raises(UserError, match="--embeddings is for networks"):
+        run_irmas.main([*asked[:-6], "--parts", "vectors", "--device", "cpu", "--embeddings", "file"])
+
+
+def test_an_ensemble_does_not_read_far_ahead():
+    """A catalogue has more names than memory should hold."""
+    read = []
+
+    def names():
+        for number in range(2000):
+            read.append(number)
+            yield "music/test/60.wav"
+
+    recognise = load_system(str(made("mean")), device="cpu")
+    next(iter(recognise(names(), all_labels=True)))
+    assert len(read) < 100
+
+
 def test_a_threshold_is_the_ensembles_own_and_windows_are_its_members():
     run = str(made("mean"))
     assert len(load_system(run, device="cpu", thresholds=0.0)("music/test/60.wav")) == 3

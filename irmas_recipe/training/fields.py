@@ -309,6 +309,11 @@ class TrainingFields:
         "none", "ema: evaluate and keep an exponential moving average of the weights."
     )
     averaging_decay: float = option(0.999, "Decay of that average per step.", PROBABILITY)
+    enable_jit_checkpoint: bool = option(
+        False,
+        "At SIGTERM, which schedulers send before they kill, write a checkpoint after a step and end with exit code 143; the "
+        "same command resumes.",
+    )
     overwrite_output_dir: bool = option(False, OVERWRITE)
 
 
@@ -342,7 +347,6 @@ UNUSABLE = {
     "bf16_full_eval": PRECISION,
     "fp16_full_eval": PRECISION,
     "save_only_model": RESUME,
-    "enable_jit_checkpoint": RESUME,
     "auto_find_batch_size": BATCHES,
     "dataloader_drop_last": BATCHES,
     "accelerator_config": BATCHES,

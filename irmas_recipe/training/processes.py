@@ -89,12 +89,12 @@ class Processes:
 
     def leave(self, code: int = 0) -> None:
         """End this process with an exit code; call it last, when everything is written."""
-        leave(code, several_on_cpu=self.count > 1 and self.device == "cpu")
+        leave(code, several_by_gloo=self.count > 1 and self.device == "cpu")
 
 
-def leave(code: int, several_on_cpu: bool) -> None:
+def leave(code: int, several_by_gloo: bool) -> None:
     """End the process. torch 2.11's gloo group can wait for itself for ever in its destructor: it is passed by."""
-    if several_on_cpu:
+    if several_by_gloo:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -112,8 +112,9 @@ def quiet_libraries(process_index: int = 0) -> None:
         transformers_logging.set_verbosity_error()
 
 
-def end(trainer: Trainer) -> None:
-    """Close the trackers and end all processes together."""
+def end(trainer: Trainer, code: int = 0) -> None:
+    """Close the trackers and end all processes together, with an exit code."""
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
-    leave(0, several_on_cpu=trainer.args.world_size > 1 and trainer.args.device.type == "cpu")
+    has_gloo = trainer.args.device.type == "cpu" or trainer.args.stop_at_sigterm
+    leave(code, several_by_gloo=trainer.args.world_size > 1 and has_gloo)

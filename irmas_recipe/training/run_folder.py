@@ -17,6 +17,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import move_into
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import Recipe, ResolvedRecipe
+from irmas_recipe.training.stopping import end_at_sigterm
 
 CARD, RESULTS = "README.md", "results.json"
 WRITTEN = (
@@ -26,8 +27,10 @@ WRITTEN = (
 """What a run leaves in its folder besides checkpoints and figures; the card, first here, is written last."""
 REPLACEMENT = ".replacement"
 """Where a run is made while its folder still has a finished one."""
-NOT_THE_RUN = {"push_to_hub", "hub_model_id", "hub_private_repo", "disable_tqdm", "overwrite_output_dir"}
-"""Fields in which two starts of the same run may differ: where it goes, and what is seen meanwhile."""
+NOT_THE_RUN = {
+    "push_to_hub", "hub_model_id", "hub_private_repo", "disable_tqdm", "enable_jit_checkpoint", "overwrite_output_dir",
+}  # fmt: skip
+"""Fields in which two starts of the same run may differ: where it goes, how it is stopped, and what is seen meanwhile."""
 
 
 @dataclass
@@ -213,6 +216,8 @@ def begin(recipe: Recipe) -> RunFolder:
         UserError: the folder has something that this run must not touch.
     """
     training = recipe.training
+    if training.stop_at_sigterm:
+        end_at_sigterm()  # until there are steps to save
     quiet_libraries(training.process_index)
     check_shared(Path(training.output_dir), training.process_index, training.world_size)
     with training.main_process_first(local=False, desc="the run folder"):

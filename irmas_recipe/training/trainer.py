@@ -1,6 +1,7 @@
 """transformers' Trainer with features and augmentation on the device, layer-wise rates and weight averaging."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +28,8 @@ from irmas_recipe.training.cuda_graph import GraphedStep, suits_a_graph
 from irmas_recipe.training.layers import layer_stack, parameter_groups
 from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.origin import write_origin
+from irmas_recipe.training.processes import end
+from irmas_recipe.training.stopping import STOPPED, StopAtSigterm, shield_workers
 
 AVERAGE_FILE = "averaged.safetensors"
 MOST_UNCHECKED_LOSSES = 16  # whose batches are held in memory
@@ -72,6 +75,10 @@ class InstrumentTrainer(Trainer):
         if self.args.weight_averaging == "ema":
             self.add_callback(WeightAveraging(self))
         self.add_callback(EpochOfClips(self))
+        self.stopping = StopAtSigterm() if self.args.stop_at_sigterm else None
+        self.saved_step = -1
+        if self.stopping is not None:
+            self.add_callback(self.stopping)
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         """Turn a batch of waveforms into features on the device, augmented in training."""
@@ -109,11 +116,17 @@ class InstrumentTrainer(Trainer):
         if isinstance(clips, IterableDataset):
             options = ("num_workers", "pin_memory", "prefetch_factor", "multiprocessing_context")
             given = {name: getattr(self.args, f"dataloader_{name}") for name in options}
-            return DataLoader(clips, batch_size, collate_fn=self.data_collator, **given)
+            loader = DataLoader(clips, batch_size, collate_fn=self.data_collator, **given)
+            return loader if self.stopping is None else shield_workers(loader)
         if getattr(clips, "on_device", None) is None:
             return super().get_train_dataloader()
         sampler = self._get_train_sampler()
         return self.accelerator.prepare(DataLoader(clips, batch_size, sampler=sampler, collate_fn=self.data_collator))
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """Return a loader whose workers end with this process alone, where SIGTERM is to leave time for a checkpoint."""
+        loader = super()._get_dataloader(*args, **kwargs)
+        return loader if self.stopping is None else shield_workers(loader)
 
     def num_examples(self, dataloader: DataLoader) -> int:
         """Return the clips of an epoch on all processes (a stream counts those of one), behind the clips per second."""
@@ -168,10 +181,32 @@ class InstrumentTrainer(Trainer):
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        """Look at the losses before anything is logged or saved: every later step would be wasted."""
-        if self.control.should_log or self.control.should_save or self.control.should_evaluate:
+        """Look at the losses before anything is logged or saved: every later step would be wasted.
+
+        Where SIGTERM was received, the run leaves when all that is due at this step is done.
+        """
+        leaves = self.stopping is not None and self.stopping.may_leave
+        if self.control.should_log or self.control.should_save or self.control.should_evaluate or leaves:
             self.check_losses()
         super()._maybe_log_save_evaluate(*args, **kwargs)
+        if leaves:
+            self.leave_with_checkpoint()
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint, and remember the step."""
+        super()._save_checkpoint(*args, **kwargs)
+        self.saved_step = self.state.global_step
+
+    def leave_with_checkpoint(self) -> None:
+        """End the run with a checkpoint of this step: raises SystemExit, or ends the process."""
+        step = self.state.global_step
+        if self.saved_step != step:
+            self._save_checkpoint(self.model, None)
+        logging.warning(
+            "Stopped by SIGTERM after step %d of %d, kept in %s; the same command resumes.",
+            step, self.state.max_steps, Path(self.args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{step}"),
+        )  # fmt: skip
+        end(self, STOPPED)
 
     def check_losses(self) -> None:
         """Stop at the first step since the last look whose loss was not finite.

@@ -36,6 +36,8 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         self.accelerator_config = {"non_blocking": self.dataloader_pin_memory}
         # The run folder is pushed once, when it is finished: the Trainer's own push would upload checkpoints and its card.
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
+        # transformers' own callback would leave checkpoints from which a run ends otherwise (see stopping.py).
+        self.stop_at_sigterm, self.enable_jit_checkpoint = self.enable_jit_checkpoint, False
         super().__post_init__()
         if self.cuda_graph and not (
             cuda and self.world_size == 1 and not self.fp16 and not self.gradient_checkpointing

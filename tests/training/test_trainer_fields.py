@@ -60,6 +60,7 @@ WORKS = {
     "dataloader_multiprocessing_context": {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "fork"},
     "ddp_find_unused_parameters": True, "ddp_bucket_cap_mb": 1, "ddp_broadcast_buffers": False, "ddp_static_graph": True,
     "ddp_backend": "gloo", "ddp_timeout": 60, "debug": "underflow_overflow", "skip_memory_metrics": False,
+    "enable_jit_checkpoint": True,
 }  # fmt: skip
 """Field -> a value other than the default (None: every run sets it), or all fields that it needs."""
 

@@ -1,7 +1,10 @@
 """An ensemble as the pipeline that `predict` and the demo use: its members hear each file, and their scores are fused."""
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +24,29 @@ SAME_MOMENT_SECONDS = 1e-3
 MEMBERS_OWN = ("aggregation", "window_seconds", "hop_seconds")
 
 
+def copies(inputs: Iterable, count: int) -> list[Iterator]:
+    """Return iterators that each give all inputs, whatever thread reads them.
+
+    An input is held until the last has given it, so that any number of them needs little memory.
+    """
+    source, lock = iter(inputs), threading.Lock()
+    waiting: list[deque] = [deque() for _ in range(count)]
+
+    def copy(mine: deque) -> Iterator:
+        while True:
+            with lock:
+                if not mine:
+                    for read in islice(source, 1):
+                        for queue in waiting:
+                            queue.append(read)
+                if not mine:
+                    return
+                item = mine.popleft()
+            yield item
+
+    return [copy(queue) for queue in waiting]
+
+
 class EnsembleRecogniser(InstrumentRecognitionPipeline):
     """The pipeline of an ensemble: each moment of its members' timelines, fused, is a window of its own."""
 
@@ -38,10 +64,10 @@ class EnsembleRecogniser(InstrumentRecognitionPipeline):
         postprocess_params: dict,
     ) -> Iterator[list[dict] | dict]:
         """Yield one result per input; every member hears it by its own windows, aggregation and rate."""
-        inputs = list(inputs)
         asked = preprocess_params | {"all_labels": True, "return_activity": True, "batch_size": batch_size}
         streams = [
-            member((audio for audio in inputs), aggregation=own_aggregation(member), **asked) for member in self.members
+            member(audio, aggregation=own_aggregation(member), **asked)
+            for member, audio in zip(self.members, copies(inputs, len(self.members)), strict=True)
         ]
         for heard in zip(*streams, strict=True):
             error = next((of_member["error"] for of_member in heard if "error" in of_member), None)

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         recipe, tuned_songs = evaluation_recipe(arguments, scratch)
         if recipe.training.process_index > 0:  # a launcher started several; one measures
-            leave(0, several_on_cpu=True)
+            leave(0, several_by_gloo=True)
         results, test, scores = measure(recipe, tuned_songs)
     if arguments.output_dir:
         with whole_folder(arguments.output_dir) as folder:
@@ -28,4 +28,4 @@ def main(argv: list[str]) -> None:
             results.write(folder)
             draw_figures(folder)
     print(results_table(results))
-    leave(0, several_on_cpu=recipe.training.world_size > 1 and recipe.training.device.type == "cpu")
+    leave(0, several_by_gloo=recipe.training.world_size > 1 and recipe.training.device.type == "cpu")

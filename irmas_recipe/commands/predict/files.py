@@ -3,7 +3,7 @@
 import hashlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
@@ -19,7 +19,7 @@ def find_audio(paths: list[Path]) -> list[Path]:
     """
     found, named = [], []
     for path in paths:
-        named += names_in(sys.stdin.buffer) if path == Path("-") else [path]
+        named += map(Path, names_in(sys.stdin.buffer)) if path == Path("-") else [path]
     if not named:
         raise UserError("The standard input names no file: write one a line.")
     for path in named:
@@ -29,9 +29,9 @@ def find_audio(paths: list[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def names_in(lines: Iterable[bytes]) -> list[Path]:
-    """Return the files that lines name, in whatever encoding the file system has."""
-    return [Path(os.fsdecode(name)) for line in lines if (name := line.rstrip(b"\r\n"))]
+def names_in(lines: Iterable[bytes]) -> Iterator[str]:
+    """Yield the files that lines name, in whatever encoding the file system has; an address stays as it is."""
+    return (os.fsdecode(name) for line in lines if (name := line.rstrip(b"\r\n")))
 
 
 def audio_in(folder: Path) -> list[Path]:

@@ -52,7 +52,7 @@ def every_name(paths: list[str], lists: list[Path], column: str) -> Iterator[str
     """
     for path in paths:
         if path == "-":
-            yield from map(os.fspath, names_in(sys.stdin.buffer))
+            yield from names_in(sys.stdin.buffer)
         elif is_address(path):
             yield from addresses_in(path) if path.endswith("/") else [path]
         elif not os.path.exists(path):
@@ -66,7 +66,7 @@ def every_name(paths: list[str], lists: list[Path], column: str) -> Iterator[str
             yield from names_in_column(file, column)
         else:
             with file.open("rb") as lines:
-                yield from map(os.fspath, names_in(lines))
+                yield from names_in(lines)
 
 
 def addresses_in(folder: str) -> Iterator[str]:
