@@ -8,13 +8,14 @@ Each function takes a waveform float32 (samples,) and its rate in Hz and returns
 result.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import datasets
 import librosa
+import numba
 import numpy as np
 from filelock import FileLock
 
@@ -80,13 +81,20 @@ def compile_alone(name: str) -> None:
     """Separate a moment of noise once in each process, one process of the machine at a time.
 
     librosa's functions are compiled on first use and cached on disk; two processes that compile at once can leave a
-    cache there that crashes every later process.
+    cache there that crashes every later process. So the lock lies beside that cache, which all of them share.
     """
-    folder = Path(datasets.config.HF_DATASETS_CACHE)
-    folder.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * FFT_SIZE).astype(np.float32)
-    with FileLock(folder / "compile_separation.lock"):
+    with FileLock(compiled_folder() / "compile_separation.lock"):
         SEPARATIONS[name](noise, 22050)
+
+
+def compiled_folder() -> Path:
+    """Return the folder of numba's cache of librosa: NUMBA_CACHE_DIR, else librosa's own, else the user's."""
+    own = Path(librosa.__path__[0])
+    given = numba.config.CACHE_DIR
+    folder = Path(given) if given else own if os.access(own, os.W_OK) else Path.home() / ".cache" / "numba"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def solo_mask(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:

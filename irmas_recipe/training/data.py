@@ -111,7 +111,10 @@ def data_folder(data: DataArguments) -> Path:
 
 
 def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int) -> DatasetDict:
-    """Decode, resample and, where asked for, separate every clip, once; what is cached already is only opened."""
+    """Decode, resample and, where asked for, separate every clip, once; what is cached already is only opened.
+
+    Validation clips stay whole: they are mixed first and separated then (`separated`), as test music is.
+    """
     clip_seconds = max(data.window_seconds, EXCERPT_SECONDS)
     return DatasetDict(
         {
@@ -122,7 +125,7 @@ def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int)
                 sampling_rate,
                 segment_seconds=None if name == "test" else clip_seconds,
                 num_proc=data.preparation_processes,
-                transform=separation(data),
+                transform=None if name == "validation" else separation(data),
             )
             for name, split in splits.items()
         }
