@@ -3,6 +3,8 @@
 Harmonic and percussive parts come from median-filtering the spectrogram (Fitzgerald 2010) with librosa's parameters.
 Solo and accompaniment come from the pitch of the melody (pYIN, Mauch and Dixon 2014) and a mask around its harmonics.
 
+Drums, bass, vocals and the rest come from a network (`demucs`), if its weights are there.
+
 Each function takes a waveform float32 (samples,) and its rate in Hz and returns a waveform of the same length. A
 `Separation` works piece by piece; `irmas_dataset.prepare(transform=...)` can send it to other processes and caches its
 result.
@@ -18,6 +20,8 @@ import librosa
 import numba
 import numpy as np
 from filelock import FileLock
+
+from irmas_dataset.demucs import SOURCES, source
 
 PIECE_SECONDS = 60  # longer music is separated piece by piece, so that memory does not grow with its length
 FFT_SIZE, HOP = 2048, 512
@@ -60,9 +64,14 @@ SEPARATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Separation:
-    """One of SEPARATIONS, applied to music of any length in consecutive pieces of PIECE_SECONDS."""
+    """One of SEPARATIONS, or one of Hybrid Demucs' SOURCES, applied to music of any length in consecutive pieces of PIECE_SECONDS."""
 
     name: str
+
+    @property
+    def by_network(self) -> bool:
+        """Whether a network separates, which one process should do: it has all cores or the GPU."""
+        return self.name in SOURCES
 
     def __call__(self, waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
         length = PIECE_SECONDS * sampling_rate
@@ -71,6 +80,8 @@ class Separation:
 
     def of_piece(self, piece: np.ndarray, sampling_rate: int) -> np.ndarray:
         """Separate one piece, padded to at least one frame: librosa returns NaN for less, as at the end of a clip."""
+        if self.by_network:
+            return source(self.name, piece, sampling_rate)
         compile_alone(self.name)
         padded = np.pad(piece, (0, max(FFT_SIZE - len(piece), 0)))
         return SEPARATIONS[self.name](padded, sampling_rate)[: len(piece)]

@@ -124,7 +124,7 @@ def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int)
                 split,
                 sampling_rate,
                 segment_seconds=None if name == "test" else clip_seconds,
-                num_proc=data.preparation_processes,
+                num_proc=processes(data),
                 transform=None if name == "validation" else separation(data),
             )
             for name, split in splits.items()
@@ -135,6 +135,12 @@ def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int)
 def separation(data: DataArguments) -> Separation | None:
     """Return what finds the part of the music that the recipe hears; None where it hears all."""
     return None if data.separation == "none" else Separation(data.separation)
+
+
+def processes(data: DataArguments) -> int | None:
+    """Return how many processes decode and separate; None: one per core."""
+    found = separation(data)
+    return 1 if found is not None and found.by_network else data.preparation_processes
 
 
 def describe_data(data: DataArguments, splits: DatasetDict, reported: list[int]) -> dict:

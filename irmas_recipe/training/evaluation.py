@@ -26,7 +26,7 @@ from irmas_recipe.training.clips import (
     present_counts,
     united,
 )
-from irmas_recipe.training.data import data_folder, separation, test_halves
+from irmas_recipe.training.data import data_folder, processes, separation, test_halves
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.separated import separated
@@ -65,9 +65,7 @@ def windows_of_mixtures(
     members = validation_mixtures(classes, recordings, seed=data.split_seed, proportions=proportions)
     if seconds:
         clips = Lengthened(clips, recordings, classes, round(seconds * sampling_rate), repeat=False)
-    mixtures = separated(
-        Mixtures(clips, members), prepared, separation(data), sampling_rate, data.preparation_processes
-    )
+    mixtures = separated(Mixtures(clips, members), prepared, separation(data), sampling_rate, processes(data))
     window, hop = window_and_hop_samples(data, sampling_rate)
     return WindowedClips(mixtures, united(labels, members), window, hop, batch_size)
 

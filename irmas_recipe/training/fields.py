@@ -193,8 +193,12 @@ class DataArguments:
         None,
         "Label of extra_train_dir -> class of the data, as a mapping (JSON on the shell); a label without one is dropped.",
     )
-    separation: Literal["none", "harmonic", "percussive", "solo", "accompaniment"] = option(
-        "none", "Use only this part of all music, separated once (Gomez 2018)."
+    separation: Literal[
+        "none", "harmonic", "percussive", "solo", "accompaniment", "drums", "bass", "other", "vocals"
+    ] = option(
+        "none",
+        "Use only this part of all music, separated once (Gomez 2018); the last four by Hybrid Demucs, whose weights you "
+        "fetch yourself.",
     )
     preparation_processes: int | None = option(
         None, "Processes that decode and resample. Default: one per core.", COUNT

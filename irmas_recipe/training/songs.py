@@ -15,7 +15,7 @@ from datasets import Dataset
 from irmas_dataset import WaveformColumn
 from irmas_recipe.models.pipeline.windows import moments
 from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, united
-from irmas_recipe.training.data import separation
+from irmas_recipe.training.data import processes, separation
 from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.separated import separated
 from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds, validation_mixtures
@@ -118,7 +118,7 @@ def validation_songs(
     members = validation_mixtures(classes, recordings, seed=data.split_seed)[:MOST_SECTIONS]
     samples = max(window, round(SECTION_SECONDS * sampling_rate))
     sections = Mixtures(Lengthened(clips, recordings, classes, samples), members)
-    sections = separated(sections, validation, separation(data), sampling_rate, data.preparation_processes)
+    sections = separated(sections, validation, separation(data), sampling_rate, processes(data))
     songs = [list(range(first, min(first + SECTIONS, len(members)))) for first in range(0, len(members), SECTIONS)]
     of_section = united(labels, members)
     windows = WindowedClips(Songs(sections, songs), united(of_section, songs), window, hop, batch_size)
