@@ -82,7 +82,7 @@ def prepare(
     if num_proc is None:
         num_proc = min(usable_cores(), max(1, len(dataset) // 64))
     fingerprint = Hasher.hash([dataset._fingerprint, sampling_rate, segment_seconds, transform, PREPARED_VERSION])
-    with _cache_lock(dataset, fingerprint):
+    with cache_lock(dataset, fingerprint):
         return dataset.map(
             _prepare_batch,
             batched=True,
@@ -101,7 +101,8 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cache_lock(dataset: Dataset, fingerprint: str) -> AbstractContextManager:
+def cache_lock(dataset: Dataset, fingerprint: str) -> AbstractContextManager:
+    """Return the lock of what is made of a dataset under this fingerprint and cached beside it."""
     if not dataset.cache_files:  # a dataset in memory is not cached
         return nullcontext()
     return FileLock(Path(dataset.cache_files[0]["filename"]).parent / f"prepare-{fingerprint}.lock")

@@ -3,20 +3,25 @@
 Harmonic and percussive parts come from median-filtering the spectrogram (Fitzgerald 2010) with librosa's parameters.
 Solo and accompaniment come from the pitch of the melody (pYIN, Mauch and Dixon 2014) and a mask around its harmonics.
 
+Drums, bass, vocals and the rest come from a network (`demucs`), if its weights are there.
+
 Each function takes a waveform float32 (samples,) and its rate in Hz and returns a waveform of the same length. A
 `Separation` works piece by piece; `irmas_dataset.prepare(transform=...)` can send it to other processes and caches its
 result.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import datasets
 import librosa
+import numba
 import numpy as np
 from filelock import FileLock
+
+from irmas_dataset.demucs import SOURCES, source
 
 PIECE_SECONDS = 60  # longer music is separated piece by piece, so that memory does not grow with its length
 FFT_SIZE, HOP = 2048, 512
@@ -59,9 +64,14 @@ SEPARATIONS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Separation:
-    """One of SEPARATIONS, applied to music of any length in consecutive pieces of PIECE_SECONDS."""
+    """One of SEPARATIONS, or one of Hybrid Demucs' SOURCES, applied to music of any length in consecutive pieces of PIECE_SECONDS."""
 
     name: str
+
+    @property
+    def by_network(self) -> bool:
+        """Whether a network separates, which one process should do: it has all cores or the GPU."""
+        return self.name in SOURCES
 
     def __call__(self, waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
         length = PIECE_SECONDS * sampling_rate
@@ -70,6 +80,8 @@ class Separation:
 
     def of_piece(self, piece: np.ndarray, sampling_rate: int) -> np.ndarray:
         """Separate one piece, padded to at least one frame: librosa returns NaN for less, as at the end of a clip."""
+        if self.by_network:
+            return source(self.name, piece, sampling_rate)
         compile_alone(self.name)
         padded = np.pad(piece, (0, max(FFT_SIZE - len(piece), 0)))
         return SEPARATIONS[self.name](padded, sampling_rate)[: len(piece)]
@@ -80,13 +92,20 @@ def compile_alone(name: str) -> None:
     """Separate a moment of noise once in each process, one process of the machine at a time.
 
     librosa's functions are compiled on first use and cached on disk; two processes that compile at once can leave a
-    cache there that crashes every later process.
+    cache there that crashes every later process. So the lock lies beside that cache, which all of them share.
     """
-    folder = Path(datasets.config.HF_DATASETS_CACHE)
-    folder.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * FFT_SIZE).astype(np.float32)
-    with FileLock(folder / "compile_separation.lock"):
+    with FileLock(compiled_folder() / "compile_separation.lock"):
         SEPARATIONS[name](noise, 22050)
+
+
+def compiled_folder() -> Path:
+    """Return the folder of numba's cache of librosa: NUMBA_CACHE_DIR, else librosa's own, else the user's."""
+    own = Path(librosa.__path__[0])
+    given = numba.config.CACHE_DIR
+    folder = Path(given) if given else own if os.access(own, os.W_OK) else Path.home() / ".cache" / "numba"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def solo_mask(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:

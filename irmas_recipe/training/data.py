@@ -114,7 +114,10 @@ def data_folder(data: DataArguments) -> Path:
 
 
 def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int) -> DatasetDict:
-    """Decode, resample and, where asked for, separate every clip, once; what is cached already is only opened."""
+    """Decode, resample and, where asked for, separate every clip, once; what is cached already is only opened.
+
+    Validation clips stay whole: they are mixed first and separated then (`separated`), as test music is.
+    """
     clip_seconds = max(data.window_seconds, EXCERPT_SECONDS)
     return DatasetDict(
         {
@@ -124,8 +127,8 @@ def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int)
                 split,
                 sampling_rate,
                 segment_seconds=None if name == "test" else clip_seconds,
-                num_proc=data.preparation_processes,
-                transform=separation(data),
+                num_proc=processes(data),
+                transform=None if name == "validation" else separation(data),
             )
             for name, split in splits.items()
         }
@@ -135,6 +138,12 @@ def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int)
 def separation(data: DataArguments) -> Separation | None:
     """Return what finds the part of the music that the recipe hears; None where it hears all."""
     return None if data.separation == "none" else Separation(data.separation)
+
+
+def processes(data: DataArguments) -> int | None:
+    """Return how many processes decode and separate; None: one per core."""
+    found = separation(data)
+    return 1 if found is not None and found.by_network else data.preparation_processes
 
 
 def describe_data(data: DataArguments, splits: DatasetDict, reported: list[int]) -> dict:

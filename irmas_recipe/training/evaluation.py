@@ -26,10 +26,11 @@ from irmas_recipe.training.clips import (
     present_counts,
     united,
 )
-from irmas_recipe.training.data import data_folder, test_halves
+from irmas_recipe.training.data import data_folder, processes, separation, test_halves
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
 from irmas_recipe.training.recipe import Recipe
-from irmas_recipe.training.songs import validation_songs
+from irmas_recipe.training.separated import separated
+from irmas_recipe.training.songs import Lengthened, validation_songs
 from irmas_recipe.training.thresholds import LABELS_PER_TEST_CLIP, fit_slopes, tune_thresholds, validation_mixtures
 from irmas_recipe.training.trainer import InstrumentTrainer, full_precision
 
@@ -48,20 +49,25 @@ def windows_of(prepared: Dataset, data: DataArguments, sampling_rate: int, batch
 
 
 def windows_of_mixtures(
-    prepared: Dataset, data: DataArguments, sampling_rate: int, batch_size: int = 1
+    prepared: Dataset, data: DataArguments, sampling_rate: int, batch_size: int = 1, seconds: float = 0.0
 ) -> WindowedClips:
     """Return the windows of mixtures of 1 to 3 validation clips, in the proportions of IRMAS's test set.
 
     IRMAS's training clips carry one label and its test clips several, so that single clips would tune thresholds for
     another task; where the two are alike, the recipe's `validation_clips` says `single`.
+
+    prepared: validation clips that hold all of the music; a mixture is separated as a whole, as test clips are.
+    seconds: up to this length a clip goes on with the others of its recording.
     """
-    clips, labels = WaveformColumn(prepared), multi_hot(prepared)
+    clips, labels, recordings = WaveformColumn(prepared), multi_hot(prepared), prepared["recording"][:]
     proportions = LABELS_PER_TEST_CLIP if data.validation_clips == "mixtures" else (1,)
-    members = validation_mixtures(
-        classes_to_mix(clips, labels), prepared["recording"], seed=data.split_seed, proportions=proportions
-    )
+    classes = classes_to_mix(clips, labels)
+    members = validation_mixtures(classes, recordings, seed=data.split_seed, proportions=proportions)
+    if seconds:
+        clips = Lengthened(clips, recordings, classes, round(seconds * sampling_rate), repeat=False)
+    mixtures = separated(Mixtures(clips, members), prepared, separation(data), sampling_rate, processes(data))
     window, hop = window_and_hop_samples(data, sampling_rate)
-    return WindowedClips(Mixtures(clips, members), united(labels, members), window, hop, batch_size)
+    return WindowedClips(mixtures, united(labels, members), window, hop, batch_size)
 
 
 def validation_figures(windows: WindowedClips, aggregation: str) -> Callable[[EvalPrediction], dict[str, float]]:

@@ -201,8 +201,12 @@ class DataArguments:
     compare_extra_sound: bool = option(
         True, "Find copies of validation and test clips in extra_train_dir by their sound, not by their bytes alone."
     )
-    separation: Literal["none", "harmonic", "percussive", "solo", "accompaniment"] = option(
-        "none", "Use only this part of all music, separated once (Gomez 2018)."
+    separation: Literal[
+        "none", "harmonic", "percussive", "solo", "accompaniment", "drums", "bass", "other", "vocals"
+    ] = option(
+        "none",
+        "Use only this part of all music, separated once (Gomez 2018); the last four by Hybrid Demucs, whose weights you "
+        "fetch yourself.",
     )
     preparation_processes: int | None = option(
         None, "Processes that decode and resample. Default: one per core.", COUNT

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as transformers_logging
 
+from irmas_dataset.demucs import SOURCES
 from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
@@ -99,7 +100,7 @@ def build_recogniser(
     try:
         return kind(
             model=model,
-            separate=Separation(separation) if separation in SEPARATIONS else None,
+            separate=Separation(separation) if separation in (*SEPARATIONS, *SOURCES) else None,
             feature_extractor=extractor,
             device=usable,
             batch_size=batch_size or (32 if usable.type == "cuda" else 8),

@@ -15,7 +15,9 @@ from datasets import Dataset
 from irmas_dataset import WaveformColumn
 from irmas_recipe.models.pipeline.windows import moments
 from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, united
+from irmas_recipe.training.data import processes, separation
 from irmas_recipe.training.fields import DataArguments
+from irmas_recipe.training.separated import separated
 from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds, validation_mixtures
 
 SECTION_SECONDS = 12.0
@@ -24,13 +26,21 @@ MOST_SECTIONS = 1000  # enough to tune on, however many validation clips there a
 
 
 class Lengthened(Sequence):
-    """Clips of one length: each goes on with the other clips of its recording, and then begins again."""
+    """Longer clips: each goes on with the other clips of its recording up to `samples`, and then begins again."""
 
     def __init__(
-        self, clips: Sequence[np.ndarray], recordings: Sequence, classes: Sequence[set[int]], samples: int
+        self,
+        clips: Sequence[np.ndarray],
+        recordings: Sequence,
+        classes: Sequence[set[int]],
+        samples: int,
+        repeat: bool = True,
     ) -> None:
-        """`recordings` and `classes` are those of each clip of int16 (samples,); a recording may be None, unknown."""
-        self.clips, self.samples = clips, samples
+        """`recordings` and `classes` are those of each clip of int16 (samples,); a recording may be None, unknown.
+
+        Without `repeat`, a clip ends where its recording does, if that is before `samples`.
+        """
+        self.clips, self.samples, self.repeat = clips, samples, repeat
         alike = defaultdict(list)
         for clip, (recording, of_clip) in enumerate(zip(recordings, classes, strict=True)):
             alike[clip if recording is None else (recording, frozenset(of_clip))].append(clip)
@@ -49,6 +59,8 @@ class Lengthened(Sequence):
                 parts.append(self.clips[clip][:missing])
                 missing -= len(parts[-1])
         together = np.concatenate(parts)
+        if not self.repeat:
+            return together
         return np.resize(together, self.samples) if len(together) else np.zeros(self.samples, np.int16)
 
 
@@ -110,6 +122,7 @@ def validation_songs(
     members = validation_mixtures(classes, recordings, seed=data.split_seed)[:MOST_SECTIONS]
     samples = max(window, round(SECTION_SECONDS * sampling_rate))
     sections = Mixtures(Lengthened(clips, recordings, classes, samples), members)
+    sections = separated(sections, validation, separation(data), sampling_rate, processes(data))
     songs = [list(range(first, min(first + SECTIONS, len(members)))) for first in range(0, len(members), SECTIONS)]
     of_section = united(labels, members)
     windows = WindowedClips(Songs(sections, songs), united(of_section, songs), window, hop, batch_size)
