@@ -18,7 +18,6 @@ from irmas_recipe.training.data import EXCERPT_SECONDS
 from irmas_recipe.training.features import device_features, time_axis
 from irmas_recipe.training.head import balanced_weights, fit_output_layer, output_layer, window_embeddings
 from irmas_recipe.training.machine import free_memory_bytes
-from irmas_recipe.training.model import may_leave_parameters_out
 from irmas_recipe.training.origin import origin
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.streaming import StreamedClips
@@ -58,8 +57,6 @@ def build_trainer(
         )
         if arguments.device.type == "cuda":
             training_clips.move_to(arguments.device, CLIPS_MEMORY_SHARE * free_memory_bytes(arguments.device))
-    if arguments.ddp_find_unused_parameters is None:
-        arguments.ddp_find_unused_parameters = may_leave_parameters_out(model)
     validation = evaluation.windows_of_mixtures(prepared["validation"], data, rate, evaluation.eval_batch(recipe))
     return InstrumentTrainer(
         made_from=origin(prepared, arguments),

@@ -27,6 +27,7 @@ from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
 from irmas_recipe.training.cuda_graph import GraphedStep, suits_a_graph
 from irmas_recipe.training.layers import layer_stack, parameter_groups
 from irmas_recipe.training.loss import multi_label_loss
+from irmas_recipe.training.model import may_leave_parameters_out
 from irmas_recipe.training.origin import write_origin
 from irmas_recipe.training.processes import end
 from irmas_recipe.training.stopping import STOPPED, StopAtSigterm, shield_workers
@@ -68,6 +69,8 @@ class InstrumentTrainer(Trainer):
         self.graphed_step: GraphedStep | None = None
         self.frozen = frozen_modules(self.model)
         attend_without_mask(self.model)
+        if self.args.ddp_find_unused_parameters is None:
+            self.args.ddp_find_unused_parameters = may_leave_parameters_out(self.model)
         if self.args.compile_model is None:
             self.args.compile_model = self.args.device.type == "cuda" and bool(repeated_blocks(self.model))
         if self.args.compile_model:
