@@ -22,7 +22,8 @@ from irmas_recipe.models.encoder import EncoderForAudioClassification
 from irmas_recipe.training.checkpoint import load_checkpoint
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
-from irmas_recipe.training.model import load_model, may_leave_parameters_out
+from irmas_recipe.training.layers import may_leave_parameters_out
+from irmas_recipe.training.model import load_model
 from tests.tiny import encoder, label_options, save
 from tests.tiny_speech import CONFIGURATIONS, saved_clap, tiny_encoder, tiny_speech
 

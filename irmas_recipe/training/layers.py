@@ -7,6 +7,11 @@ import torch
 NUMBERED = re.compile(r"(.*?\blayers?)\.(\d+)\.")
 ABOVE_LAYERS = ("layer_weights",)  # a parameter of the whole model, which torch lists before everything else
 
+LAYER_DROP = ("layerdrop", "encoder_layerdrop")
+"""What configurations call it."""
+NOT_ALL_USED = ("unispeech-sat", "wav2vec2-conformer")
+"""Architectures of transformers with parameters that they never use."""
+
 
 def layer_stack(model: torch.nn.Module) -> str | None:
     """Return the name of the model's stack of layers, a list `layers` or `layer`: that with the most parameters, None for none."""
@@ -49,3 +54,9 @@ def is_weight_of_a_layer(model: torch.nn.Module, name: str) -> bool:
     owner, _, leaf = name.rpartition(".")
     is_embedding = isinstance(model.get_submodule(owner), torch.nn.Embedding)
     return leaf.startswith(("weight", "original")) and model.get_parameter(name).ndim > 1 and not is_embedding
+
+
+def may_leave_parameters_out(model: PreTrainedModel) -> bool:
+    """Tell whether a step may give some parameter no gradient: several processes must then look for such parameters."""
+    own = getattr(model.config, "encoder", None) or model.config
+    return own.model_type in NOT_ALL_USED or any(getattr(own, name, None) for name in LAYER_DROP)

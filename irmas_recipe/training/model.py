@@ -20,18 +20,17 @@ from irmas_recipe.training.checkpoint import first_sentence, load_checkpoint, un
 from irmas_recipe.training.encoder import is_classifier, start_head_by_text
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import add_sub_networks, missing_labels, probe_parameters, start_head
+from irmas_recipe.training.layers import LAYER_DROP
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.window import fit_window, try_window
 
 PATCHOUT_FIELDS = ("patchout_time", "patchout_frequency", "patchout_tokens")
 REGULARIZATION = {
-    "layerdrop": ("layerdrop", "encoder_layerdrop"),
+    "layerdrop": LAYER_DROP,
     "drop_path_rate": ("drop_path_rate",),
     "head_dropout": ("head_dropout", "classifier_dropout"),
 }
 """Field of a recipe -> what the architectures' configurations call it."""
-NOT_ALL_USED = ("unispeech-sat", "wav2vec2-conformer")
-"""Architectures of transformers with parameters that they never use."""
 
 
 def build_model(recipe: Recipe, splits: DatasetDict) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
@@ -195,13 +194,6 @@ def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> N
             setattr(config, known[0], value)
         elif value is not None and not (field == "head_dropout" and isinstance(config, ASTConfig)):
             raise UserError(f"{config.model_type} has no {field}: remove --{field} from the recipe.")
-
-
-def may_leave_parameters_out(model: PreTrainedModel) -> bool:
-    """Tell whether a step may give some parameter no gradient: several processes must then look for such parameters."""
-    own = getattr(model.config, "encoder", None) or model.config
-    drops_layers = any(getattr(own, name, None) for name in REGULARIZATION["layerdrop"])
-    return own.model_type in NOT_ALL_USED or drops_layers
 
 
 def keep_every_layer(config: PreTrainedConfig, layerdrop: float | None) -> None:

@@ -25,9 +25,8 @@ from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
 from irmas_recipe.training.cuda_graph import GraphedStep, suits_a_graph
-from irmas_recipe.training.layers import layer_stack, parameter_groups
+from irmas_recipe.training.layers import layer_stack, may_leave_parameters_out, parameter_groups
 from irmas_recipe.training.loss import multi_label_loss
-from irmas_recipe.training.model import may_leave_parameters_out
 from irmas_recipe.training.origin import write_origin
 from irmas_recipe.training.processes import end
 from irmas_recipe.training.stopping import STOPPED, StopAtSigterm, shield_workers
