@@ -3,6 +3,7 @@
 import re
 
 import torch
+from transformers import PreTrainedModel
 
 NUMBERED = re.compile(r"(.*?\blayers?)\.(\d+)\.")
 ABOVE_LAYERS = ("layer_weights",)  # a parameter of the whole model, which torch lists before everything else
