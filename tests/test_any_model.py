@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, ClapModel, pipeline
+from transformers import AutoModel, AutoTokenizer, ClapModel, pipeline
 
 import run_irmas
 from irmas_dataset.audio import read_mono, resample
@@ -168,6 +168,16 @@ def test_an_encoder_comes_back_as_it_was_saved(name, workplace):
     assert not any(report.values())
     for key, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], tensor), key
+
+
+def test_an_encoder_saved_in_half_precision_is_trained_in_full(workplace):
+    start = encoder("hubert", workplace / "half")
+    AutoModel.from_pretrained(start, dtype=torch.bfloat16).save_pretrained(start)
+    model, _ = load(start, architecture="encoder")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    model.save_pretrained(workplace / "half-saved")
+    again = EncoderForAudioClassification.from_pretrained(workplace / "half-saved", dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in again.parameters()} == {torch.bfloat16}
 
 
 def test_a_mixture_of_layers_keeps_every_layer(workplace):

@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput
 
@@ -40,7 +40,9 @@ class InstrumentTrainer(Trainer):
 
     def __init__(
         self,
-        *args: Any,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        *,
         features: Callable[[torch.Tensor], torch.Tensor],
         augmentation: Augmentation | None = None,
         made_from: dict | None = None,
@@ -51,7 +53,9 @@ class InstrumentTrainer(Trainer):
         Without `augmentation` a training clip must be as long as the window. `made_from` is kept in every checkpoint (see
         origin.py).
         """
-        super().__init__(*args, **kwargs)
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = may_leave_parameters_out(model)
+        super().__init__(model, args, **kwargs)
         self.made_from = made_from
         labels = [
             np.asarray(clips.labels) for clips in (self.train_dataset, self.eval_dataset) if hasattr(clips, "labels")
@@ -68,8 +72,6 @@ class InstrumentTrainer(Trainer):
         self.graphed_step: GraphedStep | None = None
         self.frozen = frozen_modules(self.model)
         attend_without_mask(self.model)
-        if self.args.ddp_find_unused_parameters is None:
-            self.args.ddp_find_unused_parameters = may_leave_parameters_out(self.model)
         if self.args.compile_model is None:
             self.args.compile_model = self.args.device.type == "cuda" and bool(repeated_blocks(self.model))
         if self.args.compile_model:

@@ -39,7 +39,7 @@ def make_encoder(own: PreTrainedConfig, pooling: str) -> PreTrainedModel:
         of_encoder = get_class_from_dynamic_module(own.auto_map["AutoModel"], own._name_or_path)
         of_encoder.register_for_auto_class("AutoModel")
         return of_encoder(own)
-    return AutoModel.from_config(own)
+    return AutoModel.from_config(own, dtype=torch.get_default_dtype())  # not that in which its checkpoint was saved
 
 
 def tokens_of(state: torch.Tensor) -> torch.Tensor:
