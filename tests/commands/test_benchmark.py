@@ -26,10 +26,12 @@ from irmas_recipe.commands.benchmark.clock import REST, Clock, Stages, added_mem
 from irmas_recipe.commands.benchmark.figure import draw_shares, draw_times, measured_steps
 from irmas_recipe.commands.benchmark.recipes import CPU_BATCH, accuracy_recipe, benchmark_recipe
 from irmas_recipe.commands.benchmark.stock import STOCK_FRAMES, Stock
+from irmas_recipe.models.encoder import EncoderConfig, EncoderForAudioClassification
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.model import load_model
-from tests.tiny import SECONDS, build
+from tests.tiny import SECONDS
+from tests.tiny_speech import tiny_speech
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -126,10 +128,14 @@ def test_operations_are_counted_for_the_length_that_each_side_takes(figures):
     assert 3 < stock["forward"] / ours_["forward"] < 9  # 1,024 frames against 298; ours skips half of the second layer
 
 
-@pytest.mark.parametrize("name", ["hubert", "wavlm"])
-def test_operations_of_a_speech_model_are_counted(name):
-    model, extractor = build(name)
-    flops = ours.flops_per_clip(model.train(), torch.zeros(1, round(SECONDS * extractor.sampling_rate)))
+@pytest.mark.parametrize("is_bare", [False, True])
+@pytest.mark.parametrize("name", ["hubert", "wav2vec2-bert", "wavlm"])
+def test_operations_of_a_speech_model_that_masks_and_skips_are_counted(name, is_bare):
+    model, extractor = tiny_speech(name, mask_time_prob=0.5, mask_time_length=2, layerdrop=0.1)
+    if is_bare:
+        model = EncoderForAudioClassification(EncoderConfig(encoder=model.config, mixed_layers=4, embedding_size=16))
+    features = device_features(extractor)(torch.randn(1, round(SECONDS * extractor.sampling_rate)))
+    flops = ours.flops_per_clip(model.train(), features)
     assert flops["training_step"] > 2 * flops["forward"] > 0
 
 

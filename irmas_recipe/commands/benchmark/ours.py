@@ -200,7 +200,8 @@ def flops_per_clip(model: PreTrainedModel, features: torch.Tensor) -> dict[str, 
     Counted by torch on a copy without data.
     """
     twin = copy.deepcopy(model).to("meta")
-    twin.config.apply_spec_augment, twin.config.layerdrop = False, 0.0  # speech models mask and skip by values
+    own = getattr(twin.config, "encoder", None) or twin.config
+    own.apply_spec_augment, own.layerdrop = False, 0.0  # speech models mask and skip by values
     forward, features = forward_flops(twin, features), features[:1].to("meta")
     with FlopCounterMode(display=False) as both:
         twin.train()(features).logits.sum().backward()
