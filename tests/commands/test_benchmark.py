@@ -129,7 +129,7 @@ def test_operations_are_counted_for_the_length_that_each_side_takes(figures):
 
 
 @pytest.mark.parametrize("is_bare", [False, True])
-@pytest.mark.parametrize("name", ["hubert", "wav2vec2-bert", "wavlm"])
+@pytest.mark.parametrize("name", ["hubert", "sew-d", "wav2vec2-bert", "wavlm"])
 def test_operations_of_a_speech_model_that_masks_and_skips_are_counted(name, is_bare):
     model, extractor = tiny_speech(name, mask_time_prob=0.5, mask_time_length=2, layerdrop=0.1)
     if is_bare:

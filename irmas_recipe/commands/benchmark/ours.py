@@ -203,7 +203,7 @@ def flops_per_clip(model: PreTrainedModel, features: torch.Tensor) -> dict[str, 
     own = getattr(twin.config, "encoder", None) or twin.config
     own.apply_spec_augment, own.layerdrop = False, 0.0  # speech models mask and skip by values
     forward, features = forward_flops(twin, features), features[:1].to("meta")
-    with FlopCounterMode(display=False) as both:
+    with torch.device("meta"), FlopCounterMode(display=False) as both:
         twin.train()(features).logits.sum().backward()
     return {"forward": forward, "training_step": both.get_total_flops()}
 
