@@ -50,7 +50,8 @@ def network(arguments: list[str]) -> None:
     prepared = prepare_splits(splits, recipe.data, feature_extractor.sampling_rate)
     trainer = build_trainer(recipe, prepared, model, feature_extractor)
     check_origin(folder.checkpoint, trainer.made_from)
-    folder.claim(recipe)
+    if trainer.args.should_save:  # one process, or two would rename one file
+        folder.claim(recipe)
     cost = train(recipe, trainer, folder.checkpoint)
     evaluation = evaluate(recipe, prepared, trainer)
     save(recipe, trainer)

@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 
 import librosa
-import numba
 import numpy as np
 from filelock import FileLock
 
@@ -102,7 +101,7 @@ def compile_alone(name: str) -> None:
 def compiled_folder() -> Path:
     """Return the folder of numba's cache of librosa: NUMBA_CACHE_DIR, else librosa's own, else the user's."""
     own = Path(librosa.__path__[0])
-    given = numba.config.CACHE_DIR
+    given = os.environ.get("NUMBA_CACHE_DIR")
     folder = Path(given) if given else own if os.access(own, os.W_OK) else Path.home() / ".cache" / "numba"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
