@@ -155,7 +155,10 @@ def run_name(place: str, seed: int) -> str:
 
 def run_job(table: Table, place: str, seed: int, *more: str, name: str = "") -> Job:
     """Return a run of a recipe on the table's data."""
-    fields = (f"--data_dir={table.data_dir}", f"--seed={seed}", *more, *table.fields)
+    protocol = (
+        () if place.startswith("classical/") else ("--thresholds_from=validation",)
+    )  # a classical system knows no other
+    fields = (f"--data_dir={table.data_dir}", f"--seed={seed}", *protocol, *more, *table.fields)
     return recipe_job(name or run_name(place, seed), place, fields, table.output_dir)
 
 
