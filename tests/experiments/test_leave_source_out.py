@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from experiments.leave_source_out import MIN_TRAINING_CLIPS, SourceClip, list_clips, main, source_folds, summary
+from experiments.leave_source_out import (
+    MIN_TRAINING_CLIPS,
+    SourceClip,
+    link_fold,
+    list_clips,
+    main,
+    source_folds,
+    summary,
+)
 from irmas_dataset.errors import UserError
 from tests.tiny import released
 
@@ -95,3 +103,14 @@ def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys
     regression = report["results"]["seen"]["methods"]["logistic regression"]
     assert regression["accuracy"] > 0.8, "tones of two pitches are told apart by any embedding"
     assert "| logistic regression |" in capsys.readouterr().out
+
+
+def test_recordings_of_seen_sources_are_drawn_by_their_names_wherever_they_lie(tmp_path):
+    def drawn(place):
+        clips = [SourceClip(place / "sax" / f"a__{n}.wav", "sax", "a") for n in range(20)]
+        link_fold(place / "fold", clips, set(), seen_fraction=0.25)
+        return {path.name for path in (place / "fold" / "test" / "sax").iterdir()}
+
+    places = [drawn(tmp_path / name) for name in ("here", "there", "elsewhere")]
+    assert len(places[0]) == 5
+    assert places[0] == places[1] == places[2]
