@@ -142,9 +142,7 @@ def link_fold(data_dir: Path, clips: list[SourceClip], left_out: set[tuple[str, 
     """Make a folder of one's own out of links: left-out sources and some seen recordings under test/, the rest train/."""
     shutil.rmtree(data_dir, ignore_errors=True)
     seen = [clip for clip in clips if (clip.label, clip.source) not in left_out]
-    names = [
-        f"{clip.label}/{clip.path.name}" for clip in seen
-    ]  # not whole paths: the draw is the same wherever they lie
+    names = [f"{clip.label}/{clip.path.name}" for clip in seen]  # the draw is the same wherever the folder lies
     held_out = hold_out(names, [[clip.label] for clip in seen], seen_fraction, seed=0)
     train = {clip for clip, out in zip(seen, held_out, strict=True) if not out}
     for clip in clips:
