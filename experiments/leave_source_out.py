@@ -97,7 +97,7 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def list_clips(folder: Path, source_pattern: str) -> list[SourceClip]:
     """Return the training files of a folder; UserError where there are none, or where every file is a source of its own."""
-    listing = list_own_folder(folder, source_pattern)
+    listing = list_own_folder(folder, source_pattern) if folder.is_dir() else None
     found = [clip for clip in listing.clips if clip.split == "train"] if listing else []
     clips = [SourceClip(Path(clip.path), clip.instruments[0], clip.recording) for clip in found]
     if not clips:

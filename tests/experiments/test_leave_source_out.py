@@ -54,6 +54,11 @@ def test_one_source_a_class_leaves_nothing_to_leave_out():
         source_folds(clips_of({("flu", "here"): 9, ("voi", "there"): 9}), 3)
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match="nowhere has no train/<class>/"):
+        list_clips(tmp_path / "nowhere", "([^/]+?)__")
+
+
 def test_a_pattern_that_finds_no_source_is_refused(tmp_path):
     for name in ("a.wav", "b.wav"):
         (tmp_path / "train/flu").mkdir(parents=True, exist_ok=True)
