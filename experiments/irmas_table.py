@@ -155,9 +155,8 @@ def run_name(place: str, seed: int) -> str:
 
 def run_job(table: Table, place: str, seed: int, *more: str, name: str = "") -> Job:
     """Return a run of a recipe on the table's data."""
-    protocol = (
-        () if place.startswith("classical/") else ("--thresholds_from=validation",)
-    )  # a classical system knows no other
+    # a classical system knows no other thresholds
+    protocol = () if place.startswith("classical/") else ("--thresholds_from=validation",)
     fields = (f"--data_dir={table.data_dir}", f"--seed={seed}", *protocol, *more, *table.fields)
     return recipe_job(name or run_name(place, seed), place, fields, table.output_dir)
 
