@@ -2,9 +2,14 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
+from torch._inductor.async_compile import maybe_warm_pool
 
 FEWEST_BLOCKS = 3  # a shorter stack is compiled as part of the whole network
+FASTEST = {"triton.mix_order_reduction": False}
+"""The gradients of layer norms' weights get kernels of their own. Fused with those of the inputs, as torch 2.11 does by
+default, both take 1.9 ms of AST-base's step of 18 ms at 32 clips on an H200; apart 1.2 ms."""
 
 
 def compile_blocks(model: nn.Module, mode: str | None = None, backend: str | Callable = "inductor") -> int:
@@ -16,8 +21,11 @@ def compile_blocks(model: nn.Module, mode: str | None = None, backend: str | Cal
     mode, backend: of torch.compile.
     """
     modules = repeated_blocks(model) or [model]
+    if backend == "inductor" and torch.cuda.is_available():
+        maybe_warm_pool()  # of processes that compile, which would start when the first of them is needed
+    options = {"mode": mode} if mode or backend != "inductor" else {"options": FASTEST}
     for module in modules:
-        module.compile(dynamic=False, mode=mode, backend=backend)
+        module.compile(dynamic=False, backend=backend, **options)
     return len(modules)
 
 

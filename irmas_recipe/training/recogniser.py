@@ -15,6 +15,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 from irmas_recipe.training.checkpoint import load_checkpoint
+from irmas_recipe.training.features import device_features
 from irmas_recipe.training.released import find_released, is_released
 from irmas_recipe.training.released_answers import answer_with
 
@@ -92,9 +93,11 @@ def build_recogniser(
     Raises:
         UserError: the model cannot be used, or there is no such device.
     """
-    usable = usable_device(device)
+    usable, features = usable_device(device), None
     if isinstance(model, WithoutNetwork):
         usable = model.device
+    else:
+        features = device_features(extractor)
     warn_of_thresholds(model.config, options.get("aggregation"), options.get("thresholds"))
     separation = getattr(model.config, "separation", "none")
     try:
@@ -102,6 +105,7 @@ def build_recogniser(
             model=model,
             separate=Separation(separation) if separation in (*SEPARATIONS, *SOURCES) else None,
             feature_extractor=extractor,
+            features=features,
             device=usable,
             batch_size=batch_size or (32 if usable.type == "cuda" else 8),
             **options,

@@ -24,7 +24,7 @@ from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.averaging import WeightAverage
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
-from irmas_recipe.training.cuda_graph import GraphedStep, suits_a_graph
+from irmas_recipe.training.cuda_graph import GraphedAdamW, GraphedStep, suits_a_graph
 from irmas_recipe.training.layers import layer_stack, may_leave_parameters_out, parameter_groups
 from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.origin import write_origin
@@ -32,7 +32,7 @@ from irmas_recipe.training.processes import end
 from irmas_recipe.training.stopping import STOPPED, StopAtSigterm, shield_workers
 
 AVERAGE_FILE = "averaged.safetensors"
-MOST_UNCHECKED_LOSSES = 16  # whose batches are held in memory
+MOST_UNCHECKED_LOSSES = 64  # whose batches are held in memory; after each look a GPU waits for its next step
 
 
 class InstrumentTrainer(Trainer):
@@ -70,6 +70,7 @@ class InstrumentTrainer(Trainer):
         self._unchecked: list[tuple[int, torch.Tensor, dict]] = []
         self.uses_graph = suits_a_graph(self.model, self.args)
         self.graphed_step: GraphedStep | None = None
+        self.gradient_norm: torch.Tensor | None = None  # of gradients that are clipped already
         self.frozen = frozen_modules(self.model)
         attend_without_mask(self.model)
         if self.args.compile_model is None:
@@ -163,12 +164,25 @@ class InstrumentTrainer(Trainer):
         return loss
 
     def replayed_step(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
-        """Take a step's forward and backward pass as one CUDA graph."""
+        """Take a step's forward and backward pass, and clip what they leave, as one CUDA graph."""
         if self.graphed_step is None:
-            step = partial(super().training_step, model)
-            self.graphed_step = GraphedStep(step, model.parameters())
+            self.graphed_step = GraphedStep(partial(self.clipped_step, model), model.parameters())
         on_device = self._prepare_input({name: tensor for name, tensor in inputs.items() if name != "rows"})
-        return self.graphed_step(on_device)
+        loss, *norm = self.graphed_step(on_device)
+        self.gradient_norm = norm[0] if norm else None
+        return loss
+
+    def clipped_step(self, model: torch.nn.Module, inputs: dict) -> tuple[torch.Tensor, ...]:
+        """Return the loss, and the norm of the gradients before clipping where they are complete after one batch."""
+        loss = super().training_step(model, inputs)
+        if self.args.gradient_accumulation_steps > 1 or not self.args.max_grad_norm:
+            return (loss,)
+        return loss, super()._clip_grad_norm(model)
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
+        """Clip the gradients where the step has not done so, and return what their norm was."""
+        norm, self.gradient_norm = self.gradient_norm, None
+        return super()._clip_grad_norm(model) if norm is None else norm
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, **kwargs: Any
@@ -254,6 +268,8 @@ class InstrumentTrainer(Trainer):
             groups = parameter_groups(
                 network, decayed, options["lr"], self.args.weight_decay, layer_decay=self.args.layer_decay
             )
+            if self.uses_graph and optimizer_class is torch.optim.AdamW and options.get("fused"):
+                optimizer_class = GraphedAdamW
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
@@ -466,6 +482,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 def full_precision(model: torch.nn.Module) -> Iterator[None]:
     """Remove, for a while, the autocast that accelerate wraps around a model's `forward` for mixed precision.
 
+    Nor is anything compiled: for evaluation's shapes and precision that would take seconds and gain 2 % (RESULTS.md).
     The conformers of transformers keep their table of positions in whatever precision they were last called with; it is
     made again, so that the model scores as it will when it is loaded.
     """
@@ -473,14 +490,15 @@ def full_precision(model: torch.nn.Module) -> Iterator[None]:
         if hasattr(module, "extend_pe") and module.pe is not None and module.pe.dtype != torch.float32:
             module.pe = None
     mixed = vars(model).get("forward")
-    if mixed is None or not hasattr(model, "_original_forward"):
-        yield
-        return
-    model.forward = model._original_forward
-    try:
-        yield
-    finally:
-        model.forward = mixed
+    with torch.compiler.set_stance("force_eager"):
+        if mixed is None or not hasattr(model, "_original_forward"):
+            yield
+            return
+        model.forward = model._original_forward
+        try:
+            yield
+        finally:
+            model.forward = mixed
 
 
 def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -6,7 +6,7 @@ import torch
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.clips import collate
-from irmas_recipe.training.cuda_graph import EAGER_STEPS, suits_a_graph
+from irmas_recipe.training.cuda_graph import EAGER_STEPS, GraphedAdamW, suits_a_graph
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.trainer import InstrumentTrainer
@@ -90,6 +90,51 @@ def test_a_replayed_step_trains_as_a_launched_one(name, accumulation, tmp_path):
         replayed.model.state_dict().items(), launched.model.state_dict().values(), strict=True
     ):
         torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3, msg=key)
+
+
+@pytest.mark.gpu
+def test_a_replayed_update_is_adamws(tmp_path):
+    """The same gradients at rates that change from step to step, with a step in between whose gradients lie elsewhere."""
+    drawn = torch.Generator().manual_seed(0)
+    steps = [[torch.randn(size, generator=drawn).cuda() for size in (7, 300)] for _ in range(EAGER_STEPS + 5)]
+    trained, last = {}, {}
+    for kind in (GraphedAdamW, torch.optim.AdamW):
+        weights = [torch.nn.Parameter(torch.ones(size, device="cuda")) for size in (7, 300)]
+        optimizer = kind([{"params": weights[:1], "weight_decay": 0.1}, {"params": weights[1:]}], lr=0.1, fused=True)
+        held = [torch.zeros_like(weight) for weight in weights]
+        for number, gradients in enumerate(steps):
+            elsewhere = number == EAGER_STEPS + 2
+            for weight, place, gradient in zip(weights, held, gradients, strict=True):
+                weight.grad = gradient if elsewhere else place.copy_(gradient)
+            for group in optimizer.param_groups:
+                group["lr"] = 0.1 / (1 + number)
+            optimizer.step()
+        trained[kind], last[kind] = weights, optimizer
+    assert last[GraphedAdamW].graph is not None, "nothing was captured"
+    for found, expected in zip(trained[GraphedAdamW], trained[torch.optim.AdamW], strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    saved, plain = last[GraphedAdamW].state_dict(), last[torch.optim.AdamW].state_dict()
+    assert saved["param_groups"] == plain["param_groups"], "what is saved is AdamW's own"
+    assert saved["state"][1]["step"] == plain["state"][1]["step"] == len(steps)
+
+
+@pytest.mark.gpu
+def test_the_update_of_a_run_is_replayed(tmp_path):
+    options = {
+        "optim": "adamw_torch_fused",
+        "learning_rate": 1e-3,
+        "max_grad_norm": 0.01,
+        "lr_scheduler_type": "linear",
+    }
+    replayed = trained("ast", tmp_path / "replayed", "cuda", **options)
+    launched = trained("ast", tmp_path / "launched", "cuda", **options, cuda_graph=False)
+    inner = getattr(replayed.optimizer, "optimizer", replayed.optimizer)
+    assert isinstance(inner, GraphedAdamW) and inner.graph is not None
+    for name in ("loss", "grad_norm", "learning_rate"):
+        found, expected = (
+            [entry[name] for entry in run.state.log_history if name in entry] for run in (replayed, launched)
+        )
+        assert len(found) == STEPS and found == pytest.approx(expected, rel=2e-2), name
 
 
 def test_a_graph_needs_a_gpu_and_a_model_that_draws_on_it(tmp_path):

@@ -1,17 +1,23 @@
 """How fast clips of 20 s are evaluated, and files of 20 s tagged."""
 
+import copy
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from irmas_dataset.audio import prepare
 from irmas_recipe.commands.benchmark import ours
 from irmas_recipe.commands.benchmark.bench import Bench, Speeds
 from irmas_recipe.commands.benchmark.clips import LONG_SECONDS, make_long_clips
 from irmas_recipe.commands.benchmark.clock import speed
+from irmas_recipe.commands.predict.catalogue import workers_for
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.models.pipeline.windows import window_starts
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.trainer import full_precision
 
+GPU_ROUNDS = 64  # of the files that are tagged, so that starting the decoding processes weighs little
 STOCKS_INPUTS = 2  # of 10.24 s, in which stock hears a clip of 20 s
 EVALUATION_NOTE = (
     "evaluate: both score the same {windows} windows of a 20 s clip, stock's padded to 10.24 s each (derived from the time "
@@ -34,7 +40,7 @@ def choose_count(windows: int, forward_ms_per_clip: float) -> int:
 def measure_long_clips(bench: Bench, count: int, scratch: Path) -> Speeds:
     """Return the speeds of evaluating and of tagging `count` clips of 20 s, which are written into `scratch`."""
     files = make_long_clips(bench.paths, scratch, count)
-    return measure_evaluation(bench, files) | {"predict": measure_tagging(bench, files)}
+    return measure_evaluation(bench, files) | measure_tagging(bench, files)
 
 
 def measure_evaluation(bench: Bench, files: list[str]) -> Speeds:
@@ -66,9 +72,24 @@ def by_windows(fewest: dict, windows: int) -> dict:
     }
 
 
-def measure_tagging(bench: Bench, files: list[str]) -> dict[str, dict]:
-    """Return the speed of the pipeline of `predict` from files to labels, also as multiples of real time."""
-    recognise = ours.recogniser(bench.model, bench.recipe, bench.trainer.processing_class, bench.device)
-    with full_precision(bench.trainer.model):
-        entry = bench.speeds(len(files), partial(recognise, files))["ours"]
-    return {"ours": entry | {"times_real_time": entry["clips_per_second"] * LONG_SECONDS}}
+def measure_tagging(bench: Bench, files: list[str]) -> Speeds:
+    """Return the speed of the pipeline of `predict` from files to labels, also as multiples of real time.
+
+    A GPU tags the files many times, with as many decoding processes as `predict` has for so many, and also in bfloat16.
+    """
+    on_gpu = bench.device.type == "cuda"
+    files = files * (GPU_ROUNDS if on_gpu else 1)
+    workers, speeds = workers_for(None, len(files)) if on_gpu else 0, {}
+    precisions = {"predict": torch.float32} | ({"predict_bf16": torch.bfloat16} if on_gpu else {})
+    for name, precision in precisions.items():
+        model = copy.deepcopy(bench.model).to(precision)
+        recognise = ours.recogniser(model, bench.recipe, bench.trainer.processing_class, bench.device)
+
+        def tag(recognise: InstrumentRecognitionPipeline = recognise) -> list:
+            return list(recognise((file for file in files), num_workers=workers))
+
+        with full_precision(model):
+            entry = bench.speeds(len(files), tag)["ours"]
+        entry |= {"times_real_time": entry["clips_per_second"] * LONG_SECONDS, "decoding_processes": workers}
+        speeds[name] = {"ours": entry}
+    return speeds

@@ -20,6 +20,7 @@ from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecogn
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.data import prepare_splits
+from irmas_recipe.training.features import device_features
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.train import build_trainer
@@ -190,7 +191,11 @@ def recogniser(
     model.config.window_seconds = recipe.data.window_seconds
     model.config.hop_seconds = recipe.data.hop_seconds or recipe.data.window_seconds / 2
     return InstrumentRecognitionPipeline(
-        model=model.eval(), feature_extractor=extractor, device=device, batch_size=batch
+        model=model.eval(),
+        feature_extractor=extractor,
+        features=device_features(extractor),
+        device=device,
+        batch_size=batch,
     )
 
 

@@ -17,6 +17,7 @@ STAGES = {
     "evaluate": "evaluate 20 s, same windows",
     "evaluate_in_fewest_inputs": "evaluate 20 s, fewest inputs",
     "predict": "predict 20 s files, with decoding",
+    "predict_bf16": "predict --bf16, with decoding",
 }
 
 
@@ -70,8 +71,11 @@ def remarks(figures: dict) -> list[str]:
         f"{max(entry['memory_bytes_each']) / 2**20:,.0f} MiB each"
         for count, entry in figures.get("processes", {}).items()
     ]
-    predict = figures["ours"].get("predict")
-    tagging = [f"predict: {predict['times_real_time']:,.1f} times real time, with decoding"] if predict else []
+    tagging = [
+        f"{name.replace('_', ' --')}: {figures['ours'][name]['times_real_time']:,.1f} times real time, with decoding"
+        for name in ("predict", "predict_bf16")
+        if name in figures["ours"]
+    ]
     return [*step_remarks(figures), *costs, memory_remark(figures), *tagging, *opening, *processes]
 
 

@@ -12,6 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (
     ASTAttention,
     ASTLayer,
+    ASTPatchEmbeddings,
     eager_attention_forward,
 )
 
@@ -101,11 +102,24 @@ class FusedAttention(ASTAttention):
         return self.o_proj(mixed.flatten(2)), weights
 
 
-def fuse_projections(model: ASTForAudioClassification) -> None:
-    """Compute queries, keys and values together, in place; 6 % faster at 32 clips on an H200, the same at 128.
+class PatchProduct(ASTPatchEmbeddings):
+    """AST's patch embeddings as a matrix product of patches that are cut out first, instead of a strided convolution."""
 
-    The weights stay where they are, so that the saved model is transformers' own AST.
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """Return what ASTPatchEmbeddings returns, (batch, patches, hidden), of features (batch, frames, mels)."""
+        (height, width), (rows, columns) = self.projection.kernel_size, self.projection.stride
+        patches = input_values.transpose(1, 2).unfold(1, height, rows).unfold(2, width, columns)
+        weight = self.projection.weight.flatten(1)
+        return nn.functional.linear(patches.flatten(3).flatten(1, 2), weight, self.projection.bias)
+
+
+def fuse_projections(model: ASTForAudioClassification) -> None:
+    """Make every projection one wide matrix product, in place: of the patches, and of queries, keys and values together.
+
+    The latter is 6 % faster at 32 clips on an H200, the same at 128. The weights stay where they are, so that the saved
+    model is transformers' own AST.
     """
+    model.audio_spectrogram_transformer.embeddings.patch_embeddings.__class__ = PatchProduct
     for layer in model.audio_spectrogram_transformer.layers:
         layer.attention.__class__ = FusedAttention
 

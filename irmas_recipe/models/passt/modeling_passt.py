@@ -43,7 +43,7 @@ class PasstEmbeddings(nn.Module):
 
         `features` is (batch, frames, mel bands), `attention_mask` (batch, frames).
         """
-        patches = self.projection(features.to(self.projection.weight.dtype).transpose(1, 2).unsqueeze(1))
+        patches = self._project(features.to(self.projection.weight.dtype))
         patches = self._add_positions(patches, frames=features.shape[1])  # (batch, width, rows, columns)
         rows, columns = patches.shape[2:]
         tokens = patches.flatten(2).transpose(1, 2)
@@ -56,6 +56,12 @@ class PasstEmbeddings(nn.Module):
         cls_and_dist = torch.cat([self.cls_token, self.dist_token], dim=1) + self.token_positions
         tokens = torch.cat([cls_and_dist.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return self.dropout(tokens), None if real is None else F.pad(real, (2, 0), value=True)
+
+    def _project(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the convolution of features (batch, frames, mel bands) as one matrix product of all patches: faster."""
+        (height, width), (rows, columns) = self.projection.kernel_size, self.projection.stride
+        patches = features.transpose(1, 2).unfold(1, height, rows).unfold(2, width, columns).flatten(3)
+        return F.linear(patches, self.projection.weight.flatten(1), self.projection.bias).permute(0, 3, 1, 2)
 
     def _add_positions(self, patches: torch.Tensor, frames: int) -> torch.Tensor:
         columns, positions = patches.shape[3], self.time_positions.shape[3]

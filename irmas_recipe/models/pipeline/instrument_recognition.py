@@ -80,11 +80,14 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         *args: Any,
         batch_size: int = 8,
         separate: Callable[[np.ndarray, int], np.ndarray] | None = None,
+        features: Callable[[torch.Tensor], torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
         """Make a pipeline of a model and its feature extractor.
 
         Args:
+            features: what makes the model's input of waveforms (windows, samples) on its device; by default the feature
+                extractor, of which transformers' own work window by window on the CPU.
             separate: for a model that hears only a part of the music (`separation` in its configuration), the function
                 that separates this part: (mono float32 samples, rate) -> as many samples.
 
@@ -102,6 +105,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise ValueError(f"The model has weights that are not finite, in {name}: use another one.")
         self.separate = separate or separation_of(getattr(config, "separation", None))
+        self.features = features or getattr(self.feature_extractor, "extract", None)
         self.embeds: torch.nn.Module | None = None
         """The output layer, where `return_windows` shall also give what comes into it: each window's embedding."""
 
@@ -316,8 +320,9 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
     def _forward(self, model_inputs: dict) -> dict:
         """Return `logits` (windows, classes) of `waveforms` (windows, samples), and `embedding` (windows, size) if wanted."""
         extractor, waveforms = self.feature_extractor, model_inputs["waveforms"]
-        if hasattr(extractor, "extract"):  # this project's extractors: batched, on the model's device
-            features = {"input_values": extractor.extract(torch.from_numpy(waveforms).to(self.device))}
+        if self.features is not None:
+            main = getattr(self.model, "main_input_name", "input_values")
+            features = {main: self.features(torch.from_numpy(waveforms).to(self.device))}
         else:
             features = extractor(list(waveforms), sampling_rate=extractor.sampling_rate, return_tensors="pt")
         features = {
