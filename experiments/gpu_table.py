@@ -32,7 +32,8 @@ def collect(folder: Path) -> dict:
     paths = [path for pattern in BENCHMARKS for path in sorted(folder.glob(f"{pattern}.json"))]
     figures["benchmarks"] = {path.stem: json.loads(path.read_text()) for path in paths}
     results = folder / "run" / "results.json"
-    figures["job"] = json.loads(results.read_text())["train"] if results.is_file() else None
+    ended = "job" in parts and results.is_file()
+    figures["job"] = json.loads(results.read_text())["train"] if ended else None
     return figures
 
 
