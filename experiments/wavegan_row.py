@@ -20,7 +20,7 @@ from experiments.every_system import epochs_within
 from experiments.jobs import PROGRAM, ROOT, Job, recipe_job, run_all
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.files import TRAINING_FOLDER
-from irmas_dataset.labels import INSTRUMENT_CODES
+from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
 from irmas_dataset.whole_file import write_json
 from irmas_recipe.baselines.wavegan.main import WaveganTrainer
 from irmas_recipe.training.head import output_layer
@@ -131,7 +131,7 @@ def judged(arguments: argparse.Namespace) -> dict:
 
 def name_of(code: str, classes: list[str]) -> str:
     """Return a model's name of a class, which is its code or IRMAS's name of it."""
-    return code if code in classes else INSTRUMENT_CODES[code]
+    return code if code in classes else INSTRUMENT_NAMES[code]
 
 
 def kernel_distance(one: np.ndarray, other: np.ndarray) -> float:
