@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets import Dataset, Features, List, Value
 
 from irmas_dataset import WaveformColumn, prepare
 from irmas_dataset.errors import UserError, start
@@ -26,6 +26,7 @@ from irmas_recipe.training.data import EXCERPT_SECONDS, load_data, prepare_split
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.recipe import Recipe, parse_recipe
 from irmas_recipe.training.separated import separated
+from irmas_recipe.training.thresholds import tune_thresholds
 from irmas_recipe.training.train import build_trainer, train
 
 FIGURES = ("micro_f1", "macro_f1", "lrap", "map")
@@ -47,11 +48,11 @@ def main(argv: list[str]) -> None:
                 raise UserError(
                     f"{arguments.recipe} must separate: set --separation, and --thresholds_from validation."
                 )
-            found = run(recipe, kind, arguments.draws)
-            labels, songs = multi_hot(found.test), found.test["song"][:]
-            mean_scores[kind].append(found.scores)
-            thresholds[kind].append(found.thresholds)
-            print(f"{kind}, seed {seed}: LRAP {ranking_figures(labels, found.scores)['lrap']:.3f}", flush=True)
+            test, scores, bars = run(recipe, kind, arguments.draws)
+            labels, songs = multi_hot(test), test["song"][:]
+            mean_scores[kind].append(scores)
+            thresholds[kind].append(bars)
+            print(f"{kind}, seed {seed}: LRAP {ranking_figures(labels, scores)['lrap']:.3f}", flush=True)
     print_rows(labels, mean_scores, thresholds, songs)
 
 
@@ -67,8 +68,8 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
-def run(recipe: Recipe, kind: str, draws: int) -> evaluation.Evaluation:
-    """Train a recipe on one kind of mixture, and evaluate it."""
+def run(recipe: Recipe, kind: str, draws: int) -> tuple[Dataset, np.ndarray, np.ndarray]:
+    """Train a recipe on one kind of mixture; return the test clips, their scores (clips, classes) and the thresholds."""
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)
     rate = extractor.sampling_rate
@@ -85,7 +86,10 @@ def run(recipe: Recipe, kind: str, draws: int) -> evaluation.Evaluation:
         print(f"{len(members)} mixtures in {time.perf_counter() - begun:.0f} s (0 where they were cached)", flush=True)
     trainer = build_trainer(recipe, prepared | {"train": table_of(mixtures, whole)}, model, extractor)
     train(recipe, trainer, None)
-    return evaluation.evaluate(recipe, DatasetDict(prepared), trainer)
+    how, mixtures = recipe.data.aggregation, trainer.eval_dataset
+    thresholds = tune_thresholds(mixtures.labels, evaluation.clip_scores(trainer, mixtures, how))
+    windows = evaluation.windows_of(prepared["test"], recipe.data, rate, evaluation.eval_batch(recipe))
+    return prepared["test"], evaluation.clip_scores(trainer, windows, how), thresholds
 
 
 def drawn_members(labels: np.ndarray, draws: int) -> list[tuple[int, ...]]:
