@@ -20,6 +20,7 @@ FIELDS = ["--use_cpu=true", "--max_steps=1", "--per_device_train_batch_size=4", 
           "--save_strategy=no", "--load_best_model_at_end=false", "--disable_tqdm=true"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_both_kinds_are_trained_and_compared(tmp_path, capsys):
     synthesize(tmp_path / "music", train=33, test=2)
     data = [f"--data_dir={tmp_path / 'music'}", "--window_seconds=1", "--hop_seconds=1", "--separation=percussive"]
