@@ -68,7 +68,7 @@ def test_the_run_folder_holds_what_the_design_promises(finished):
     names = {path.name for path in run.iterdir()}
     assert names >= {
         "config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "predictions.parquet",
-        "validation_predictions.parquet", "results.json", "figures", "README.md", "trainer_state.json", "instrument_recognition.py",
+        "validation_predictions.parquet", "validation_moments.parquet", "results.json", "figures", "README.md", "trainer_state.json", "instrument_recognition.py",
         "audio_blocks.py", "separation.py", "windows.py",
     }  # fmt: skip
     assert "training_args.bin" not in names, "no pickle in what goes to the Hub"

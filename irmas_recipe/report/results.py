@@ -157,10 +157,14 @@ class Results:
         return {name: found[name] for name in FIGURES}
 
     def as_config(self) -> dict[str, Any]:
-        """Return labels, thresholds and protocol under the names that a network's configuration has for them."""
+        """Return labels, thresholds and protocol under the names that a network's configuration has for them.
+
+        `more` has under "moments" what was tuned for the timeline.
+        """
         stored = ("window_seconds", "hop_seconds", "aggregation", "separation")
         found = {name: self.protocol[name] for name in stored if name in self.protocol}
-        return found | {"id2label": dict(enumerate(self.names)), "thresholds": self.thresholds.tolist()}
+        found |= {"id2label": dict(enumerate(self.names)), "thresholds": self.thresholds.tolist()}
+        return found | self.more.get("moments", {})
 
     def single_threshold(self, regime: str) -> float:
         """Return the threshold of a regime that has one for all classes."""

@@ -30,7 +30,7 @@ from irmas_recipe.training.data import data_folder, processes, separation, test_
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.separated import separated
-from irmas_recipe.training.songs import Lengthened, validation_songs
+from irmas_recipe.training.songs import MOMENTS_FILE, Lengthened, tune_moments, validation_songs, write_moments
 from irmas_recipe.training.thresholds import LABELS_PER_TEST_CLIP, fit_slopes, tune_thresholds, validation_mixtures
 from irmas_recipe.training.trainer import InstrumentTrainer, full_precision
 
@@ -214,8 +214,10 @@ def evaluate(recipe: Recipe, prepared: DatasetDict, trainer: InstrumentTrainer) 
         slopes = fit_slopes(mixtures.labels, mixture_scores, thresholds)
         window, hop = window_and_hop_samples(data, rate)
         songs = validation_songs(prepared["validation"], data, window, hop, rate, eval_batch(recipe))
-        tuned |= {"confidence_slopes": slopes}
-        tuned |= songs.tune(trainer.predict(songs.windows).predictions, data.aggregation)
+        heard = songs.moments(trainer.predict(songs.windows).predictions, data.aggregation)
+        tuned |= {"confidence_slopes": slopes} | tune_moments(heard)
+        if run_dir is not None:
+            write_moments(run_dir / MOMENTS_FILE, heard, prepared["validation"].features["instruments"].feature.names)
     remember_protocol(trainer.model, data, tuned)
     test = prepared["test"].select(reported)
     return Evaluation(

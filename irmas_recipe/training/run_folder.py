@@ -21,8 +21,8 @@ from irmas_recipe.training.stopping import end_at_sigterm
 
 CARD, RESULTS = "README.md", "results.json"
 WRITTEN = (
-    CARD, RESULTS, "predictions.parquet", "validation_predictions.parquet", "model.safetensors", "trainer_state.json",
-    "classifiers.skops",
+    CARD, RESULTS, "predictions.parquet", "validation_predictions.parquet", "validation_moments.parquet", "model.safetensors",
+    "trainer_state.json", "classifiers.skops",
 )  # fmt: skip
 """What a run leaves in its folder besides checkpoints and figures; the card, first here, is written last."""
 REPLACEMENT = ".replacement"

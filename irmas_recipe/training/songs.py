@@ -7,8 +7,10 @@ windows in which the players change. So its thresholds are tuned on moments of s
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import Dataset
 
@@ -22,6 +24,7 @@ from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds, valida
 
 SECTION_SECONDS = 12.0
 SECTIONS = 4  # of a song
+MOMENTS_FILE = "validation_moments.parquet"
 MOST_SECTIONS = 1000  # enough to tune on, however many validation clips there are
 
 
@@ -78,6 +81,15 @@ class Songs(Sequence):
 
 
 @dataclass(frozen=True)
+class Moments:
+    """A song cut into moments: their edges (moments + 1,) in seconds, labels and scores (moments, classes)."""
+
+    edges: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
 class ValidationSongs:
     """Songs as the model sees them, and which classes play in each of their sections."""
 
@@ -85,9 +97,9 @@ class ValidationSongs:
     labels: list[np.ndarray]  # of each song: multi-hot (sections, classes)
     sampling_rate: int
 
-    def moments(self, logits: np.ndarray, aggregation: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels and scores (moments, classes) of all songs, from the logits (windows, classes) of `windows`."""
-        labels, scores, first = [], [], 0
+    def moments(self, logits: np.ndarray, aggregation: str) -> list[Moments]:
+        """Return each song's moments, from the logits (windows, classes) of `windows`."""
+        found, first = [], 0
         energies = self.windows.energies(len(logits)) if aggregation == "energy" else np.zeros(len(logits))
         for song, count in enumerate(self.windows.windows_per_clip):
             starts = [start for _, start in self.windows.windows[first : first + count]]
@@ -95,19 +107,13 @@ class ValidationSongs:
                 {"start": start, "stop": start + self.windows.window_samples, "energy": energy}
                 for start, energy in zip(starts, energies[first : first + count], strict=True)
             ]
-            edges, of_song = moments(spans, torch.from_numpy(logits[first : first + count]), aggregation)
-            seconds = (edges[:-1] + edges[1:]) / 2 / self.sampling_rate
-            section = np.minimum((seconds / SECTION_SECONDS).astype(int), len(self.labels[song]) - 1)
-            labels.append(self.labels[song][section])
-            scores.append(of_song)
+            edges, scores = moments(spans, torch.from_numpy(logits[first : first + count]), aggregation)
+            edges = edges / self.sampling_rate
+            middles = (edges[:-1] + edges[1:]) / 2
+            section = np.minimum((middles / SECTION_SECONDS).astype(int), len(self.labels[song]) - 1)
+            found.append(Moments(edges, self.labels[song][section], scores))
             first += count
-        return np.concatenate(labels), np.concatenate(scores)
-
-    def tune(self, logits: np.ndarray, aggregation: str) -> dict[str, np.ndarray]:
-        """Return `window_thresholds` (classes,) and `window_confidence_slopes` (classes, 2) of moments."""
-        labels, scores = self.moments(logits, aggregation)
-        thresholds = tune_thresholds(labels, scores)
-        return {"window_thresholds": thresholds, "window_confidence_slopes": fit_slopes(labels, scores, thresholds)}
+        return found
 
 
 def validation_songs(
@@ -127,3 +133,30 @@ def validation_songs(
     of_section = united(labels, members)
     windows = WindowedClips(Songs(sections, songs), united(of_section, songs), window, hop, batch_size)
     return ValidationSongs(windows, [of_section[song] for song in songs], sampling_rate)
+
+
+def tune_moments(songs: list[Moments]) -> dict[str, np.ndarray]:
+    """Return `window_thresholds` (classes,) and `window_confidence_slopes` (classes, 2) of the moments of songs."""
+    labels, scores = (np.concatenate([getattr(song, part) for song in songs]) for part in ("labels", "scores"))
+    thresholds = tune_thresholds(labels, scores)
+    return {"window_thresholds": thresholds, "window_confidence_slopes": fit_slopes(labels, scores, thresholds)}
+
+
+def write_moments(path: Path, songs: list[Moments], classes: list[str]) -> None:
+    """Write the moments of songs, from which an ensemble learns: a row each, with a score and a label (1, 0, -1) a class."""
+    names = ["song", "start_seconds", "end_seconds", *classes, *(f"label_{name}" for name in classes)]
+    parts = [
+        np.column_stack([np.full(len(song.scores), number), song.edges[:-1], song.edges[1:], song.scores, song.labels])
+        for number, song in enumerate(songs)
+    ]
+    pd.DataFrame(np.concatenate(parts), columns=names).to_parquet(path, index=False)
+
+
+def read_moments(path: Path, classes: list[str]) -> list[Moments]:
+    """Return what `write_moments` wrote."""
+    songs = []
+    for _, rows in pd.read_parquet(path).groupby("song"):
+        edges = np.append(rows["start_seconds"], rows["end_seconds"].iloc[-1])
+        labels = rows[[f"label_{name}" for name in classes]].to_numpy()
+        songs.append(Moments(edges, labels, rows[classes].to_numpy()))
+    return songs

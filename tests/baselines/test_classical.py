@@ -16,9 +16,11 @@ from irmas_recipe.baselines.classical import feature_table
 from irmas_recipe.baselines.classical import main as classical
 from irmas_recipe.baselines.classical.features import SAMPLING_RATE
 from irmas_recipe.baselines.classical.recipe import parse_classical_recipe
+from irmas_recipe.commands.system import load_system
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.recipe_file import system_of
+from irmas_recipe.training.songs import MOMENTS_FILE, read_moments, tune_moments
 from run_irmas import classical as run_classical
 from run_irmas import ensemble as run_ensemble
 from tests.report.example_run import read_predictions, read_results
@@ -71,6 +73,15 @@ def test_the_run_folder_is_that_of_any_system(run_dir):
     assert pictures == {"per_class_f1.png", "precision_recall.png", "confusions.png", "feature_importance.png"}
     with Image.open(run_dir / "figures" / "feature_importance.png") as picture:
         assert picture.height > 500
+
+
+def test_thresholds_of_the_timeline_are_tuned_on_songs(run_dir):
+    results = read_results(run_dir)
+    moments = read_moments(run_dir / MOMENTS_FILE, results["dataset"]["classes"])
+    tuned = results["moments"]["window_thresholds"]
+    assert tuned == tune_moments(moments)["window_thresholds"].tolist()
+    recognise = load_system(str(run_dir))
+    assert recognise.resolve_thresholds(of_moments=True) == tuned != recognise.resolve_thresholds()
 
 
 def test_the_search_is_kept(run_dir):

@@ -17,6 +17,8 @@ from irmas_metric.protocol import test_results
 from irmas_recipe.commands.ensemble.arguments import METHODS
 from irmas_recipe.commands.ensemble.fusion import Fusion, as_numbers, fit, fit_weights, logits, regress, votes
 from irmas_recipe.report.comparison import compare_runs
+from irmas_recipe.report.results import Results
+from irmas_recipe.training.songs import MOMENTS_FILE, Moments, read_moments, tune_moments, write_moments
 from irmas_recipe.training.thresholds import tune_thresholds
 from run_irmas import ensemble as run_ensemble
 from tests.report.example_run import FREQUENCIES, make_run, random_test_set, read_predictions, read_results
@@ -164,6 +166,33 @@ def runs(tmp_path_factory) -> list[Path]:
     mixtures[codes] = noisy(labels, 2.0, 8)
     mixtures.sample(frac=1, random_state=1).to_parquet(second / "validation_predictions.parquet", index=False)
     return [first, second]
+
+
+def test_thresholds_of_the_timeline_are_tuned_on_fused_moments(runs, tmp_path):
+    codes, random, members = read_results(runs[0])["dataset"]["classes"], np.random.default_rng(0), []
+    playing = [random.integers(0, 2, (4, len(codes))) for _ in range(8)]  # in the sections of 12 s of each song
+    for run, hop in zip(runs, (1.5, 2.0), strict=True):
+        songs, edges = [], np.arange(0, 48.1, hop)
+        section = (edges[:-1] // 12).astype(int)
+        for song in playing:
+            songs.append(Moments(edges, song[section], noisy(song[section], 1.0, 3)))
+        members.append(tmp_path / run.name)
+        shutil.copytree(run, members[-1])
+        write_moments(members[-1] / MOMENTS_FILE, songs, codes)
+    run_ensemble([*map(str, members), "--output_dir", str(tmp_path / "both")])
+    fused = read_moments(tmp_path / "both" / MOMENTS_FILE, codes)
+    assert [len(song.scores) for song in fused] == [48] * 8, "edges every 1.5 and every 2 s: 48 moments"
+    first = [read_moments(member / MOMENTS_FILE, codes)[0].scores[0] for member in members]
+    np.testing.assert_allclose(fused[0].scores[0], np.mean(first, axis=0))
+    for song, truth in zip(fused, playing, strict=True):
+        np.testing.assert_array_equal(song.labels, truth[(song.edges[:-1] // 12).astype(int)])
+    tuned = read_results(tmp_path / "both")["moments"]
+    assert tuned["window_thresholds"] == tune_moments(fused)["window_thresholds"].tolist()
+    assert Results.read(tmp_path / "both").as_config()["window_thresholds"] == tuned["window_thresholds"]
+
+    write_moments(members[1] / MOMENTS_FILE, fused[:-1], codes)  # other songs
+    run_ensemble([*map(str, members), "--output_dir", str(tmp_path / "apart")])
+    assert "moments" not in read_results(tmp_path / "apart")
 
 
 @pytest.mark.parametrize("method", METHODS)

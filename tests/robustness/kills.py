@@ -61,7 +61,7 @@ VOLATILE = (
     "resumed",
 )
 RUN_FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "predictions.parquet",
-             "validation_predictions.parquet", "recipe.yaml", "instrument_recognition.py", "audio_blocks.py",
+             "validation_predictions.parquet", "validation_moments.parquet", "recipe.yaml", "instrument_recognition.py", "audio_blocks.py",
              "separation.py", "windows.py")  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from irmas_recipe.baselines.classical.features import VERSION, feature_rows
 from irmas_recipe.training.clips import Mixtures, WindowedClips
 from irmas_recipe.training.separated import SeparatedMixtures
+from irmas_recipe.training.songs import Songs
 
 WINDOWS_A_TASK = 16
 
@@ -48,10 +49,11 @@ def rows_between(windows: WindowedClips, start: int, feature_set: str) -> np.nda
 
 def cache_path(windows: WindowedClips, feature_set: str, prepared: Dataset) -> Path:
     """Return where the features of these windows are, or will be."""
-    members = windows.clips.members if isinstance(windows.clips, Mixtures) else None
-    heard = windows.clips.waveforms.dataset if isinstance(windows.clips, SeparatedMixtures) else prepared
+    clips = windows.clips.sections if isinstance(windows.clips, Songs) else windows.clips
+    members = clips.members if isinstance(clips, Mixtures) else None
+    heard = clips.waveforms.dataset if isinstance(clips, SeparatedMixtures) else prepared
     depends_on = [
-        heard._fingerprint, members, windows.window_samples, windows.windows, feature_set, VERSION, librosa.__version__,
+        heard._fingerprint, type(windows.clips).__name__, members, windows.window_samples, windows.windows, feature_set, VERSION, librosa.__version__,
     ]  # fmt: skip
     if prepared.cache_files:
         folder = Path(prepared.cache_files[0]["filename"]).parent

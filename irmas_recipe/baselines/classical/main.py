@@ -31,6 +31,7 @@ from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, present_counts, united
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
 from irmas_recipe.training.run_folder import RunFolder, choose
+from irmas_recipe.training.songs import MOMENTS_FILE, tune_moments, validation_songs, write_moments
 from irmas_recipe.training.thresholds import validation_mixtures
 
 CLASSIFIERS_IN_WORDS = {
@@ -144,6 +145,16 @@ def evaluate(
     thresholds, reported = evaluation.tune_and_write(
         prepared, mixtures, validation_scores, scores, settings, data_folder(recipe.data), run_dir
     )
+    more = {"search": {"chosen": system.chosen, "tried": system.search}}
+    if settings.thresholds_from == "validation":
+        window, hop = evaluation.window_and_hop_samples(settings, SAMPLING_RATE)
+        songs = validation_songs(prepared["validation"], settings, window, hop, SAMPLING_RATE)
+        features = feature_table(
+            songs.windows, classical.features, prepared["validation"], recipe.processes, "validation songs"
+        )
+        of_songs = songs.moments(system.logits(features), settings.aggregation)
+        more["moments"] = {name: values.tolist() for name, values in tune_moments(of_songs).items()}
+        write_moments(run_dir / MOMENTS_FILE, of_songs, data["train"].features["instruments"].feature.names)
     columns = column_names(classical.features)
     rows = np.repeat(np.arange(len(validation_scores)), mixtures.windows_per_clip)
     importances = permutation_importance(
@@ -160,7 +171,7 @@ def evaluate(
         songs=prepared["test"].select(reported)["song"],
         thresholds=thresholds,
         training_counts=present_counts(multi_hot(data["train"])),
-        more={"search": {"chosen": system.chosen, "tried": system.search}, "importances": importances},
+        more=more | {"importances": importances},
     )
     return results, importances
 

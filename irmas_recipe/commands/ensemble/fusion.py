@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
@@ -16,6 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 FOLDS = 5
+SAME_MOMENT_SECONDS = 1e-3  # members at other sampling rates end their windows up to a sample apart
 SMALLEST_SCORE = 1e-6
 
 
@@ -151,3 +153,15 @@ def logits(scores: np.ndarray) -> np.ndarray:
     """Return the log-odds of scores (runs, clips, classes) as (clips, runs * classes)."""
     scores = np.clip(scores, SMALLEST_SCORE, 1 - SMALLEST_SCORE)
     return np.moveaxis(np.log(scores / (1 - scores)), 0, 1).reshape(scores.shape[1], -1)
+
+
+def on_common_edges(timelines: list[tuple[ArrayLike, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges (moments + 1,) in seconds of all members' moments, and their scores (members, moments, classes).
+
+    timelines: each member's edges and scores (moments, classes).
+    """
+    edges = np.unique(np.concatenate([own for own, _ in timelines]))
+    apart = np.append(np.diff(edges[1:]) > SAME_MOMENT_SECONDS, True)
+    edges = np.append(edges[0], edges[1:][apart])
+    middles = (edges[:-1] + edges[1:]) / 2
+    return edges, np.stack([scores[np.searchsorted(own[1:-1], middles, side="right")] for own, scores in timelines])

@@ -8,7 +8,7 @@ import numpy as np
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.ensemble.arguments import FITTED, EnsembleRecipe
-from irmas_recipe.commands.ensemble.fusion import Fusion, fit
+from irmas_recipe.commands.ensemble.fusion import Fusion, fit, on_common_edges
 from irmas_recipe.commands.ensemble.members import members_of
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
@@ -16,6 +16,7 @@ from irmas_recipe.report.text import markdown_table
 from irmas_recipe.report.write import finish, results_in_words
 from irmas_recipe.training.evaluation import write_scores
 from irmas_recipe.training.run_folder import RunFolder, choose
+from irmas_recipe.training.songs import MOMENTS_FILE, Moments, read_moments, tune_moments, write_moments
 from irmas_recipe.training.thresholds import tune_thresholds
 
 METHODS_IN_WORDS = {
@@ -46,7 +47,7 @@ def main(recipe: EnsembleRecipe) -> None:
         np.stack([run.results.thresholds for run in runs]),
     )
     folder.claim(recipe)
-    write_run(folder, runs, validation, fusion, fused)
+    write_run(folder, runs, validation, fusion, fused, read_songs(runs))
     print(results_in_words(folder))
 
 
@@ -78,21 +79,50 @@ def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
     return aligned
 
 
+def read_songs(runs: list[Run]) -> list[list[Moments]] | None:
+    """Return every run's moments of each validation song; None where a run has none, or has heard other songs."""
+    if not all((run.folder / MOMENTS_FILE).is_file() for run in runs):
+        return None
+    of_runs = [read_moments(run.folder / MOMENTS_FILE, run.results.classes) for run in runs]
+    lasts = [[round(float(song.edges[-1]), 1) for song in of_run] for of_run in of_runs]
+    return list(zip(*of_runs, strict=True)) if all(last == lasts[0] for last in lasts) else None
+
+
+def fused_songs(songs: list[list[Moments]], fusion: Fusion) -> list[Moments]:
+    """Return the moments of songs as the ensemble's pipeline hears them."""
+    fused = []
+    for heard in songs:
+        edges, scores = on_common_edges([(of_run.edges, of_run.scores) for of_run in heard])
+        middles, inner = (edges[:-1] + edges[1:]) / 2, heard[0].edges[1:-1]
+        labels = heard[0].labels[np.searchsorted(inner, middles, side="right")]
+        fused.append(Moments(edges, labels, fusion(scores)))
+    return fused
+
+
 def write_run(
-    folder: RunFolder, runs: list[Run], validation: list[ScoredClips] | None, fusion: Fusion, fused: np.ndarray | None
-) -> None:
-    """Measure the fused scores and write the run folder; `fused` are those of the validation mixtures."""
+    folder: RunFolder, runs: list[Run], validation: list[ScoredClips] | None, fusion: Fusion, fused: np.ndarray | None,
+    songs: list[list[Moments]] | None,
+) -> None:  # fmt: skip
+    """Measure the fused scores and write the run folder; `fused` are those of the validation mixtures.
+
+    Where the runs have heard the same validation `songs`, thresholds of the timeline are tuned on their fused moments.
+    """
     first, test = runs[0].results, runs[0].test
     scores = fusion(np.stack([run.test.scores for run in runs]))
     thresholds = None if validation is None else tune_thresholds(validation[0].labels, fused)
     recipe = {"ensemble": [str(run.folder) for run in runs], "method": fusion.method}
     if fusion.weights is not None:
         recipe["weights"] = {run.name: round(float(w), 6) for run, w in zip(runs, fusion.weights, strict=True)}
+    moments = {}
+    if songs is not None and validation is not None:
+        together = fused_songs(songs, fusion)
+        moments["moments"] = {name: values.tolist() for name, values in tune_moments(together).items()}
+        write_moments(folder.work / MOMENTS_FILE, together, first.classes)
     protocol = {name: first.protocol[name] for name in ("thresholds_from", "bootstrap_resamples")}
     results = Results.measure(
         recipe=recipe, seed=0, dataset=first.dataset, train=cost(runs), protocol=protocol, labels=test.labels,
         scores=scores, songs=test.songs, thresholds=thresholds,
-        more={"fusion": asdict(fusion), "members": members_of(runs, folder.path)},
+        more={"fusion": asdict(fusion), "members": members_of(runs, folder.path)} | moments,
     )  # fmt: skip
     # Its ranking by frequency is the training set's, which only the runs have seen.
     results = replace(results, trivial=first.trivial)

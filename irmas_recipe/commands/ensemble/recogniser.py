@@ -13,14 +13,12 @@ import numpy as np
 import torch
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.commands.ensemble.fusion import Fusion
+from irmas_recipe.commands.ensemble.fusion import Fusion, on_common_edges
 from irmas_recipe.commands.ensemble.members import find_members
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.report.results import Results
 from irmas_recipe.training.recogniser import WithoutNetwork, build_recogniser
 
-SAME_MOMENT_SECONDS = 1e-3
-"""Members at other sampling rates end their windows up to a sample apart; edges this close are one."""
 MEMBERS_OWN = ("aggregation", "window_seconds", "hop_seconds")
 
 
@@ -77,7 +75,13 @@ class EnsembleRecogniser(InstrumentRecognitionPipeline):
         """Return the fused moments of one input as windows, from what each member heard; the last has the clip's scores."""
         of_clip = [{entry["label"]: entry["score"] for entry in of_member["instruments"]} for of_member in heard]
         clip = np.array([[scores[label] for label in self.labels] for scores in of_clip])
-        edges, moments = on_common_edges([of_member["activity"] for of_member in heard], self.labels)
+        activities = [of_member["activity"] for of_member in heard]
+        edges, moments = on_common_edges(
+            [
+                (of_one["edges_seconds"], np.array([of_one["scores"][name] for name in self.labels]).T)
+                for of_one in activities
+            ]
+        )
         logits = torch.logit(torch.from_numpy(self.fusion(moments)), eps=1e-9)
         windows = [
             {"start": start, "stop": stop, "logits": row, "warning": None}
@@ -95,20 +99,6 @@ class EnsembleRecogniser(InstrumentRecognitionPipeline):
 def own_aggregation(member: InstrumentRecognitionPipeline) -> str:
     """Return how a member makes one score of its windows, which to name makes it answer about a clip of any length."""
     return getattr(member.model.config, "aggregation", None) or "mean"
-
-
-def on_common_edges(activities: list[dict], labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the edges (moments + 1,) of all members' moments in seconds, and their scores (members, moments, labels)."""
-    edges = np.unique(np.concatenate([activity["edges_seconds"] for activity in activities]))
-    apart = np.append(np.diff(edges[1:]) > SAME_MOMENT_SECONDS, True)
-    edges = np.append(edges[0], edges[1:][apart])
-    middles = (edges[:-1] + edges[1:]) / 2
-    scores = []
-    for activity in activities:
-        inner = activity["edges_seconds"][1:-1]
-        place = np.searchsorted(inner, middles, side="right")
-        scores.append(np.array([activity["scores"][label] for label in labels])[:, place].T)
-    return edges, np.stack(scores)
 
 
 def load_ensemble(
