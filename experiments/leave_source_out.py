@@ -28,6 +28,7 @@ from irmas_metric.bootstrap import song_weights
 from irmas_recipe.report.provenance import commit
 from irmas_recipe.report.text import with_interval
 from irmas_recipe.training import evaluation
+from irmas_recipe.training.averaging import interpolate
 from irmas_recipe.training.clips import WindowedClips, multi_hot
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.head import output_layer, window_embeddings
@@ -36,7 +37,7 @@ from irmas_recipe.training.recipe import Recipe, parse_recipe
 from irmas_recipe.training.run_folder import begin
 from irmas_recipe.training.train import build_trainer
 from irmas_recipe.training.train import train as train_model
-from irmas_recipe.training.trainer import InstrumentTrainer, interpolate
+from irmas_recipe.training.trainer import InstrumentTrainer
 
 MIN_TRAINING_CLIPS = 5  # what each class keeps in every fold
 

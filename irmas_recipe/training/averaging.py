@@ -1,7 +1,11 @@
-"""An exponential moving average of a model's weights, updated in one fused call per step."""
+"""Averages of weights: over the steps of a training, in one fused call for each, and between its start and its end."""
+
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class WeightAverage:
@@ -42,3 +46,33 @@ class WeightAverage:
             raise ValueError(f"the average holds other weights: {sorted(saved.keys() ^ self.average.keys())[:3]}")
         for name, tensor in saved.items():
             self.average[name].copy_(tensor)
+
+
+class WeightAveraging(TrainerCallback):
+    """Keeps the Trainer's average of the weights: updated after each optimizer step, in place of them at the end."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.average = WeightAverage(self.trainer.model, args.averaging_decay)
+        if state.global_step:
+            self.trainer.load_average(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.trainer.average.update()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.use_average()
+
+
+def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initial_weight: float) -> None:
+    """Set the weights to `initial_weight * initial + (1 - initial_weight) * trained` (WiSE-FT, Wortsman 2022)."""
+    trained = model.state_dict()
+    for name, tensor in trained.items():
+        if tensor.is_floating_point():
+            tensor.lerp_(initial[name].to(tensor.device), initial_weight)

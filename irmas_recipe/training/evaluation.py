@@ -28,11 +28,12 @@ from irmas_recipe.training.clips import (
 )
 from irmas_recipe.training.data import data_folder, processes, separation, test_halves
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
+from irmas_recipe.training.precision import full_precision
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.separated import separated
 from irmas_recipe.training.songs import MOMENTS_FILE, Lengthened, tune_moments, validation_songs, write_moments
 from irmas_recipe.training.thresholds import LABELS_PER_TEST_CLIP, fit_slopes, tune_thresholds, validation_mixtures
-from irmas_recipe.training.trainer import InstrumentTrainer, full_precision
+from irmas_recipe.training.trainer import InstrumentTrainer
 
 
 def window_and_hop_samples(data: DataArguments, sampling_rate: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.models.ast.adaptation import fuse_projections
 from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.augmentation import Augmentation, CpuTransform
+from irmas_recipe.training.averaging import interpolate
 from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
 from irmas_recipe.training.data import EXCERPT_SECONDS
 from irmas_recipe.training.features import device_features, time_axis
@@ -21,7 +22,7 @@ from irmas_recipe.training.machine import free_memory_bytes
 from irmas_recipe.training.origin import origin
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.streaming import StreamedClips
-from irmas_recipe.training.trainer import InstrumentTrainer, interpolate
+from irmas_recipe.training.trainer import InstrumentTrainer
 
 CLIPS_MEMORY_SHARE = 0.25  # of a GPU's free memory, which all training clips may take (IRMAS's: 644 MB)
 

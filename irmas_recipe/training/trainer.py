@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, PredictionOutput
 
@@ -21,14 +21,16 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import open_to_readers
 from irmas_recipe.training.attention import attend_without_mask, fastest_attention
 from irmas_recipe.training.augmentation import Augmentation
-from irmas_recipe.training.averaging import WeightAverage
+from irmas_recipe.training.averaging import WeightAverage, WeightAveraging
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
 from irmas_recipe.training.cuda_graph import GraphedAdamW, GraphedStep, suits_a_graph
 from irmas_recipe.training.layers import layer_stack, may_leave_parameters_out, parameter_groups
 from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.origin import write_origin
+from irmas_recipe.training.precision import full_precision
 from irmas_recipe.training.processes import end
+from irmas_recipe.training.sampling import EpochOfClips, EpochSampler
 from irmas_recipe.training.stopping import STOPPED, StopAtSigterm, shield_workers
 
 AVERAGE_FILE = "averaged.safetensors"
@@ -405,102 +407,6 @@ class InstrumentTrainer(Trainer):
             self.average = None
 
 
-class WeightAveraging(TrainerCallback):
-    """Keeps the Trainer's average of the weights: updated after each optimizer step, in place of them at the end."""
-
-    def __init__(self, trainer: InstrumentTrainer) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.trainer.average = WeightAverage(self.trainer.model, args.averaging_decay)
-        if state.global_step:
-            self.trainer.load_average(Path(args.output_dir, f"checkpoint-{state.global_step}"))
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.trainer.average.update()
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.trainer.use_average()
-
-
-class EpochOfClips(TrainerCallback):
-    """Tells the sampler, or the stream, of training clips which epoch comes next.
-
-    The Trainer tells no stream, and no sampler either where several processes resume in the middle of an epoch.
-    """
-
-    def __init__(self, trainer: InstrumentTrainer) -> None:
-        self.trainer = trainer
-
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        clips = self.trainer.epoch_sampler or self.trainer.train_dataset
-        clips.set_epoch(int(state.epoch or 0))
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """A shuffled order of the training clips, the same on every process, for a seed and an epoch.
-
-    `balanced` draws clips with replacement so that every class is drawn equally often. The epoch is cut to a whole
-    number of global batches: a smaller last batch would compile a second graph and weigh its clips more. An item is
-    (row, draw): the clip, and a number that no other draw of the run has, which seeds what is random about it. So a clip
-    that is drawn twice differs, and so does every epoch, whichever process or worker loads it.
-    """
-
-    def __init__(self, labels: torch.Tensor, seed: int, multiple_of: int, balanced: bool = False) -> None:
-        """`labels` is (clips, classes), 1 where a clip has the class."""
-        self.labels, self.seed, self.balanced = labels, seed, balanced
-        self.length = len(labels) // multiple_of * multiple_of or len(labels)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which determines the order."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(self.seed * 100003 + self.epoch)
-        rows = self.balanced_rows(generator) if self.balanced else torch.randperm(len(self.labels), generator=generator)
-        first_draw = self.epoch * self.length
-        return zip(rows[: self.length].tolist(), range(first_draw, first_draw + self.length), strict=True)
-
-    def balanced_rows(self, generator: torch.Generator) -> torch.Tensor:
-        """Return rows (draws,), with replacement, in which every class is equally frequent."""
-        present = (self.labels == 1).float()
-        clip_weight = (present / present.sum(dim=0).clamp_min(1)).sum(dim=1) / present.sum(dim=1).clamp_min(1)
-        return torch.multinomial(clip_weight, self.length, replacement=True, generator=generator)
-
-
-@contextlib.contextmanager
-def full_precision(model: torch.nn.Module) -> Iterator[None]:
-    """Remove, for a while, the autocast that accelerate wraps around a model's `forward` for mixed precision.
-
-    Nor is anything compiled: for evaluation's shapes and precision that would take seconds and gain 2 % (RESULTS.md).
-    The conformers of transformers keep their table of positions in whatever precision they were last called with; it is
-    made again, so that the model scores as it will when it is loaded.
-    """
-    for module in model.modules():
-        if hasattr(module, "extend_pe") and module.pe is not None and module.pe.dtype != torch.float32:
-            module.pe = None
-    mixed = vars(model).get("forward")
-    with torch.compiler.set_stance("force_eager"):
-        if mixed is None or not hasattr(model, "_original_forward"):
-            yield
-            return
-        model.forward = model._original_forward
-        try:
-            yield
-        finally:
-            model.forward = mixed
-
-
 def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
     """Return the largest submodules that are marked as frozen or whose parameters all are.
 
@@ -515,11 +421,3 @@ def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:
         else:
             frozen += frozen_modules(child)
     return frozen
-
-
-def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initial_weight: float) -> None:
-    """Set the weights to `initial_weight * initial + (1 - initial_weight) * trained` (WiSE-FT, Wortsman 2022)."""
-    trained = model.state_dict()
-    for name, tensor in trained.items():
-        if tensor.is_floating_point():
-            tensor.lerp_(initial[name].to(tensor.device), initial_weight)

@@ -25,16 +25,14 @@ from transformers import (
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
+from irmas_recipe.training.averaging import interpolate
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.layers import parameter_groups
 from irmas_recipe.training.processes import end
-from irmas_recipe.training.trainer import (
-    EpochSampler,
-    InstrumentTrainer,
-    interpolate,
-)
+from irmas_recipe.training.sampling import EpochSampler
+from irmas_recipe.training.trainer import InstrumentTrainer
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 from tests.tiny import TINY
 from tests.tiny import build as tiny_model

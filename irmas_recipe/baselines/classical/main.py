@@ -145,16 +145,6 @@ def evaluate(
     thresholds, reported = evaluation.tune_and_write(
         prepared, mixtures, validation_scores, scores, settings, data_folder(recipe.data), run_dir
     )
-    more = {"search": {"chosen": system.chosen, "tried": system.search}}
-    if settings.thresholds_from == "validation":
-        window, hop = evaluation.window_and_hop_samples(settings, SAMPLING_RATE)
-        songs = validation_songs(prepared["validation"], settings, window, hop, SAMPLING_RATE)
-        features = feature_table(
-            songs.windows, classical.features, prepared["validation"], recipe.processes, "validation songs"
-        )
-        of_songs = songs.moments(system.logits(features), settings.aggregation)
-        more["moments"] = {name: values.tolist() for name, values in tune_moments(of_songs).items()}
-        write_moments(run_dir / MOMENTS_FILE, of_songs, data["train"].features["instruments"].feature.names)
     columns = column_names(classical.features)
     rows = np.repeat(np.arange(len(validation_scores)), mixtures.windows_per_clip)
     importances = permutation_importance(
@@ -171,9 +161,25 @@ def evaluate(
         songs=prepared["test"].select(reported)["song"],
         thresholds=thresholds,
         training_counts=present_counts(multi_hot(data["train"])),
-        more=more | {"importances": importances},
+        more={"search": {"chosen": system.chosen, "tried": system.search}, "importances": importances}
+        | tuned_on_songs(recipe, prepared["validation"], system, run_dir),
     )
     return results, importances
+
+
+def tuned_on_songs(
+    recipe: ClassicalRecipe, validation: Dataset, system: CalibratedClassifiers, run_dir: Path
+) -> dict[str, dict]:
+    """Return what the timeline needs, under "moments", and write the moments that it was tuned on; {} where tests tune."""
+    data, features = recipe.data, recipe.classical.features
+    if data.thresholds_from != "validation":
+        return {}
+    window, hop = evaluation.window_and_hop_samples(data, SAMPLING_RATE)
+    songs = validation_songs(validation, data, window, hop, SAMPLING_RATE)
+    heard = feature_table(songs.windows, features, validation, recipe.processes, "validation songs")
+    moments = songs.moments(system.logits(heard), data.aggregation)
+    write_moments(run_dir / MOMENTS_FILE, moments, validation.features["instruments"].feature.names)
+    return {"moments": {name: values.tolist() for name, values in tune_moments(moments).items()}}
 
 
 def how_made(recipe: ClassicalRecipe, system: CalibratedClassifiers) -> str:

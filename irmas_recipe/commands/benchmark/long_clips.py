@@ -15,7 +15,7 @@ from irmas_recipe.commands.predict.catalogue import workers_for
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.models.pipeline.windows import window_starts
 from irmas_recipe.training import evaluation
-from irmas_recipe.training.trainer import full_precision
+from irmas_recipe.training.precision import full_precision
 
 GPU_ROUNDS = 64  # of the files that are tagged, so that starting the decoding processes weighs little
 STOCKS_INPUTS = 2  # of 10.24 s, in which stock hears a clip of 20 s

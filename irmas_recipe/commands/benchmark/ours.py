@@ -18,13 +18,14 @@ from irmas_recipe.commands.benchmark.clock import GRAPH, Clock, Stages
 from irmas_recipe.models.ast.adaptation import patch_grid
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training import evaluation
+from irmas_recipe.training.averaging import WeightAveraging
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.data import prepare_splits
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.train import build_trainer
-from irmas_recipe.training.trainer import InstrumentTrainer, WeightAveraging
+from irmas_recipe.training.trainer import InstrumentTrainer
 
 WARM_UP = {"cpu": 2, "cuda": 6}  # steps of the Trainer's own loop that compile and, on a GPU, capture a graph
 LOOP_STEPS = {"cpu": 4, "cuda": 126}

@@ -9,7 +9,7 @@ from irmas_recipe.commands.benchmark import ours
 from irmas_recipe.commands.benchmark.bench import Bench, Speeds
 from irmas_recipe.commands.benchmark.clock import Stages, added_memory, speed
 from irmas_recipe.training.machine import peak_memory_bytes
-from irmas_recipe.training.trainer import full_precision
+from irmas_recipe.training.precision import full_precision
 
 
 def measure_training(bench: Bench) -> tuple[Speeds, dict]:
