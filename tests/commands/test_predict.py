@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -742,6 +743,20 @@ def test_mistakes_are_told_in_one_sentence(run, music, tmp_path, monkeypatch, ar
         predict.main([argument.format(**names) for argument in arguments])
     assert "\n" not in str(caught.value) and str(caught.value).endswith((".", "?"))
     assert not list(tmp_path.glob("x.*"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write anywhere")
+@pytest.mark.parametrize("flag", ["--output", "--timeline_table", "--html", "--audacity", "--timeline", "--parts"])
+def test_a_folder_that_may_not_be_written_is_named_before_any_work(music, tmp_path, flag):
+    """Root, as whom tests may run, first gives up its right to write everywhere."""
+    (tmp_path / "locked").mkdir(mode=0o555)
+    rights = "--bounding-set=-dac_override,-dac_read_search"
+    given_up = ["setpriv", rights, rights.replace("bounding-set", "inh-caps")] if os.geteuid() == 0 else []
+    output = tmp_path / "locked/below" / ("t.csv" if flag in ("--output", "--timeline_table") else "")
+    command = [*given_up, sys.executable, "run_irmas.py", "predict", "runs/none", str(music), flag, str(output)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == f"{flag}: you may not write to {tmp_path / 'locked'}; name a folder of your own."
 
 
 def test_a_model_without_a_trained_head_is_refused(run, music, tmp_path):

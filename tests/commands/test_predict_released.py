@@ -113,6 +113,7 @@ def test_a_checkpoint_without_audiosets_classes_is_refused():
     [
         (["runs", "music"], "runs has no config.json: did you mean runs/mine?"),
         (["runs/damaged", "music"], "runs/damaged/recipe.yaml is not a recipe"),
+        (["runs/weights_left", "music"], "runs/weights_left has no config.json: give the folder of a finished run."),
         (["weights.safetensors", "music"], "weights.safetensors is a file"),
         (["runs/mine"], "Name audio files, or folders of them, after MODEL runs/mine."),
         (["released/mn04"], "Name audio files, or folders of them, after MODEL released/mn04."),
@@ -125,6 +126,8 @@ def test_a_checkpoint_without_audiosets_classes_is_refused():
 def test_a_model_is_never_taken_for_music_nor_music_for_a_model(here, arguments, sentence):
     Path("runs/damaged").mkdir()
     Path("runs/damaged/recipe.yaml").touch()
+    Path("runs/weights_left").mkdir()
+    Path("runs/weights_left/model.safetensors").touch()
     Path("weights.safetensors").touch()
     Path("empty").mkdir()
     with pytest.raises(UserError) as error:
