@@ -27,7 +27,7 @@ class UserError(Exception):
 
 
 def storage_problem(error: BaseException) -> str | None:
-    """Return one sentence if an error or its cause is a disk that is full, over quota or read-only; otherwise None.
+    """Return one sentence if an error or its cause is a disk that is full, over quota, read-only or not ours; otherwise None.
 
     Libraries wrap the system's error: `datasets` in its own exceptions, safetensors and torch in text.
     """
@@ -37,6 +37,8 @@ def storage_problem(error: BaseException) -> str | None:
         if isinstance(seen, OSError) and seen.errno in STORAGE_ERRORS:
             where = f" ({seen.filename})" if seen.filename else ""
             return f"Cannot write: {os.strerror(seen.errno)}{where}. Free some space or choose another folder, then run the command again."
+        if isinstance(seen, PermissionError) and seen.filename:
+            return f"You may not read or write {seen.filename}. Change its permissions or name another place, then run the command again."
         for number in STORAGE_ERRORS:
             if f"os error {number})" in said or f"code: {number}," in said:
                 return f"Cannot write: {os.strerror(number)}. Free some space or choose another folder, then run the command again."
@@ -74,7 +76,7 @@ def message_alone(message: Warning | str, *_: object) -> str:
 
 
 def start(main: Callable[[list[str]], None]) -> None:
-    """Run a command with the arguments of the shell; a user's mistake or a full disk ends in one sentence and exit code 2."""
+    """Run a command with the arguments of the shell; a user's mistake or a disk that takes nothing ends in one sentence and exit code 2."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     warnings.simplefilter("ignore")  # what libraries tell programmers
     warnings.filterwarnings("default", module="irmas_")

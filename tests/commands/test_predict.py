@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from irmas_recipe.report.text import clock, shortened
 from irmas_recipe.report.timeline import draw_timeline
 from irmas_recipe.training.processes import Processes
 from tests.irmas_dataset.form_folders import parquet_folder
+from tests.rights import WITHOUT_RIGHTS, needs_limits
 from tests.tiny import build
 
 LABELS = list(INSTRUMENT_NAMES.values())
@@ -745,15 +745,12 @@ def test_mistakes_are_told_in_one_sentence(run, music, tmp_path, monkeypatch, ar
     assert not list(tmp_path.glob("x.*"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write anywhere")
+@needs_limits
 @pytest.mark.parametrize("flag", ["--output", "--timeline_table", "--html", "--audacity", "--timeline", "--parts"])
 def test_a_folder_that_may_not_be_written_is_named_before_any_work(music, tmp_path, flag):
-    """Root, as whom tests may run, first gives up its right to write everywhere."""
     (tmp_path / "locked").mkdir(mode=0o555)
-    rights = "--bounding-set=-dac_override,-dac_read_search"
-    given_up = ["setpriv", rights, rights.replace("bounding-set", "inh-caps")] if os.geteuid() == 0 else []
     output = tmp_path / "locked/below" / ("t.csv" if flag in ("--output", "--timeline_table") else "")
-    command = [*given_up, sys.executable, "run_irmas.py", "predict", "runs/none", str(music), flag, str(output)]
+    command = [*WITHOUT_RIGHTS, sys.executable, "run_irmas.py", "predict", "runs/none", str(music), flag, str(output)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.strip() == f"{flag}: you may not write to {tmp_path / 'locked'}; name a folder of your own."

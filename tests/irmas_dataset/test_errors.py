@@ -1,4 +1,4 @@
-"""A missing library is one sentence; a missing module of our own is a fault and keeps its traceback."""
+"""A missing library or right is one sentence; a missing module of our own is a fault and keeps its traceback."""
 
 import subprocess
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from irmas_dataset.errors import missing_package
+from tests.rights import WITHOUT_RIGHTS, needs_limits
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,3 +32,21 @@ def test_help_needs_no_library_at_all():
 def test_an_extra_is_named_and_an_own_module_is_not():
     assert "irmas-recipe[demo]" in missing_package(ModuleNotFoundError("No module named 'gradio'", name="gradio"))
     assert missing_package(ModuleNotFoundError("x", name="irmas_recipe.training.nothing")) is None
+
+
+@needs_limits
+@pytest.mark.parametrize("place", ["locked/new/file.txt", "secret.txt"])
+def test_what_may_not_be_written_or_read_is_named_in_one_sentence(tmp_path, place):
+    (tmp_path / "locked").mkdir(mode=0o555)
+    (tmp_path / "secret.txt").touch(mode=0o000)
+    script = (
+        "import pathlib; from irmas_dataset.errors import start; path = pathlib.Path(%r)\n"
+        "start(lambda _: path.read_text() if path.exists() else path.parent.mkdir())" % str(tmp_path / place)
+    )
+    command = [*WITHOUT_RIGHTS, sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    refused = tmp_path / (place if place == "secret.txt" else "locked/new")
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith(
+        f"You may not read or write {refused}. Change its permissions or name another"
+    )
