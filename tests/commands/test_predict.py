@@ -618,7 +618,7 @@ def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffi
     first = ResultTable(output, list(rows[0]), format=suffix)
     first.append(rows[:1])
     for process, row in enumerate(rows[1:3], start=1):
-        ResultPart(output, process).append([row | {"duration_seconds": 60.0 + process}])
+        ResultPart(output, process).append([row | {"duration_seconds": 10.0 + process}])
     with (tmp_path / f"t.{suffix}.part-2").open("a") as part:
         part.write('{"path": "half a')
     with pytest.raises(UserError, match="add --resume"):
@@ -626,7 +626,7 @@ def test_what_stopped_processes_left_is_gone_on_with(run, music, tmp_path, suffi
     predict.main([run, str(music), "--output", str(output), "--resume"])
     table = {"csv": pd.read_csv, "json": read_files, "parquet": pd.read_parquet}[suffix](output)
     assert table.path.tolist() == [row["path"] for row in rows]
-    assert table.duration_seconds.tolist() == [2.0, 61.0, 62.0, 3.4], "what the parts held is kept"
+    assert table.duration_seconds.tolist() == [2.0, 11.0, 12.0, 3.4], "what the parts held is kept"
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {whole.name, output.name}
 
 

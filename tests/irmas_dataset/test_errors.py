@@ -40,8 +40,8 @@ def test_what_may_not_be_written_or_read_is_named_in_one_sentence(tmp_path, plac
     (tmp_path / "locked").mkdir(mode=0o555)
     (tmp_path / "secret.txt").touch(mode=0o000)
     script = (
-        "import pathlib; from irmas_dataset.errors import start; path = pathlib.Path(%r)\n"
-        "start(lambda _: path.read_text() if path.exists() else path.parent.mkdir())" % str(tmp_path / place)
+        f"import pathlib; from irmas_dataset.errors import start; path = pathlib.Path({str(tmp_path / place)!r})\n"
+        "start(lambda _: path.read_text() if path.exists() else path.parent.mkdir())"
     )
     command = [*WITHOUT_RIGHTS, sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
