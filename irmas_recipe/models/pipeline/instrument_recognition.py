@@ -155,8 +155,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         known = (*PREPROCESSING, *POSTPROCESSING, "threshold")
         for name in given:
             if name not in known:
-                nearest = "".join(f"; did you mean `{n}`?" for n in difflib.get_close_matches(name, known, n=1))
-                raise TypeError(f"{TASK} has no option `{name}`{nearest}")
+                raise TypeError(f"{TASK} has no option `{name}`; {nearest_of(name, known) or 'see its __call__.'}")
         if "top_k" in given and given["top_k"] is None:  # as in transformers' own pipelines
             given["all_labels"] = True
         given = {name: value for name, value in given.items() if value is not None}
@@ -168,6 +167,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             if "thresholds" in given:
                 raise ValueError("threshold and thresholds were both given: give one of them.")
             given["thresholds"] = float(given.pop("threshold"))
+            if not 0 <= given["thresholds"] <= 1:
+                raise ValueError(f"threshold={given['thresholds']} is not a score: give a number from 0 to 1.")
         if "thresholds" in given:
             given["thresholds"] = self.resolve_thresholds(given["thresholds"])
         if "window_seconds" in given or "hop_seconds" in given:
@@ -200,7 +201,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         if isinstance(thresholds, dict):
             unknown = sorted(set(thresholds) - set(labels))
             if unknown:
-                raise ValueError(f"The model has no label '{unknown[0]}' to set a threshold for; it has {labels}.")
+                hint = nearest_of(unknown[0], labels) or f"it has {', '.join(labels)}."
+                raise ValueError(f"The model has no label `{unknown[0]}` to set a threshold for; {hint}")
             return [float(thresholds.get(label, value)) for label, value in zip(labels, stored, strict=True)]
         if isinstance(thresholds, (int, float)):
             return [float(thresholds)] * len(labels)
@@ -283,6 +285,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         postprocess_params: dict,
     ) -> Iterator[list[dict] | dict]:
         """Yield one result per input, in their order; `num_workers` processes decode, or one thread where it is 0."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} is too small: give 1 or more.")
         if isinstance(inputs, torch.utils.data.Dataset):
             inputs = (inputs[index] for index in range(len(inputs)))
         windows_of = partial(self._windows_of, **preprocess_params)
@@ -431,6 +435,11 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         """Return the confidence of an entry, which has a label and a score."""
         place = self.labels.index(entry["label"])
         return float(confidence(entry["score"], thresholds[place], self.slopes(of_moments)[place]))
+
+
+def nearest_of(name: str, known: Iterable[str]) -> str:
+    """Return which known name was probably meant, as the end of a sentence; empty where none is near."""
+    return "".join(f"did you mean `{near}`?" for near in difflib.get_close_matches(name, list(known), n=1))
 
 
 def without_times(entry: dict) -> dict:

@@ -194,7 +194,11 @@ def test_options_given_when_the_pipeline_is_made_hold_at_every_call(recognise):
     [
         ({"aggregation": "median"}, "choose one of"),
         ({"top_k": 0}, "top_k=0"),
-        ({"thresholds": {"oboe": 0.5}}, "no label 'oboe'"),
+        ({"thresholds": {"oboe": 0.5}}, "no label `oboe` to set a threshold for; it has "),
+        ({"thresholds": {LABELS[0][:-1]: 0.5}}, f"did you mean `{LABELS[0]}`"),
+        ({"threshold": 2}, "threshold=2.0 is not a score: give a number from 0 to 1"),
+        ({"threshold": float("nan")}, "threshold=nan is not a score"),
+        ({"batch_size": 0}, "batch_size=0 is too small: give 1 or more"),
         ({"thresholds": [0.5]}, "1 thresholds"),
         ({"hop_seconds": 2.0}, "at most window_seconds"),
         ({"hop_seconds": 0.0}, "above 0"),
