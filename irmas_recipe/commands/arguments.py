@@ -1,6 +1,7 @@
 """Checks of arguments that several verbs take, made before any work starts; imports no heavy library."""
 
 import argparse
+import os
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
@@ -10,11 +11,14 @@ MAX_BATCH_SIZE = 100_000
 
 
 def check_output_folder(folder: Path | None, flag: str) -> None:
-    """Raise UserError where a folder to write to is a file or lies below one; None means no output."""
-    for place in [] if folder is None else (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
+    """Raise UserError where a folder to write to is a file, lies below one or may not be written; None means no output."""
+    there = [] if folder is None else [place for place in (folder, *folder.parents) if place.exists()]
+    for place in there:
+        if not place.is_dir():
             where = "is a file" if place == folder else f"would lie below {place}, which is a file"
             raise UserError(f"{flag} {folder} {where}; name a folder.")
+    if there and not os.access(there[0], os.W_OK | os.X_OK):
+        raise UserError(f"{flag}: you may not write to {there[0]}; name a folder of your own.")
 
 
 def check_is_new(folder: Path, flag: str) -> None:

@@ -166,6 +166,14 @@ def device_features(extractor: SequenceFeatureExtractor) -> nn.Module:
         raise UserError(f"The checkpoint's feature extractor cannot be used: {error}") from error
 
 
+def batched_features(extractor: SequenceFeatureExtractor) -> nn.Module | None:
+    """Return `device_features` where they are batched; None where only the extractor itself gives all that its model takes."""
+    try:
+        return BATCHED[type(extractor)](extractor) if type(extractor) in BATCHED else None
+    except ValueError:  # AST's at another rate, which the extractor knows how to compute
+        return None
+
+
 def time_axis(extractor: SequenceFeatureExtractor) -> int | None:
     """Return the axis of time in a batch of features, of which the other one is frequency; None where they are waveforms."""
     return getattr(BATCHED.get(type(extractor), extractor), "time_axis", -2)

@@ -15,7 +15,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 from irmas_recipe.training.checkpoint import load_checkpoint
-from irmas_recipe.training.features import device_features
+from irmas_recipe.training.features import batched_features
 from irmas_recipe.training.released import find_released, is_released
 from irmas_recipe.training.released_answers import answer_with
 
@@ -93,25 +93,37 @@ def build_recogniser(
     Raises:
         UserError: the model cannot be used, or there is no such device.
     """
-    usable, features = usable_device(device), None
+    usable = usable_device(device)
     if isinstance(model, WithoutNetwork):
         usable = model.device
-    else:
-        features = device_features(extractor)
     warn_of_thresholds(model.config, options.get("aggregation"), options.get("thresholds"))
     separation = getattr(model.config, "separation", "none")
     try:
-        return kind(
+        recognise = kind(
             model=model,
             separate=Separation(separation) if separation in (*SEPARATIONS, *SOURCES) else None,
             feature_extractor=extractor,
-            features=features,
+            features=batched_features(extractor),
             device=usable,
             batch_size=batch_size or (32 if usable.type == "cuda" else 8),
             **options,
         )
     except ValueError as error:
         raise UserError(f"{name}: {error}") from error
+    if options.get("window_seconds") and not isinstance(model, WithoutNetwork):
+        check_window(name, recognise, options["window_seconds"])
+    return recognise
+
+
+def check_window(name: str, recognise: InstrumentRecognitionPipeline, window_seconds: float) -> None:
+    """Raise UserError if a network cannot hear windows of this length: below a frame, or below its convolutions' reach."""
+    samples = max(1, round(window_seconds * recognise.feature_extractor.sampling_rate))
+    try:
+        recognise.forward({"waveforms": np.zeros((1, samples), np.float32)})
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UserError(f"--window_seconds {window_seconds} is too short for {name}: give a longer one.") from error
 
 
 def warn_of_thresholds(config: PreTrainedConfig, aggregation: str | None, thresholds: Any) -> None:

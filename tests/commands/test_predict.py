@@ -356,6 +356,46 @@ def test_a_table_of_other_settings_is_not_gone_on_with(run, music, tmp_path, cha
     assert output.read_bytes() == before
 
 
+QUIET = ["--threshold", "1"]
+"""No score reaches it, so that no answer depends on the score."""
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (["--top_k", "2"], ["--top_k", "3"]),
+        (["--top_k", "2"], ["--top_k", "2", "--window_seconds", "0.5"]),
+        ([*QUIET, "--aggregation", "mean"], [*QUIET, "--aggregation", "max"]),
+        ([*QUIET, "--only", "cello"], [*QUIET, "--only", "voice"]),
+        (QUIET, [*QUIET, "--aggregation", "mean"]),
+    ],
+)
+def test_settings_that_the_shortest_file_does_not_tell_apart_are_noticed(run, music, tmp_path, first, then):
+    """A click of one window, whose answer is the same, and other files, whose answers are not."""
+    soundfile.write(music / "a/click.wav", np.zeros(4000), 16_000)
+    soundfile.write(music / "a/song.wav", 0.1 * np.random.default_rng(1).standard_normal(31 * 8000), 8000)
+    output = tmp_path / "t.json"
+    predict.main([run, str(music), "--output", str(output), *first])
+    before = output.read_bytes()
+    with pytest.raises(UserError, match="rows of another model, or of other thresholds or windows"):
+        predict.main([run, str(music), "--output", str(output), "--resume", *then])
+    assert output.read_bytes() == before
+    predict.main([run, str(music), "--output", str(output), "--resume", *first])
+    assert json.loads(output.read_text())["files"] == json.loads(before)["files"]
+
+
+def test_a_threshold_that_changes_no_answer_about_the_shortest_file_is_noticed(run, music, tmp_path):
+    soundfile.write(music / "a/click.wav", np.zeros(4000), 16_000)
+    scores = predict_csv(run, tmp_path / "all.csv", music).set_index("path")[SCORES].to_numpy()
+    click, others = scores[0], scores[1:].max(axis=0)
+    label = int((others - click).argmax())
+    between = float((others[label] + click[label]) / 2)
+    asked = [run, str(music), "--only", LABELS[label], "--output", str(tmp_path / "t.csv")]
+    predict.main([*asked, "--threshold", "1"])
+    with pytest.raises(UserError, match=f"{LABELS[label]}: a score of .* and now a threshold of {between:.3f}"):
+        predict.main([*asked, "--threshold", str(between), "--resume"])
+
+
 @pytest.mark.parametrize("content", ['{"a": 1}', '"x"', "[1, 2]"])
 def test_what_is_no_table_is_not_gone_on_with(run, music, tmp_path, content):
     (tmp_path / "t.json").write_text(content)

@@ -14,7 +14,7 @@ PAGE, VIEWS = "index.html", "page.json"
 """What --html writes: the page, and what it shows, so that processes can share it and a stopped run resume it."""
 AGGREGATIONS = ("mean", "energy", "max", "mean_probability", "s1", "s2")
 """The pipeline's, which cannot be imported here: it needs torch."""
-MODEL_FILES = ("config.json", "recipe.yaml", "results.json", "*/config.json")
+MODEL_FILES = ("config.json", "recipe.yaml", "results.json", "*.safetensors", "preprocessor_config.json", "*/config.json")
 """A folder with one of these is a model, a damaged one, or the parent folder of models, and never taken for music."""
 
 

@@ -63,8 +63,8 @@ class Outputs:
         if processes.is_first:
             check_beside(args)
             self.results = open_results(args, self.labels, self.heading)
-            if self.results and args.top_k is None:
-                check_is_of_this_model(self.results, recognise, files)
+            if self.results:
+                check_is_of_this_model(self.results, recognise, files, args, self.heading)
             self.timelines = open_beside(args.timeline_table, TIMELINE_COLUMNS, args, self.results)
             self.windows = open_beside(args.window_table, window_columns(self.labels), args, self.results)
             self.views = open_views(args, self.results)

@@ -1,5 +1,6 @@
-"""Whether a table that an earlier run left may be resumed with this model."""
+"""Whether a table that an earlier run left may be resumed with this model and these settings."""
 
+import argparse
 import os
 from pathlib import Path
 
@@ -11,32 +12,70 @@ from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecogn
 
 SAME_SCORE = 0.01  # scores closer than this are of the same model: batches and devices round differently
 SAME_THRESHOLD = 1e-4  # a score this close to its threshold may fall on either side
+SAME_SECONDS = 1e-3  # tables round durations to this
 
 
-def check_is_of_this_model(table: ResultTable, recognise: InstrumentRecognitionPipeline, files: list[Path]) -> None:
-    """Listen again to the shortest of the files that the table already had.
+def check_is_of_this_model(
+    table: ResultTable,
+    recognise: InstrumentRecognitionPipeline,
+    files: list[Path],
+    args: argparse.Namespace,
+    heading: dict,
+) -> None:
+    """Compare every row with the settings, then listen to one of the files again.
+
+    heading: what a JSON file says before its files: the settings and the thresholds of both rules.
 
     Raises:
-        UserError: the answer has changed, so the table is of another model, or of other thresholds or windows.
+        UserError: a row is of another model, or of other thresholds or windows.
     """
+    for row in table.kept:
+        check_settings(table, row, args, heading)
     by_path = {to_text(file): file for file in files}
-    rows = [row for row in table.kept if row["path"] in by_path]
-    if not rows:
+    if not (rows := [row for row in table.kept if row["path"] in by_path]):
         return
-    before = min(rows, key=lambda row: float(row["duration_seconds"]))
+    before = telling(rows, heading["settings"]["window_seconds"])
     (result,) = recognise([os.fspath(by_path[before["path"]])], **ASKED)
     if "error" in result:
         return  # it is not read again, and its row stays
-    scores, heard = scores_in(before), labels_in(before)
+    scores = scores_in(before)
     for entry in result["instruments"]:
-        if (label := entry["label"]) not in scores:
-            continue
-        threshold = result["thresholds"][label]
-        other_threshold = (label in heard) != (scores[label] >= threshold) and abs(
-            scores[label] - threshold
-        ) > SAME_THRESHOLD
-        if abs(scores[label] - entry["score"]) > SAME_SCORE or other_threshold or before["rule"] != result["rule"]:
-            raise UserError(
-                f"{table.file} has rows of another model, or of other thresholds or windows ({before['path']}, {label}: "
-                f"{scores[label]:.2f} there, {entry['score']:.2f} now); resume with the same, or name another --output."
-            )
+        label, now = entry["label"], entry["score"]
+        if label in scores and abs(scores[label] - now) > SAME_SCORE:
+            raise changed(table, before, f"{label}: {scores[label]:.2f} there, {now:.2f} now")
+
+
+def check_settings(table: ResultTable, row: dict, args: argparse.Namespace, heading: dict) -> None:
+    """Raise UserError where a row's rule or instruments do not follow from its scores and these settings."""
+    longest, duration = heading["settings"]["longest_clip_seconds"], float(row["duration_seconds"])
+    rule = "clip" if args.aggregation or duration <= longest else "timeline"
+    if row["rule"] != rule and (args.aggregation or abs(duration - longest) > SAME_SECONDS):
+        raise changed(table, row, f"the rule {row['rule']} there, {rule} now")
+    heard, scores, thresholds = labels_in(row), scores_in(row), heading["thresholds"][rule]
+    if scores.keys() != thresholds.keys():
+        raise changed(table, row, f"scores of {', '.join(scores)} there, of {', '.join(thresholds)} now")
+    if args.top_k is not None:
+        if len(heard) != (count := min(args.top_k, len(scores))):
+            raise changed(table, row, f"{len(heard)} instruments there, {count} now")
+        return
+    for label, score in scores.items():
+        threshold = thresholds[label]
+        if (label in heard) != (score >= threshold) and abs(score - threshold) > SAME_THRESHOLD:
+            raise changed(table, row, f"{label}: a score of {score:.3f} and now a threshold of {threshold:.3f}")
+
+
+def telling(rows: list[dict], window_seconds: float) -> dict:
+    """Return the row of the shortest file that has several windows, else of the longest: one window tells nothing of hops."""
+    durations = [float(row["duration_seconds"]) for row in rows]
+    several = [place for place, duration in enumerate(durations) if duration > 2 * window_seconds]
+    return rows[
+        min(several, key=durations.__getitem__) if several else max(range(len(rows)), key=durations.__getitem__)
+    ]
+
+
+def changed(table: ResultTable, row: dict, how: str) -> UserError:
+    """Return the error that says what a row and this run disagree about."""
+    return UserError(
+        f"{table.file} has rows of another model, or of other thresholds or windows ({row['path']}, {how}); resume with "
+        "the same, or name another --output."
+    )
