@@ -9,23 +9,23 @@ validation mixtures. Differences are paired, on the same resamples of songs.
 
 import argparse
 import hashlib
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
 
-from irmas_dataset import WaveformColumn, prepare
+from irmas_dataset import WaveformColumn
 from irmas_dataset.errors import UserError, start
 from irmas_metric.bootstrap import paired_song_bootstrap
 from irmas_metric.figures import decision_figures, ranking_figures
 from irmas_recipe.training import evaluation
-from irmas_recipe.training.clips import Mixtures, multi_hot, united
-from irmas_recipe.training.data import EXCERPT_SECONDS, load_data, prepare_splits, separation
+from irmas_recipe.training.clips import Mixtures, classes_to_mix, multi_hot, united
+from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.recipe import Recipe, parse_recipe
-from irmas_recipe.training.separated import separated
+from irmas_recipe.training.separated import drawn_members
 from irmas_recipe.training.thresholds import tune_thresholds
 from irmas_recipe.training.train import build_trainer, train
 
@@ -43,12 +43,14 @@ def main(argv: list[str]) -> None:
     for seed in range(arguments.seeds):
         for number, kind in enumerate(KINDS):
             run_dir = arguments.output_dir / f"{number}-seed{seed}"
-            recipe = parse_recipe([arguments.recipe, *fields, f"--seed={seed}", f"--output_dir={run_dir}"])
-            if separation(recipe.data) is None or recipe.data.thresholds_from != "validation":
+            own = [f"--separated_mixtures={arguments.draws}", f"--mix_probability={OF_SEVERAL}", "--mix_max_clips=3"]
+            own += [f"--seed={seed}", f"--output_dir={run_dir}"]
+            recipe = parse_recipe([arguments.recipe, *fields, *own])
+            if recipe.data.thresholds_from != "validation":
                 raise UserError(
-                    f"{arguments.recipe} must separate: set --separation, and --thresholds_from validation."
+                    f"--thresholds_from {recipe.data.thresholds_from} tunes on test clips: set it to validation."
                 )
-            test, scores, bars = run(recipe, kind, arguments.draws)
+            test, scores, bars = run(recipe, kind)
             labels, songs = multi_hot(test), test["song"][:]
             mean_scores[kind].append(scores)
             thresholds[kind].append(bars)
@@ -68,40 +70,27 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(argv)
 
 
-def run(recipe: Recipe, kind: str, draws: int) -> tuple[Dataset, np.ndarray, np.ndarray]:
+def run(recipe: Recipe, kind: str) -> tuple[Dataset, np.ndarray, np.ndarray]:
     """Train a recipe on one kind of mixture; return the test clips, their scores (clips, classes) and the thresholds."""
     data = load_data(recipe.data)
     model, extractor = build_model(recipe, data)
     rate = extractor.sampling_rate
-    prepared = prepare_splits(data, recipe.data, rate)
-    clip_seconds = max(recipe.data.window_seconds, EXCERPT_SECONDS)
-    whole = prepare(data["train"], rate, segment_seconds=clip_seconds)
-    members = drawn_members(multi_hot(whole), draws)
-    begun = time.perf_counter()
+    prepared, fields = prepare_splits(data, recipe.data, rate), recipe.augmentation
     if kind == KINDS[0]:
-        mixtures = Mixtures(WaveformColumn(prepared["train"]), members)
-    else:
-        many = whole.select(np.resize(np.arange(len(whole)), len(members)))  # as many rows as mixtures
-        mixtures = separated(Mixtures(WaveformColumn(whole), members), many, separation(recipe.data), rate)
-        print(f"{len(members)} mixtures in {time.perf_counter() - begun:.0f} s (0 where they were cached)", flush=True)
-    trainer = build_trainer(recipe, prepared | {"train": table_of(mixtures, whole)}, model, extractor)
+        whole = prepared["train"]
+        members = drawn_members(
+            classes_to_mix(WaveformColumn(whole), multi_hot(whole)), recipe.data.separated_mixtures,
+            fields.mix_probability, fields.mix_max_clips, recipe.data.split_seed,
+        )  # fmt: skip
+        apart = prepare_splits(data, replace(recipe.data, separated_mixtures=0), rate)["train"]
+        prepared["train"] = table_of(Mixtures(WaveformColumn(apart), members), whole)
+        recipe.data.separated_mixtures, fields.mix_probability = 0, 0.0
+    trainer = build_trainer(recipe, prepared, model, extractor)
     train(recipe, trainer, None)
     how, mixtures = recipe.data.aggregation, trainer.eval_dataset
     thresholds = tune_thresholds(mixtures.labels, evaluation.clip_scores(trainer, mixtures, how))
     windows = evaluation.windows_of(prepared["test"], recipe.data, rate, evaluation.eval_batch(recipe))
     return prepared["test"], evaluation.clip_scores(trainer, windows, how), thresholds
-
-
-def drawn_members(labels: np.ndarray, draws: int) -> list[tuple[int, ...]]:
-    """Return the clips of each mixture: `draws` begin with each clip, with up to two others that share no class with it."""
-    random, members = np.random.default_rng(0), []
-    for first in np.repeat(np.arange(len(labels)), draws):
-        chosen = [int(first)]
-        for _ in range(int(random.integers(1, 3)) if random.random() < OF_SEVERAL else 0):
-            others = np.flatnonzero((labels[:, labels[chosen].any(axis=0)] == 0).all(axis=1))
-            chosen.append(int(random.choice(others)))
-        members.append(tuple(chosen))
-    return members
 
 
 def table_of(mixtures: Mixtures, clips: Dataset) -> Dataset:

@@ -116,9 +116,11 @@ def data_folder(data: DataArguments) -> Path:
 def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int) -> DatasetDict:
     """Decode, resample and, where asked for, separate every clip, once; what is cached already is only opened.
 
-    Validation clips stay whole: they are mixed first and separated then (`separated`), as test music is.
+    Validation clips stay whole, and so do training clips for `separated_mixtures`: they are mixed first and separated
+    then, as test music is.
     """
     clip_seconds = max(data.window_seconds, EXCERPT_SECONDS)
+    mixed_first = ("validation", "train") if data.separated_mixtures else ("validation",)
     return DatasetDict(
         {
             name: split
@@ -128,7 +130,7 @@ def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int)
                 sampling_rate,
                 segment_seconds=None if name == "test" else clip_seconds,
                 num_proc=processes(data),
-                transform=None if name == "validation" else separation(data),
+                transform=None if name in mixed_first else separation(data),
             )
             for name, split in splits.items()
         }

@@ -208,6 +208,12 @@ class DataArguments:
         "Use only this part of all music, separated once (Gomez 2018); the last four by Hybrid Demucs, whose weights you "
         "fetch yourself.",
     )
+    separated_mixtures: int = option(
+        0,
+        "With a separation, make this many training mixtures of each clip beforehand, summed first and separated then, as "
+        "test music is (mix_probability of them of several clips); 0 sums separated clips anew in every step.",
+        NOT_NEGATIVE,
+    )
     preparation_processes: int | None = option(
         None, "Processes that decode and resample. Default: one per core.", COUNT
     )

@@ -116,7 +116,7 @@ def parse_system(arguments: list[str], parts: tuple[type, ...]) -> list[Any]:
     """Return the dataclasses of a system without a network, the first of which names it as its `system`.
 
     Raises:
-        UserError: as `parse_recipe`; or streaming, which these systems cannot do.
+        UserError: as `parse_recipe`; or a field of the data that these systems cannot follow.
     """
     name, *given = arguments
     if asks_for_help(given):
@@ -130,6 +130,10 @@ def parse_system(arguments: list[str], parts: tuple[type, ...]) -> list[Any]:
             if part.streaming:
                 raise UserError(
                     f"--streaming true is for networks: a recipe with `system: {filled[0].system}` needs clips on disk."
+                )
+            if part.separated_mixtures:
+                raise UserError(
+                    f"--separated_mixtures is for networks: leave it out of a recipe with `system: {filled[0].system}`."
                 )
     return filled
 
@@ -145,6 +149,7 @@ def check(recipe: Recipe) -> None:
     if data.streaming:
         check_streaming(recipe)
     check_augmentation(augmentation, data.window_seconds)
+    check_mixtures(data, augmentation)
     check_model(model)
     check_training(training)
 
@@ -254,6 +259,15 @@ def check_training(training: "IrmasTrainingArguments") -> None:
         raise UserError(
             f"--lr_scheduler_type {training.lr_scheduler_type.value} does not warm up: set --warmup_steps 0, or choose "
             "constant_with_warmup, linear or cosine."
+        )
+
+
+def check_mixtures(data: DataArguments, augmentation: AugmentationArguments) -> None:
+    """Refuse `separated_mixtures` where nothing is separated or nothing is mixed."""
+    if data.separated_mixtures and (data.separation == "none" or not augmentation.mix_probability):
+        raise UserError(
+            f"--separated_mixtures {data.separated_mixtures} needs a --separation and a --mix_probability above 0: set them, or "
+            "leave it out."
         )
 
 

@@ -14,7 +14,9 @@ from irmas_dataset import WaveformColumn
 from irmas_dataset.audio import cache_lock, usable_cores
 from irmas_dataset.decoding import to_int16
 from irmas_dataset.separation import Separation
-from irmas_recipe.training.clips import Mixtures
+from irmas_recipe.training.clips import Mixtures, classes_to_mix, multi_hot, united
+from irmas_recipe.training.data import processes, separation
+from irmas_recipe.training.fields import DataArguments
 
 VERSION = 1  # increased whenever `separated` gives other waveforms than before
 MIXTURES_PER_PROCESS = 64  # at least, or starting one would cost more than it saves
@@ -81,3 +83,44 @@ def separate_batch(
     """Return the separated waveforms of these mixtures."""
     summed = (mixtures[row].astype(np.float32) / 2**15 for row in rows)
     return {"waveform": [to_int16(separation(waveform, sampling_rate)) for waveform in summed]}
+
+
+def training_mixtures(
+    prepared: Dataset, data: DataArguments, sampling_rate: int, probability: float, most_clips: int
+) -> Dataset:
+    """Return a prepared split of mixtures of whole training clips, separated, in place of the clips.
+
+    `data.separated_mixtures` of them begin with each clip; `probability` is the share that has two clips to `most_clips`.
+    """
+    clips, labels = WaveformColumn(prepared), multi_hot(prepared)
+    members = drawn_members(
+        classes_to_mix(clips, labels), data.separated_mixtures, probability, most_clips, data.split_seed
+    )
+    begins_with = prepared.select([of_one[0] for of_one in members])
+    mixtures = separated(Mixtures(clips, members), begins_with, separation(data), sampling_rate, processes(data))
+    paths, together = prepared["path"][:], united(labels, members)
+    table = mixtures.waveforms.dataset.add_column("path", [" + ".join(paths[clip] for clip in one) for one in members])
+    for column, value in (("instruments", 1), ("unknown", -1)):
+        if column in prepared.features:
+            rows = [np.flatnonzero(row == value).tolist() for row in together]
+            table = table.add_column(column, rows, feature=prepared.features[column])
+    return table
+
+
+def drawn_members(
+    classes: list[set[int]], draws: int, probability: float, most_clips: int, seed: int
+) -> list[tuple[int, ...]]:
+    """Return the clips of mixtures: `draws` begin with each clip, and no two clips of one share a class."""
+    random, members = np.random.default_rng(seed), []
+    has = np.zeros((len(classes), 1 + max(map(max, filter(None, classes)), default=0)), dtype=bool)
+    for clip, of_clip in enumerate(classes):
+        has[clip, list(of_clip)] = True
+    for first in np.repeat(np.arange(len(classes)), draws):
+        chosen = [int(first)]
+        for _ in range(int(random.integers(1, most_clips)) if random.random() < probability else 0):
+            others = np.flatnonzero(~has[:, has[chosen].any(axis=0)].any(axis=1))
+            others = others[~np.isin(others, chosen)]
+            if len(others):
+                chosen.append(int(random.choice(others)))
+        members.append(tuple(chosen))
+    return members

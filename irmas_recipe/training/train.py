@@ -1,6 +1,7 @@
 """Build the Trainer of a recipe and train with it."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from irmas_recipe.training.head import balanced_weights, fit_output_layer, outpu
 from irmas_recipe.training.machine import free_memory_bytes
 from irmas_recipe.training.origin import origin
 from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.separated import training_mixtures
 from irmas_recipe.training.streaming import StreamedClips
 from irmas_recipe.training.trainer import InstrumentTrainer
 
@@ -47,14 +49,20 @@ def build_trainer(
         transform = CpuTransform(transforms, rate) if transforms else None
     except ValueError as error:
         raise UserError(f"--audiomentations: {error}.") from error
+    training_split, augmentation = prepared["train"], recipe.augmentation
+    if data.separated_mixtures:
+        training_split = training_mixtures(
+            training_split, data, rate, augmentation.mix_probability, augmentation.mix_max_clips
+        )
+        augmentation = replace(augmentation, mix_probability=0.0)
     if data.streaming:
         training_clips = StreamedClips(
-            prepared["train"], rate, clip_samples, arguments.train_batch_size, arguments.order_seed,
+            training_split, rate, clip_samples, arguments.train_batch_size, arguments.order_seed,
             arguments.process_index, arguments.world_size, transform,
         )  # fmt: skip
     else:
         training_clips = TrainingClips(
-            prepared["train"], clip_samples, recipe.augmentation.balanced_sampling, transform, arguments.seed
+            training_split, clip_samples, augmentation.balanced_sampling, transform, arguments.seed
         )
         if arguments.device.type == "cuda":
             training_clips.move_to(arguments.device, CLIPS_MEMORY_SHARE * free_memory_bytes(arguments.device))
@@ -69,7 +77,7 @@ def build_trainer(
         processing_class=extractor,
         compute_metrics=evaluation.validation_figures(validation, data.aggregation),
         features=device_features(extractor),
-        augmentation=Augmentation(recipe.augmentation, rate, window_samples, time_axis=-2 if axis is None else axis),
+        augmentation=Augmentation(augmentation, rate, window_samples, time_axis=-2 if axis is None else axis),
     )
 
 

@@ -7,11 +7,11 @@ import soundfile
 from irmas_dataset import WaveformColumn, load_irmas, prepare
 from irmas_dataset.separation import Separation, harmonic
 from irmas_recipe.baselines.classical.feature_table import cache_path
-from irmas_recipe.training.clips import Mixtures
+from irmas_recipe.training.clips import Mixtures, multi_hot
 from irmas_recipe.training.data import prepare_splits
 from irmas_recipe.training.evaluation import windows_of_mixtures
 from irmas_recipe.training.fields import DataArguments
-from irmas_recipe.training.separated import separated
+from irmas_recipe.training.separated import drawn_members, separated, training_mixtures
 from irmas_recipe.training.songs import Lengthened, validation_songs
 
 RATE = 22_050
@@ -69,6 +69,34 @@ def test_it_is_separated_once_and_anew_for_other_mixtures(splits):
     ]
     assert len({first, *others}) == 4
     assert separated(Mixtures(clips, members), whole, None, RATE).clips is clips
+
+
+def test_training_mixtures_are_separations_of_sums_with_all_labels(splits):
+    data = DataArguments(
+        data_dir="music", separation="harmonic", window_seconds=1.0, preparation_processes=1, separated_mixtures=2
+    )
+    whole = prepare(splits["train"], RATE, num_proc=1)
+    prepared = prepare_splits(splits, data, RATE)["train"]
+    np.testing.assert_array_equal(WaveformColumn(prepared)[0], WaveformColumn(whole)[0])
+    table = training_mixtures(prepared, data, RATE, probability=0.5, most_clips=2)
+    labels = multi_hot(whole)
+    classes = [set(np.flatnonzero(row)) for row in labels]
+    members = drawn_members(classes, draws=2, probability=0.5, most_clips=2, seed=data.split_seed)
+    assert {len(clips) for clips in members} == {1, 2} and len(table) == len(members) == 2 * len(whole)
+    for row, clips in enumerate(members):
+        summed = Mixtures(WaveformColumn(whole), [clips])[0].astype(np.float32) / 2**15
+        np.testing.assert_allclose(WaveformColumn(table)[row] / 2**15, harmonic(summed, RATE), atol=1e-4)
+        np.testing.assert_array_equal(multi_hot(table)[row], labels[list(clips)].max(axis=0))
+        assert table["path"][row] == " + ".join(whole["path"][clip] for clip in clips)
+
+
+def test_members_of_a_mixture_share_no_class_and_silence_is_mixed_with_none():
+    classes = [{number % 4} for number in range(12)] + [{0, 1, 2, 3}]  # the last one is silent
+    members = drawn_members(classes, draws=5, probability=0.5, most_clips=3, seed=0)
+    assert [clips[0] for clips in members] == np.repeat(np.arange(13), 5).tolist()
+    assert all(len(set().union(*(classes[clip] for clip in clips))) == len(clips) for clips in members[:60])
+    assert {len(clips) for clips in members[:60]} == {1, 2, 3} and members[60:] == [(12,)] * 5
+    assert not any(12 in clips for clips in members[:60])
 
 
 def test_sections_of_validation_songs_are_separated_too(splits):
