@@ -83,9 +83,11 @@ class EncoderForAudioClassification(PreTrainedModel):
         attention_mask: of frames (batch, frames); a mask of samples is not used, for windows are of one length.
         """
         of_frames = attention_mask is not None and attention_mask.shape == features.shape[:2] and features.ndim == 3
-        mask = {"attention_mask": attention_mask} if of_frames else {}
+        more = {"attention_mask": attention_mask} if of_frames else {}
+        if getattr(self.config.encoder, "enable_fusion", False):  # CLAP's: no window is longer than what it hears at once
+            more["is_longer"] = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
         mixed = self.config.mixed_layers
-        outputs = self.encoder(features, output_hidden_states=mixed > 1, return_dict=True, **mask)
+        outputs = self.encoder(features, output_hidden_states=mixed > 1, return_dict=True, **more)
         if self.config.pooling == "projection":
             return nn.functional.normalize(outputs.audio_embeds, dim=-1)
         below = list(outputs.hidden_states[-mixed:-1]) if mixed > 1 else []
