@@ -719,6 +719,7 @@ def test_a_name_that_is_no_valid_utf8_goes_through_everything(run, tmp_path, cap
         (["{run}", "{file}", "--device", "tpu9"], "--device tpu9 cannot be used"),
         (["{run}", "{file}", "--output", "x.txt"], "end it with .csv, .json or .parquet"),
         (["{run}", "{file}", "--output", "x.csv", "--format", "table"], "--format table is for the screen"),
+        (["{run}", "{file}", "--output", "x.json", "--format", "csv"], "x.json ends with .json, and --format says csv"),
         (["{run}", "{file}", "--format", "parquet"], "add --output FILE.parquet"),
         (["{run}", "{file}", "--resume"], "--resume needs"),
         (["{run}", "{file}", "--timeline_table", "x.txt"], "--timeline_table x.txt does not say"),

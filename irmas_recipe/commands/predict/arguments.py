@@ -172,6 +172,9 @@ def check_combination(args: argparse.Namespace) -> None:
         raise UserError(f"--classes is for released checkpoints, such as {DEFAULT_MODEL}; {args.model} has its own.")
     if args.output and args.format == "table":
         raise UserError("--format table is for the screen; with --output choose --format csv, json or parquet.")
+    named = args.output.suffix.lower().removeprefix(".") if args.output else args.format
+    if named in FORMATS and named != args.format:
+        raise UserError(f"--output {args.output} ends with .{named}, and --format says {args.format}: leave one out.")
     if args.format == "parquet" and not args.output:
         raise UserError("--format parquet cannot be shown on the screen; add --output FILE.parquet.")
     if args.resume and not (args.output or args.parts):

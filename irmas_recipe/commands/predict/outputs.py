@@ -214,7 +214,8 @@ def check_beside(args: argparse.Namespace) -> None:
     """Raise UserError where a table beside the results exists and is not resumed, before any other is made."""
     for file in (args.timeline_table, args.window_table, views_of(args)):
         if file and not args.resume and (found := left_over(file, format_of(file, "--timeline_table"))):
-            raise UserError(f"{found} exists; delete it, or add --output and --resume to resume both tables.")
+            missing = "--resume" if args.output else "--output and --resume"
+            raise UserError(f"{found} exists; delete it, or add {missing} to resume both tables.")
 
 
 def open_beside(
