@@ -161,7 +161,10 @@ def test_a_replacement_that_is_stopped_costs_nothing_and_is_resumed(finished, fo
         "OMP_NUM_THREADS": "1",
         "HF_DATASETS_CACHE": str(folder / "cache"),
     }
-    stopped = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    stopped = subprocess.Popen(
+        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     while not list(run.glob(".replacement/checkpoint-*/trainer_state.json")):
         assert stopped.poll() is None, stopped.stderr.read()
         time.sleep(0.01)
