@@ -9,7 +9,6 @@ validation mixtures. Differences are paired, on the same resamples of songs.
 
 import argparse
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +19,13 @@ from irmas_dataset import WaveformColumn
 from irmas_dataset.errors import UserError, start
 from irmas_metric.bootstrap import paired_song_bootstrap
 from irmas_metric.figures import decision_figures, ranking_figures
+from irmas_recipe.report.text import with_interval
 from irmas_recipe.training import evaluation
-from irmas_recipe.training.clips import Mixtures, classes_to_mix, multi_hot, united
+from irmas_recipe.training.clips import Mixtures, multi_hot
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.recipe import Recipe, parse_recipe
-from irmas_recipe.training.separated import drawn_members
+from irmas_recipe.training.separated import as_split, training_members
 from irmas_recipe.training.thresholds import tune_thresholds
 from irmas_recipe.training.train import build_trainer, train
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     """Train and score each kind with each seed, and print a row for each."""
     arguments, fields = parse_arguments(argv)
     labels = songs = None
-    mean_scores: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
+    scores_of: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     thresholds: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     for seed in range(arguments.seeds):
         for number, kind in enumerate(KINDS):
@@ -52,10 +52,10 @@ def main(argv: list[str]) -> None:
                 )
             test, scores, bars = run(recipe, kind)
             labels, songs = multi_hot(test), test["song"][:]
-            mean_scores[kind].append(scores)
+            scores_of[kind].append(scores)
             thresholds[kind].append(bars)
             print(f"{kind}, seed {seed}: LRAP {ranking_figures(labels, scores)['lrap']:.3f}", flush=True)
-    print_rows(labels, mean_scores, thresholds, songs)
+    print_rows(labels, scores_of, thresholds, songs)
 
 
 def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -65,7 +65,7 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe with a separation")
     parser.add_argument("--output_dir", type=Path, required=True, help="a folder for each run")
-    parser.add_argument("--draws", type=int, default=3, help="mixtures that begin with each training clip (default: 3)")
+    parser.add_argument("--draws", type=int, default=3, help="mixtures for each training clip (default: 3)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (default: 3)")
     return parser.parse_known_args(argv)
 
@@ -78,12 +78,12 @@ def run(recipe: Recipe, kind: str) -> tuple[Dataset, np.ndarray, np.ndarray]:
     prepared, fields = prepare_splits(data, recipe.data, rate), recipe.augmentation
     if kind == KINDS[0]:
         whole = prepared["train"]
-        members = drawn_members(
-            classes_to_mix(WaveformColumn(whole), multi_hot(whole)), recipe.data.separated_mixtures,
-            fields.mix_probability, fields.mix_max_clips, recipe.data.split_seed,
-        )  # fmt: skip
+        members = training_members(whole, recipe.data, fields.mix_probability, fields.mix_max_clips)
         apart = prepare_splits(data, replace(recipe.data, separated_mixtures=0), rate)["train"]
-        prepared["train"] = table_of(Mixtures(WaveformColumn(apart), members), whole)
+        waveforms = list(Mixtures(WaveformColumn(apart), members))
+        summed = Dataset.from_dict({"waveform": waveforms}, features=Features({"waveform": List(Value("int16"))}))
+        digests = [hashlib.md5(waveform).hexdigest() for waveform in waveforms]
+        prepared["train"] = as_split(summed, members, whole).add_column("md5", digests)
         recipe.data.separated_mixtures, fields.mix_probability = 0, 0.0
     trainer = build_trainer(recipe, prepared, model, extractor)
     train(recipe, trainer, None)
@@ -91,28 +91,6 @@ def run(recipe: Recipe, kind: str) -> tuple[Dataset, np.ndarray, np.ndarray]:
     thresholds = tune_thresholds(mixtures.labels, evaluation.clip_scores(trainer, mixtures, how))
     windows = evaluation.windows_of(prepared["test"], recipe.data, rate, evaluation.eval_batch(recipe))
     return prepared["test"], evaluation.clip_scores(trainer, windows, how), thresholds
-
-
-def table_of(mixtures: Mixtures, clips: Dataset) -> Dataset:
-    """Return mixtures as a prepared split, with the united labels."""
-    labels = united(multi_hot(clips), mixtures.members)
-    features = Features(
-        {
-            "path": Value("string"),
-            "md5": Value("string"),
-            "instruments": clips.features["instruments"],
-            "waveform": List(Value("int16")),
-        }
-    )
-    paths: Sequence[str] = clips["path"][:]
-    waveforms = [mixtures[index] for index in range(len(mixtures))]
-    rows = {
-        "path": [" + ".join(paths[clip] for clip in of_one) for of_one in mixtures.members],
-        "instruments": [np.flatnonzero(row == 1).tolist() for row in labels],
-        "md5": [hashlib.md5(waveform).hexdigest() for waveform in waveforms],
-        "waveform": waveforms,
-    }
-    return Dataset.from_dict(rows, features=features)
 
 
 def print_rows(labels: np.ndarray, scores: dict, thresholds: dict, songs: list) -> None:
@@ -124,10 +102,7 @@ def print_rows(labels: np.ndarray, scores: dict, thresholds: dict, songs: list) 
     for kind, (mean, bars) in averaged.items():
         found = decision_figures(labels, (mean >= bars).astype(float)) | ranking_figures(labels, mean)
         print(f"| {kind} | {' | '.join(f'{found[figure]:.3f}' for figure in FIGURES)} |")
-    cells = (
-        f"{paired[name]['difference']:+.3f} [{', '.join(f'{e:+.3f}' for e in paired[name]['ci95'])}]"
-        for name in FIGURES
-    )
+    cells = (with_interval(paired[name]["difference"], paired[name]["ci95"], signed=True) for name in FIGURES)
     print(f"| difference | {' | '.join(cells)} |")
 
 

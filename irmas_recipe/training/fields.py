@@ -210,7 +210,7 @@ class DataArguments:
     )
     separated_mixtures: int = option(
         0,
-        "With a separation, make this many training mixtures of each clip beforehand, summed first and separated then, as "
+        "With a separation, make this many training mixtures for each clip beforehand, summed first and separated then, as "
         "test music is (mix_probability of them of several clips); 0 sums separated clips anew in every step.",
         NOT_NEGATIVE,
     )

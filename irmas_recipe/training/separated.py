@@ -17,6 +17,7 @@ from irmas_dataset.separation import Separation
 from irmas_recipe.training.clips import Mixtures, classes_to_mix, multi_hot, united
 from irmas_recipe.training.data import processes, separation
 from irmas_recipe.training.fields import DataArguments
+from irmas_recipe.training.thresholds import proportions_of, validation_mixtures
 
 VERSION = 1  # increased whenever `separated` gives other waveforms than before
 MIXTURES_PER_PROCESS = 64  # at least, or starting one would cost more than it saves
@@ -88,39 +89,34 @@ def separate_batch(
 def training_mixtures(
     prepared: Dataset, data: DataArguments, sampling_rate: int, probability: float, most_clips: int
 ) -> Dataset:
-    """Return a prepared split of mixtures of whole training clips, separated, in place of the clips.
+    """Return a prepared split of mixtures of whole training clips, separated, `data.separated_mixtures` for each clip.
 
-    `data.separated_mixtures` of them begin with each clip; `probability` is the share that has two clips to `most_clips`.
+    `probability` is the share that has two clips to `most_clips`.
     """
-    clips, labels = WaveformColumn(prepared), multi_hot(prepared)
-    members = drawn_members(
-        classes_to_mix(clips, labels), data.separated_mixtures, probability, most_clips, data.split_seed
-    )
-    begins_with = prepared.select([of_one[0] for of_one in members])
-    mixtures = separated(Mixtures(clips, members), begins_with, separation(data), sampling_rate, processes(data))
-    paths, together = prepared["path"][:], united(labels, members)
-    table = mixtures.waveforms.dataset.add_column("path", [" + ".join(paths[clip] for clip in one) for one in members])
+    members = training_members(prepared, data, probability, most_clips)
+    one_row_each = prepared.select(np.resize(np.arange(len(prepared)), len(members)))
+    mixtures = Mixtures(WaveformColumn(prepared), members)
+    mixtures = separated(mixtures, one_row_each, separation(data), sampling_rate, processes(data))
+    return as_split(mixtures.waveforms.dataset, members, prepared)
+
+
+def training_members(
+    prepared: Dataset, data: DataArguments, probability: float, most_clips: int
+) -> list[tuple[int, ...]]:
+    """Return the clips of each training mixture, chosen as those of validation mixtures are."""
+    classes, recordings = classes_to_mix(WaveformColumn(prepared), multi_hot(prepared)), prepared["recording"][:]
+    proportions, members = proportions_of(probability, most_clips), []
+    for number in range(data.separated_mixtures):
+        members += validation_mixtures(classes, recordings, data.split_seed + number, proportions)
+    return members
+
+
+def as_split(waveforms: Dataset, members: list[tuple[int, ...]], prepared: Dataset) -> Dataset:
+    """Return a column of mixtures' waveforms as a prepared split, with the paths of their clips and the united labels."""
+    paths, labels = prepared["path"][:], united(multi_hot(prepared), members)
+    split = waveforms.add_column("path", [" + ".join(paths[clip] for clip in of_one) for of_one in members])
     for column, value in (("instruments", 1), ("unknown", -1)):
         if column in prepared.features:
-            rows = [np.flatnonzero(row == value).tolist() for row in together]
-            table = table.add_column(column, rows, feature=prepared.features[column])
-    return table
-
-
-def drawn_members(
-    classes: list[set[int]], draws: int, probability: float, most_clips: int, seed: int
-) -> list[tuple[int, ...]]:
-    """Return the clips of mixtures: `draws` begin with each clip, and no two clips of one share a class."""
-    random, members = np.random.default_rng(seed), []
-    has = np.zeros((len(classes), 1 + max(map(max, filter(None, classes)), default=0)), dtype=bool)
-    for clip, of_clip in enumerate(classes):
-        has[clip, list(of_clip)] = True
-    for first in np.repeat(np.arange(len(classes)), draws):
-        chosen = [int(first)]
-        for _ in range(int(random.integers(1, most_clips)) if random.random() < probability else 0):
-            others = np.flatnonzero(~has[:, has[chosen].any(axis=0)].any(axis=1))
-            others = others[~np.isin(others, chosen)]
-            if len(others):
-                chosen.append(int(random.choice(others)))
-        members.append(tuple(chosen))
-    return members
+            rows = [np.flatnonzero(row == value).tolist() for row in labels]
+            split = split.add_column(column, rows, feature=prepared.features[column])
+    return split

@@ -127,6 +127,12 @@ def validation_mixtures(
     return mixtures
 
 
+def proportions_of(mix_probability: float, mix_max_clips: int) -> tuple[float, ...]:
+    """Return how often mixtures have 1, 2, ... clips, where a share of them has several: all these numbers equally often."""
+    several = mix_max_clips - 1
+    return (1 - mix_probability, *[mix_probability / several] * several)
+
+
 def _take_least_used(
     heaps: dict[frozenset, list[tuple[float, int]]],
     taken: list[tuple[frozenset, float, int]],

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from irmas_dataset import WaveformColumn, load_irmas, prepare
 from irmas_dataset.separation import Separation, harmonic
@@ -11,7 +12,7 @@ from irmas_recipe.training.clips import Mixtures, multi_hot
 from irmas_recipe.training.data import prepare_splits
 from irmas_recipe.training.evaluation import windows_of_mixtures
 from irmas_recipe.training.fields import DataArguments
-from irmas_recipe.training.separated import drawn_members, separated, training_mixtures
+from irmas_recipe.training.separated import separated, training_members, training_mixtures
 from irmas_recipe.training.songs import Lengthened, validation_songs
 
 RATE = 22_050
@@ -80,8 +81,7 @@ def test_training_mixtures_are_separations_of_sums_with_all_labels(splits):
     np.testing.assert_array_equal(WaveformColumn(prepared)[0], WaveformColumn(whole)[0])
     table = training_mixtures(prepared, data, RATE, probability=0.5, most_clips=2)
     labels = multi_hot(whole)
-    classes = [set(np.flatnonzero(row)) for row in labels]
-    members = drawn_members(classes, draws=2, probability=0.5, most_clips=2, seed=data.split_seed)
+    members = training_members(prepared, data, probability=0.5, most_clips=2)
     assert {len(clips) for clips in members} == {1, 2} and len(table) == len(members) == 2 * len(whole)
     for row, clips in enumerate(members):
         summed = Mixtures(WaveformColumn(whole), [clips])[0].astype(np.float32) / 2**15
@@ -91,12 +91,26 @@ def test_training_mixtures_are_separations_of_sums_with_all_labels(splits):
 
 
 def test_members_of_a_mixture_share_no_class_and_silence_is_mixed_with_none():
-    classes = [{number % 4} for number in range(12)] + [{0, 1, 2, 3}]  # the last one is silent
-    members = drawn_members(classes, draws=5, probability=0.5, most_clips=3, seed=0)
-    assert [clips[0] for clips in members] == np.repeat(np.arange(13), 5).tolist()
-    assert all(len(set().union(*(classes[clip] for clip in clips))) == len(clips) for clips in members[:60])
-    assert {len(clips) for clips in members[:60]} == {1, 2, 3} and members[60:] == [(12,)] * 5
-    assert not any(12 in clips for clips in members[:60])
+    waveforms = [np.full(100, 1000, np.int16)] * 12 + [np.zeros(100, np.int16)]  # the last one is silent
+    columns = {
+        "waveform": waveforms,
+        "instruments": [[number % 4] for number in range(13)],
+        "recording": [f"{number}" for number in range(13)],
+    }
+    features = Features(
+        {
+            "waveform": List(Value("int16")),
+            "instruments": List(ClassLabel(names=["a", "b", "c", "d"])),
+            "recording": Value("string"),
+        }
+    )
+    data = DataArguments(data_dir="music", separation="harmonic", separated_mixtures=5)
+    members = training_members(Dataset.from_dict(columns, features=features), data, probability=0.5, most_clips=3)
+    assert len(members) == 5 * 13 and {len(clips) for clips in members} == {1, 2, 3}
+    used = np.bincount(np.concatenate([list(clips) for clips in members]), minlength=13)
+    assert (used[:12] >= 5).all(), "every clip is heard"
+    assert all(len({clip % 4 for clip in clips}) == len(clips) for clips in members)
+    assert all(clips == (12,) for clips in members if 12 in clips) and (12,) in members
 
 
 def test_sections_of_validation_songs_are_separated_too(splits):

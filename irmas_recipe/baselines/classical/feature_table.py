@@ -53,7 +53,8 @@ def cache_path(windows: WindowedClips, feature_set: str, prepared: Dataset) -> P
     members = clips.members if isinstance(clips, Mixtures) else None
     heard = clips.waveforms.dataset if isinstance(clips, SeparatedMixtures) else prepared
     depends_on = [
-        heard._fingerprint, type(windows.clips).__name__, members, windows.window_samples, windows.windows, feature_set, VERSION, librosa.__version__,
+        heard._fingerprint, type(windows.clips).__name__, members, windows.window_samples, windows.windows,
+        feature_set, VERSION, librosa.__version__,
     ]  # fmt: skip
     if prepared.cache_files:
         folder = Path(prepared.cache_files[0]["filename"]).parent

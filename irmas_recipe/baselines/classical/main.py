@@ -32,7 +32,7 @@ from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix,
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
 from irmas_recipe.training.run_folder import RunFolder, choose
 from irmas_recipe.training.songs import MOMENTS_FILE, tune_moments, validation_songs, write_moments
-from irmas_recipe.training.thresholds import validation_mixtures
+from irmas_recipe.training.thresholds import proportions_of, validation_mixtures
 
 CLASSIFIERS_IN_WORDS = {
     "random_forest": "random forests",
@@ -107,8 +107,7 @@ def training_windows(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[Window
     fold = fold_of_clip(labels, merge_groups(recordings, prepared["md5"][:]), classical.search_folds, classical.seed)
     if classical.mix_probability == 0:
         return evaluation.windows_of(prepared, recipe.data, SAMPLING_RATE), fold
-    share = classical.mix_probability / (classical.mix_max_clips - 1)
-    proportions = (1 - classical.mix_probability, *[share] * (classical.mix_max_clips - 1))
+    proportions = proportions_of(classical.mix_probability, classical.mix_max_clips)
     clips, members, fold_of_mixture = WaveformColumn(prepared), [], []
     classes = classes_to_mix(clips, labels)
     for number in range(classical.search_folds):
