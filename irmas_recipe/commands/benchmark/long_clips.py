@@ -77,19 +77,21 @@ def measure_tagging(bench: Bench, files: list[str]) -> Speeds:
 
     A GPU tags the files many times, with as many decoding processes as `predict` has for so many, and also in bfloat16.
     """
-    on_gpu = bench.device.type == "cuda"
-    files = files * (GPU_ROUNDS if on_gpu else 1)
-    workers, speeds = workers_for(None, len(files)) if on_gpu else 0, {}
-    precisions = {"predict": torch.float32} | ({"predict_bf16": torch.bfloat16} if on_gpu else {})
-    for name, precision in precisions.items():
-        model = copy.deepcopy(bench.model).to(precision)
+    workers, speeds, models = 0, {}, {"predict": bench.model}
+    if bench.device.type == "cuda":
+        files = files * GPU_ROUNDS
+        workers = workers_for(None, len(files))
+        models["predict_bf16"] = copy.deepcopy(bench.model).to(torch.bfloat16)
+    for name, model in models.items():
         recognise = ours.recogniser(model, bench.recipe, bench.trainer.processing_class, bench.device)
-
-        def tag(recognise: InstrumentRecognitionPipeline = recognise) -> list:
-            return list(recognise((file for file in files), num_workers=workers))
-
         with full_precision(model):
-            entry = bench.speeds(len(files), tag)["ours"]
+            entry = bench.speeds(len(files), partial(tag_all, recognise, files, workers))["ours"]
         entry |= {"times_real_time": entry["clips_per_second"] * LONG_SECONDS, "decoding_processes": workers}
         speeds[name] = {"ours": entry}
     return speeds
+
+
+def tag_all(recognise: InstrumentRecognitionPipeline, files: list[str], workers: int) -> None:
+    """Tag all files by so many decoding processes; by a thread for 0."""
+    for _ in recognise((file for file in files), num_workers=workers):
+        pass

@@ -21,7 +21,7 @@ from irmas_recipe.training import evaluation
 from irmas_recipe.training.averaging import WeightAveraging
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.data import prepare_splits
-from irmas_recipe.training.features import device_features
+from irmas_recipe.training.features import batched_features
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.train import build_trainer
@@ -194,7 +194,7 @@ def recogniser(
     return InstrumentRecognitionPipeline(
         model=model.eval(),
         feature_extractor=extractor,
-        features=device_features(extractor),
+        features=batched_features(extractor),
         device=device,
         batch_size=batch,
     )
