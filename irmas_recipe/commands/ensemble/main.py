@@ -92,10 +92,9 @@ def fused_songs(songs: list[list[Moments]], fusion: Fusion) -> list[Moments]:
     """Return the moments of songs as the ensemble's pipeline hears them."""
     fused = []
     for heard in songs:
-        edges, scores = on_common_edges([(of_run.edges, of_run.scores) for of_run in heard])
-        middles, inner = (edges[:-1] + edges[1:]) / 2, heard[0].edges[1:-1]
-        labels = heard[0].labels[np.searchsorted(inner, middles, side="right")]
-        fused.append(Moments(edges, labels, fusion(scores)))
+        timelines = [(of_run.edges, of_run.scores) for of_run in heard]
+        edges, (*scores, labels) = on_common_edges([*timelines, (heard[0].edges, heard[0].labels)])
+        fused.append(Moments(edges, labels, fusion(np.stack(scores))))
     return fused
 
 

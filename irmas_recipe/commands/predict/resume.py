@@ -47,7 +47,7 @@ def check_is_of_this_model(
 
 def check_settings(table: ResultTable, row: dict, args: argparse.Namespace, heading: dict) -> None:
     """Raise UserError where a row's rule or instruments do not follow from its scores and these settings."""
-    longest, duration = heading["settings"]["longest_clip_seconds"], float(row["duration_seconds"])
+    longest, duration = heading["settings"]["longest_clip_seconds"], duration_of(row)
     rule = "clip" if args.aggregation or duration <= longest else "timeline"
     if row["rule"] != rule and (args.aggregation or abs(duration - longest) > SAME_SECONDS):
         raise changed(table, row, f"the rule {row['rule']} there, {rule} now")
@@ -66,11 +66,13 @@ def check_settings(table: ResultTable, row: dict, args: argparse.Namespace, head
 
 def telling(rows: list[dict], window_seconds: float) -> dict:
     """Return the row of the shortest file that has several windows, else of the longest: one window tells nothing of hops."""
-    durations = [float(row["duration_seconds"]) for row in rows]
-    several = [place for place, duration in enumerate(durations) if duration > 2 * window_seconds]
-    return rows[
-        min(several, key=durations.__getitem__) if several else max(range(len(rows)), key=durations.__getitem__)
-    ]
+    several = [row for row in rows if duration_of(row) > 2 * window_seconds]
+    return min(several, key=duration_of) if several else max(rows, key=duration_of)
+
+
+def duration_of(row: dict) -> float:
+    """Return the length of a row's file in seconds, which a CSV file has as text."""
+    return float(row["duration_seconds"])
 
 
 def changed(table: ResultTable, row: dict, how: str) -> UserError:

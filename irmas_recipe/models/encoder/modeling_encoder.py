@@ -84,9 +84,8 @@ class EncoderForAudioClassification(PreTrainedModel):
         """
         of_frames = attention_mask is not None and attention_mask.shape == features.shape[:2] and features.ndim == 3
         more = {"attention_mask": attention_mask} if of_frames else {}
-        if getattr(
-            self.config.encoder, "enable_fusion", False
-        ):  # CLAP's: no window is longer than what it hears at once
+        if getattr(self.config.encoder, "enable_fusion", False):
+            # CLAP asks which clips are longer than what it hears at once: no window is.
             more["is_longer"] = torch.zeros(len(features), 1, dtype=torch.bool, device=features.device)
         mixed = self.config.mixed_layers
         outputs = self.encoder(features, output_hidden_states=mixed > 1, return_dict=True, **more)
