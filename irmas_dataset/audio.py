@@ -14,7 +14,7 @@ from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 from filelock import FileLock
 
-from irmas_dataset.decoding import Mono, read_frames, to_int16
+from irmas_dataset.decoding import mean_of_channels, read_frames, to_int16
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import from_text, to_text
 
@@ -46,7 +46,8 @@ def read_mono(source: str | bytes) -> tuple[np.ndarray, int]:
     Raises ValueError with a reason that continues the file's name to a sentence.
     """
     rate, blocks = read_frames(source)
-    return np.concatenate(list(Mono(blocks))), rate
+    means = [mean_of_channels(block) for block in blocks]
+    return means[0] if len(means) == 1 else np.concatenate(means), rate
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

@@ -27,7 +27,7 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--figure", metavar="F", type=Path, help="the picture (default: beside --output, otherwise in runs/)")
     add("--processes", metavar="N", type=int, help="also train in 1 and in N processes")
     add("--epochs", metavar="N", type=int, help="with --against: also train both for N epochs and compare their scores")
-    add("--clips", metavar="N", type=int, default=66, help="clips of 3 s to measure with (default: %(default)s)")
+    add("--clips", metavar="N", type=int, default=330, help="clips of 3 s to measure with (default: %(default)s)")
     add("--long_clips", metavar="N", type=int, help="clips of 20 s (default: 8, or 1 for a slow model on a CPU)")
     add("--repeats", metavar="N", type=int, default=3, help="repeats behind each median (default: %(default)s)")
     add("--training_only", action="store_true", help="measure training steps, not decoding, evaluation and tagging")

@@ -9,7 +9,7 @@ SAMPLING_RATE = 16000
 FRAME_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 512  # 25 ms, 10 ms, the next power of two, at 16 kHz
 PRE_EMPHASIS = 0.97
 CPU_CHUNK_CLIPS = 4  # more clips at once do not fit the CPU's cache and take several times as long
-CPU_MEL_BANDS = 4  # a group of neighbouring mel banks needs few of the 257 frequencies; more groups gain little
+CPU_MEL_BANDS = 8  # a group of neighbouring mel banks needs few of the 257 frequencies; more groups gain little
 
 
 class AstFeatures(nn.Module):
@@ -35,7 +35,8 @@ class AstFeatures(nn.Module):
         )
         self.register_buffer("mel_banks", nn.functional.pad(banks, (0, 1)).T.contiguous(), persistent=False)
         self.bands = mel_bands(self.mel_banks, CPU_MEL_BANDS)
-        self.register_buffer("window", torch.hann_window(FRAME_SAMPLES, periodic=False), persistent=False)
+        window = torch.hann_window(FRAME_SAMPLES, periodic=False)
+        self.register_buffer("window", nn.functional.pad(window, (0, FFT_SAMPLES - FRAME_SAMPLES)), persistent=False)
 
     @torch.no_grad()
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -47,16 +48,17 @@ class AstFeatures(nn.Module):
 
     def log_mel(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Return normalised log-mel features (batch, max_length, mels) of waveforms (batch, samples)."""
-        frames = waveforms.unfold(-1, FRAME_SAMPLES, HOP_SAMPLES)
-        frames = frames - frames.mean(dim=-1, keepdim=True)
-        previous = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        frames = (frames - PRE_EMPHASIS * previous) * self.window
-        spectrum = torch.fft.rfft(frames, FFT_SAMPLES)
-        power = spectrum.real.square() + spectrum.imag.square()
-        features = self.mel(power).clamp_min(torch.finfo(torch.float32).eps).log()
+        waveforms = waveforms - waveforms.mean(dim=-1, keepdim=True)  # so that little is lost in the differences below
+        emphasised = waveforms[:, 1:] - PRE_EMPHASIS * waveforms[:, :-1]
+        # Frames with the zeros that fill them up. The first sample of each, which Kaldi treats apart, weighs 0 in the window.
+        frames = nn.functional.pad(emphasised, (1, FFT_SAMPLES - FRAME_SAMPLES)).unfold(-1, FFT_SAMPLES, HOP_SAMPLES)
+        means = waveforms.unfold(-1, FRAME_SAMPLES, HOP_SAMPLES).mean(dim=-1, keepdim=True)
+        spectrum = torch.fft.rfft((frames - (1 - PRE_EMPHASIS) * means).mul_(self.window))
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        features = self.mel(power).clamp_min_(torch.finfo(torch.float32).eps).log_()
         missing = self.max_length - features.shape[1]
         features = nn.functional.pad(features, (0, 0, 0, missing))  # a negative number of frames cuts
-        return (features - self.mean) / (2 * self.std)
+        return features.sub_(self.mean).div_(2 * self.std)
 
     def mel(self, power: torch.Tensor) -> torch.Tensor:
         """Return mel energies (batch, frames, mels) of power spectra (batch, frames, frequencies)."""

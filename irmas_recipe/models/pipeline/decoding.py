@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import soundfile
 
-BLOCK_FRAMES = 1 << 17  # decoded at a time: 3 s at 44.1 kHz
+BLOCK_FRAMES = 1 << 18  # decoded at a time: 6 s at 44.1 kHz, so that a clip of IRMAS's is one block
 MAX_LEVEL = 100  # of floating-point samples, where 1 is full scale: unscaled integers are louder
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # in Hz; a header that says otherwise is wrong
 CANCELLED = 1e-3  # the share of the channels' power below which their mean is next to nothing (-30 dB)
@@ -78,7 +78,7 @@ def checked(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     empty = True
     for block in blocks:
         if len(block):
-            empty, peak = False, np.abs(block).max()
+            empty, peak = False, max(block.max(), -block.min())  # NaN where any sample is
             if not np.isfinite(peak):
                 raise ValueError("contains NaN or infinite samples")
             if peak > MAX_LEVEL:
@@ -163,10 +163,13 @@ class Mono:
 
 def mean_of_channels(frames: np.ndarray) -> np.ndarray:
     """Return the mean (samples,) of frames (samples, channels), float32; numpy's own is slow over so short an axis."""
-    mean = frames[:, 0].copy()
-    for channel in range(1, frames.shape[1]):
+    if frames.shape[1] == 1:
+        return frames[:, 0]
+    mean = frames[:, 0] + frames[:, 1]
+    for channel in range(2, frames.shape[1]):
         mean += frames[:, channel]
-    return mean / np.float32(frames.shape[1])
+    mean /= np.float32(frames.shape[1])
+    return mean
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
@@ -184,8 +187,12 @@ def soundfile_blocks(streams: list[Forwards]) -> Iterator[np.ndarray]:
     try:
         for stream in streams:
             is_16_bit = stream.subtype == "PCM_16"  # reading integers and scaling them here is several times faster
-            while len(block := stream.read(BLOCK_FRAMES, dtype="int16" if is_16_bit else "float32", always_2d=True)):
-                yield block.astype(np.float32) / np.float32(32768) if is_16_bit else block
+            size = min(BLOCK_FRAMES, max(0, stream.frames) + 1)  # a short clip and its end are seen at once
+            while len(block := stream.read(size, dtype="int16" if is_16_bit else "float32", always_2d=True)):
+                yield np.multiply(block, 2.0**-15, dtype=np.float32) if is_16_bit else block
+                if len(block) < size:
+                    break
+                size = BLOCK_FRAMES  # what a header says of the length may be wrong
     except soundfile.SoundFileError as error:
         raise ValueError(f"cannot be read as audio ({words_of(error)})") from error
     finally:
