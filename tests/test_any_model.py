@@ -24,6 +24,8 @@ from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.layers import may_leave_parameters_out
 from irmas_recipe.training.model import load_model
+from irmas_recipe.training.trainer import InstrumentTrainer
+from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 from tests.tiny import encoder, label_options, save
 from tests.tiny_speech import CONFIGURATIONS, saved_clap, tiny_encoder, tiny_speech
 
@@ -209,6 +211,13 @@ def test_processes_look_for_skipped_parameters_where_there_may_be_some():
 
     assert may("hubert", layerdrop=0.1) and may("whisper", encoder_layerdrop=0.1) and may("wav2vec2-conformer")
     assert not may("hubert") and not may_leave_parameters_out(tiny_encoder()[0])
+
+
+def test_a_static_graph_is_refused_where_layers_may_be_dropped(tmp_path):
+    model, _ = tiny_speech("hubert", layerdrop=0.1)
+    arguments = IrmasTrainingArguments(str(tmp_path), ddp_static_graph=True, use_cpu=True)
+    with pytest.raises(UserError, match="ddp_static_graph true: a step of hubert may leave layers"):
+        InstrumentTrainer(model, arguments, features=torch.nn.Identity())
 
 
 def test_clap_starts_each_class_from_its_text(workplace):

@@ -45,6 +45,11 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
             raise UserError(
                 "--cuda_graph true needs one GPU, and neither --fp16 nor --activation_checkpointing: leave it out."
             )
+        if self.ddp_static_graph and (self.gradient_accumulation_steps > 1 or self.ddp_find_unused_parameters):
+            raise UserError(
+                "--ddp_static_graph true can be combined with neither --gradient_accumulation_steps above 1, where torch fails, "
+                "nor --ddp_find_unused_parameters true: leave it out."
+            )
         # accelerate's configuration may say otherwise, and what is written down about a run would be wrong.
         self.mixed_precision = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
         if self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):  # both take less for better by default

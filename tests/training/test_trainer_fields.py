@@ -83,6 +83,8 @@ REFUSED = {
     },
     "/nowhere": {"audiomentations": [{"AddBackgroundNoise": {"sounds_path": "/nowhere", "p": 0.01}}]},
     "max_time_mask_frames": {"time_masks": 1},
+    "ddp_static_graph": {"ddp_static_graph": True, "gradient_accumulation_steps": 2},
+    "ddp_static_graph true": {"ddp_static_graph": True, "ddp_find_unused_parameters": True},
 }  # fmt: skip
 """What the sentence must name -> fields that cannot be used, here or together."""
 
