@@ -59,8 +59,7 @@ class InstrumentTrainer(Trainer):
             args.ddp_find_unused_parameters = may_leave_parameters_out(model)
         if args.ddp_static_graph and args.ddp_find_unused_parameters:
             raise UserError(
-                f"--ddp_static_graph true: a step of {model.config.model_type} may leave layers or parameters out, so its "
-                "graph is not static; leave it out, or set --layerdrop 0."
+                "--ddp_static_graph true: this model's steps may leave layers out (--layerdrop); leave it out."
             )
         super().__init__(model, args, **kwargs)
         self.made_from = made_from

@@ -39,17 +39,7 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         # transformers' own callback would leave checkpoints from which a run ends otherwise (see stopping.py).
         self.stop_at_sigterm, self.enable_jit_checkpoint = self.enable_jit_checkpoint, False
         super().__post_init__()
-        if self.cuda_graph and not (
-            cuda and self.world_size == 1 and not self.fp16 and not self.gradient_checkpointing
-        ):
-            raise UserError(
-                "--cuda_graph true needs one GPU, and neither --fp16 nor --activation_checkpointing: leave it out."
-            )
-        if self.ddp_static_graph and (self.gradient_accumulation_steps > 1 or self.ddp_find_unused_parameters):
-            raise UserError(
-                "--ddp_static_graph true can be combined with neither --gradient_accumulation_steps above 1, where torch fails, "
-                "nor --ddp_find_unused_parameters true: leave it out."
-            )
+        self.refuse_what_does_not_fit()
         # accelerate's configuration may say otherwise, and what is written down about a run would be wrong.
         self.mixed_precision = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
         if self.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy"):  # both take less for better by default
@@ -69,6 +59,20 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
             )
             # With more the Trainer would use nn.DataParallel: no bf16 outputs, another batch size, no compilation.
             self._n_gpu = 1
+
+    def refuse_what_does_not_fit(self) -> None:
+        """Raise UserError for fields that cannot be used together, or on this device."""
+        if self.cuda_graph and not (
+            self.device.type == "cuda" and self.world_size == 1 and not self.fp16 and not self.gradient_checkpointing
+        ):
+            raise UserError(
+                "--cuda_graph true needs one GPU, and neither --fp16 nor --activation_checkpointing: leave it out."
+            )
+        if self.ddp_static_graph and (self.gradient_accumulation_steps > 1 or self.ddp_find_unused_parameters):
+            raise UserError(
+                "--ddp_static_graph true can be combined with neither --gradient_accumulation_steps above 1, where torch fails, "
+                "nor --ddp_find_unused_parameters true: leave it out."
+            )
 
     @property
     def order_seed(self) -> int:
