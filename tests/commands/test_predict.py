@@ -24,6 +24,7 @@ from irmas_recipe.commands.predict import main as predict
 from irmas_recipe.commands.predict import outputs
 from irmas_recipe.commands.predict.arguments import AGGREGATIONS
 from irmas_recipe.commands.predict.files import find_audio
+from irmas_recipe.commands.predict.resume import is_same_score
 from irmas_recipe.commands.predict.rows import ERRORS_SHOWN, errors_in_words
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline import windows
@@ -98,7 +99,7 @@ def test_a_folder_is_shown_as_one_aligned_line_a_file(run, music, capsys):
 def test_a_single_file_is_shown_with_bars_and_when_each_is_heard(run, music, capsys):
     predict.main([run, str(music / "b" / "one.wav"), "--threshold", "0.5"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{music / 'b' / 'one.wav'}  (0:02)"
+    assert lines[0] == f"{music / 'b' / 'one.wav'}  (0:03)"
     heard = [line for line in lines if line.startswith("* ") and "█" in line]
     assert heard and all("0:0" in line for line in heard)
     shown = [line for line in lines if line[2:].startswith(tuple(LABELS))]
@@ -344,6 +345,28 @@ def test_a_finished_run_resumed_does_nothing(run, music, tmp_path, capsys):
     before = predict_csv(run, tmp_path / "t.csv", music)
     pd.testing.assert_frame_equal(predict_csv(run, tmp_path / "t.csv", music, "--resume"), before)
     assert "4 of 4 files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_a_summary_counts_what_an_earlier_run_heard(run, music, tmp_path, suffix, capsys):
+    def summary(*given) -> list[str]:
+        predict.main([run, *map(str, given), "--threshold", "0.3"])
+        return [line for line in capsys.readouterr().err.splitlines() if " of 4 files, " in line]
+
+    whole = summary(music, "--output", tmp_path / f"whole.{suffix}")
+    assert not summary(music / "a", "--output", tmp_path / f"t.{suffix}")
+    assert whole and whole == summary(music, "--output", tmp_path / f"t.{suffix}", "--resume")
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_same"),
+    [
+        ((0.5, 0.509), True), ((0.5, 0.512), False), ((0.011, 0.0115), True), ((0.011, 0.02), False),
+        ((0.0, 1e-5), True), ((1.0, 0.99), False),
+    ],
+)  # fmt: skip
+def test_scores_of_tiny_thresholds_are_told_apart(scores, is_same):
+    assert is_same_score(*scores) is is_same
 
 
 @pytest.mark.parametrize("changed", [["--threshold", "0.9"], ["--window_seconds", "0.5"], ["--aggregation", "max"]])

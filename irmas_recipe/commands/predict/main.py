@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
         processes.leave(130)
     errors, warnings = sorted(processes.gather(errors)), sorted(processes.gather(warnings))
     outputs.close(errors)
-    if summary := outputs.summary(len(todo) - len(errors)):
+    if summary := outputs.summary():
         print("", *summary, sep="\n", file=sys.stdout if outputs.screen else sys.stderr)
     if processes.is_first:
         notes = warnings and warnings_in_words(warnings, len(todo)), errors and errors_in_words(errors, len(todo))

@@ -21,6 +21,7 @@ from irmas_recipe.commands.predict.rows import (
     narrowed,
     result_columns,
     result_row,
+    seconds_in,
     timeline_row,
     window_columns,
     window_rows,
@@ -59,7 +60,7 @@ class Outputs:
         self.heading = heading(recognise, args, self.labels)
         self.results = self.timelines = self.windows = self.views = self.screen = None
         self.unshown: list[tuple[int, dict, dict, list[dict]]] = []
-        self.heard_in: dict[str, list[float]] = {}  # label -> number of files, seconds in them
+        self.counted: dict[str, dict[str, float]] = {}  # path -> label -> seconds
         if processes.is_first:
             check_beside(args)
             self.results = open_results(args, self.labels, self.heading)
@@ -81,6 +82,8 @@ class Outputs:
         elif self.results is None:
             self.screen = open_screen(self.args, todo, self.labels, self.heading)
         elif finished_here := len(self.files) - len(todo):
+            asked = {to_text(file) for file in self.files}
+            self.counted = {row["path"]: seconds_in(row) for row in self.results.kept if row["path"] in asked}
             print(f"{finished_here} of {len(self.files)} files are in {self.args.output} already.", file=sys.stderr)
         return todo
 
@@ -111,9 +114,7 @@ class Outputs:
             self.screen.add(row, result, heard)
         else:
             self.unshown.append((self.files.index(file), row, without_activity(result), heard))
-        for entry in heard:
-            count, seconds = self.heard_in.get(entry["label"], (0, 0.0))
-            self.heard_in[entry["label"]] = [count + 1, seconds + entry["seconds"]]
+        self.counted[row["path"]] = seconds_in(row)
         return None
 
     def close(self, errors: list[tuple[str, str]]) -> None:
@@ -131,21 +132,23 @@ class Outputs:
                 self.screen.add(*shown)
             self.screen.close()
 
-    def summary(self, files: int) -> list[str]:
-        """Return a line for each instrument that was heard in these files: in how many, and for how long.
+    def summary(self) -> list[str]:
+        """Return a line for each instrument that was heard in the files, or earlier in this table: in how many, for how long.
 
         All processes call it together, and the first has the answer. There is none about a single file, or where programs
         read the screen.
         """
-        together: dict[str, list[float]] = {}
-        for label, (count, seconds) in self.processes.gather(list(self.heard_in.items())):
-            of_label = together.setdefault(label, [0, 0.0])
-            of_label[:] = of_label[0] + count, of_label[1] + seconds
-        if files < 2 or not self.processes.is_first or (self.screen and self.args.format != "table"):
+        counted = dict(self.processes.gather(list(self.counted.items())))
+        if len(counted) < 2 or not self.processes.is_first or (self.screen and self.args.format != "table"):
             return []
-        most_first = sorted(together.items(), key=lambda item: (-item[1][0], -round(item[1][1], 3), item[0]))
+        together: dict[str, list[float]] = {}
+        for of_file in counted.values():
+            for label, seconds in of_file.items():
+                together.setdefault(label, []).append(seconds)
+        most_first = sorted(together.items(), key=lambda item: (-len(item[1]), -round(sum(item[1]), 3), item[0]))
         return [
-            f"{label} in {count:.0f} of {files} files, {in_words(seconds)}" for label, (count, seconds) in most_first
+            f"{label} in {len(seconds)} of {len(counted)} files, {in_words(sum(seconds))}"
+            for label, seconds in most_first
         ]
 
     def written(self) -> list[str]:

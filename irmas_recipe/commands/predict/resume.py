@@ -4,13 +4,17 @@ import argparse
 import os
 from pathlib import Path
 
+import numpy as np
+from scipy.special import logit
+
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
-from irmas_recipe.commands.predict.rows import ASKED, labels_in, scores_in
+from irmas_recipe.commands.predict.rows import ASKED, scores_in, seconds_in
 from irmas_recipe.commands.predict.table import ResultTable
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 
-SAME_SCORE = 0.01  # scores closer than this are of the same model: batches and devices round differently
+SAME_SCORE, SAME_LOGIT = 0.01, 0.1  # scores this close are of the same model: batches and devices round differently
+SMALLEST_SCORE = 1e-4  # below it a table's six decimals say little of a logit
 SAME_THRESHOLD = 1e-4  # a score this close to its threshold may fall on either side
 SAME_SECONDS = 1e-3  # tables round durations to this
 
@@ -41,8 +45,14 @@ def check_is_of_this_model(
     scores = scores_in(before)
     for entry in result["instruments"]:
         label, now = entry["label"], entry["score"]
-        if label in scores and abs(scores[label] - now) > SAME_SCORE:
+        if label in scores and not is_same_score(scores[label], now):
             raise changed(table, before, f"{label}: {scores[label]:.2f} there, {now:.2f} now")
+
+
+def is_same_score(one: float, other: float) -> bool:
+    """Tell whether two scores may be of the same model: close as they are, and as logits, for thresholds may be tiny."""
+    logits = logit(np.clip([one, other], SMALLEST_SCORE, 1 - SMALLEST_SCORE))
+    return abs(one - other) <= SAME_SCORE and bool(abs(logits[0] - logits[1]) <= SAME_LOGIT)
 
 
 def check_settings(table: ResultTable, row: dict, args: argparse.Namespace, heading: dict) -> None:
@@ -51,7 +61,7 @@ def check_settings(table: ResultTable, row: dict, args: argparse.Namespace, head
     rule = "clip" if args.aggregation or duration <= longest else "timeline"
     if row["rule"] != rule and (args.aggregation or abs(duration - longest) > SAME_SECONDS):
         raise changed(table, row, f"the rule {row['rule']} there, {rule} now")
-    heard, scores, thresholds = labels_in(row), scores_in(row), heading["thresholds"][rule]
+    heard, scores, thresholds = seconds_in(row), scores_in(row), heading["thresholds"][rule]
     if scores.keys() != thresholds.keys():
         raise changed(table, row, f"scores of {', '.join(scores)} there, of {', '.join(thresholds)} now")
     if args.top_k is not None:

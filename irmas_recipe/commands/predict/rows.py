@@ -70,12 +70,14 @@ def scores_in(row: dict) -> dict[str, float]:
     return {name.removeprefix("score_"): float(row[name]) for name in row if name.startswith("score_")}
 
 
-def labels_in(row: dict) -> set[str]:
-    """Return the instruments in a row of results, which CSV keeps as one string and JSON as objects."""
-    field = row["instruments"]
-    if isinstance(field, str):
-        return set(split_labels(field))
-    return {entry["label"] if isinstance(entry, dict) else entry for entry in field}
+def seconds_in(row: dict) -> dict[str, float]:
+    """Return the instruments in a row of results, of any format, and how many seconds each is heard."""
+    labels, seconds = row["instruments"], row.get("seconds")
+    if seconds is None:  # JSON nests them
+        return {entry["label"]: entry["seconds"] for entry in labels}
+    if isinstance(seconds, str):  # CSV keeps a list as one string
+        labels, seconds = split_labels(labels), split_labels(seconds)
+    return {label: float(of_label) for label, of_label in zip(labels, seconds, strict=True)}
 
 
 def timeline_row(file: Path, segment: dict) -> dict:

@@ -67,7 +67,7 @@ class Lines(Screen):
             if result["instruments"]:
                 answer += f" (nearest: {as_sure_as(max(result['instruments'], key=itemgetter('confidence')))})"
         name = shortened(self.name_of(row["path"]), self.name_width)
-        line = f"{name:<{self.name_width}}  {clock(row['duration_seconds']):>7}  {answer}"
+        line = f"{name:<{self.name_width}}  {clock(round(row['duration_seconds'])):>7}  {answer}"
         if self.sort:
             self.waiting.append((self.most(result), line))
         else:
@@ -99,7 +99,7 @@ def as_sure_as(entry: dict) -> str:
 
 def as_long_as(entry: dict) -> str:
     """Return a song's instrument with how long it is heard and its share of the song."""
-    return f"{entry['label']} {clock(entry['seconds'])} ({entry['share']:.0%})"
+    return f"{entry['label']} {clock(round(entry['seconds']))} ({entry['share']:.0%})"
 
 
 class Bars(Screen):
@@ -110,11 +110,11 @@ class Bars(Screen):
         is_song = result["rule"] == "timeline"
         entries = in_order(result["instruments"], result)[: max(12, len(heard))]
         width = max(len(entry["label"]) for entry in entries)
-        say(f"{row['path']}  ({clock(row['duration_seconds'])})")
+        say(f"{row['path']}  ({clock(round(row['duration_seconds']))})")
         for entry in entries:
             mark = "*" if entry in heard else " "
             share = entry["share"] if is_song else entry["confidence"]
-            figures = f"{clock(entry['seconds']):>7}  {share:>4.0%}" if is_song else f"{share:.2f}"
+            figures = f"{clock(round(entry['seconds'])):>7}  {share:>4.0%}" if is_song else f"{share:.2f}"
             bar = "█" * round(BAR_WIDTH * share)
             when = stretches([segment for segment in result["timeline"] if segment["label"] == entry["label"]])
             say(f"{mark} {entry['label']:<{width}}  {figures}  {bar:<{BAR_WIDTH}}  {when}".rstrip())
