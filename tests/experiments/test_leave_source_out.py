@@ -9,7 +9,9 @@ import soundfile
 
 from experiments.leave_source_out import (
     MIN_TRAINING_CLIPS,
+    NESTED,
     SourceClip,
+    choose_on_other_folds,
     link_fold,
     list_clips,
     main,
@@ -81,6 +83,19 @@ def test_accuracies_and_intervals_of_known_answers():
     assert unseen["methods"]["zero-shot"]["folds"] == [0.6, 0.4]
 
 
+def test_a_weight_is_chosen_without_the_fold_that_it_is_judged_on():
+    low, high = "fine-tuned, initial_weight 0", "fine-tuned, initial_weight 0.5"
+    better = {1: low, 2: high, 3: high}  # so that fold 1 is judged by high, and the others by either
+    rows = [
+        {"label": "flu", "fold": fold, "unseen": unseen,
+         "answers": {method: "flu" if method == better[fold] or number < 2 else "voi" for method in (low, high)}}
+        for fold, count in ((1, 8), (2, 4), (3, 4)) for unseen in (True, False) for number in range(count)
+    ]  # fmt: skip
+    choose_on_other_folds(rows)
+    for row in rows:
+        assert row["answers"][NESTED] == row["answers"][high if row["fold"] == 1 else low]
+
+
 def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys):
     """Two classes of tones, two sources each with their own noise."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -107,6 +122,7 @@ def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys
         assert row["answers"]["fine-tuned, initial_weight 1"] == row["answers"]["zero-shot"]
     regression = report["results"]["seen"]["methods"]["logistic regression"]
     assert regression["accuracy"] > 0.8, "tones of two pitches are told apart by any embedding"
+    assert report["results"]["unseen"]["methods"][NESTED]["folds"]
     assert "| logistic regression |" in capsys.readouterr().out
 
 
