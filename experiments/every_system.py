@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transformers import PrinterCallback
 
 from experiments.jobs import PROGRAM, ROOT, Job, recipe_job, run_all
-from irmas_dataset.audio import usable_cores
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.whole_file import whole_file
 from irmas_recipe.training.data import load_data, prepare_splits

@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from irmas_dataset.audio import usable_cores
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.labels import INSTRUMENT_CODES
 from irmas_dataset.write_audio import write_audio

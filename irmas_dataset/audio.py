@@ -14,6 +14,7 @@ from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 from filelock import FileLock
 
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.decoding import mean_of_channels, read_frames, to_int16
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import from_text, to_text
@@ -95,11 +96,6 @@ def prepare(
             new_fingerprint=fingerprint,
             desc=f"Decoding audio at {sampling_rate} Hz",
         )
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use; on a shared machine that can be fewer than it has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_lock(dataset: Dataset, fingerprint: str) -> AbstractContextManager:

@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets
 from datasets import ClassLabel, Features, List, Value
 
-from irmas_dataset.audio import usable_cores
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.decoding import Mono, open_file, read_frames
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import exported_classes, is_exported

@@ -10,11 +10,12 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.fingerprint import Hasher
 
 from irmas_dataset import decoding
-from irmas_dataset.audio import resample, usable_cores
+from irmas_dataset.audio import resample
 from irmas_dataset.audit.fingerprint import RATE, fingerprint
 from irmas_dataset.audit.levels import SILENT_PEAK_DB, measure_levels
 from irmas_dataset.audit.timbre import timbre
 from irmas_dataset.builder import ANY_COLUMNS
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import from_text, to_text
 from irmas_dataset.forms.flags import Columns

@@ -6,9 +6,10 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 
-from irmas_dataset.audio import decode, resample, usable_cores
+from irmas_dataset.audio import decode, resample
 from irmas_dataset.audit.duplicates import compare_files
 from irmas_dataset.audit.fingerprint import RATE, candidates, fingerprint
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.files import from_text
 
 VERSION = 1

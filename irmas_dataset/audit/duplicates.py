@@ -10,9 +10,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from irmas_dataset.audio import decode, resample, usable_cores
+from irmas_dataset.audio import decode, resample
 from irmas_dataset.audit.clips import SPLITS, Clips
 from irmas_dataset.audit.fingerprint import RATE, Candidate, Match, candidates, compare
+from irmas_dataset.cores import usable_cores
 
 IDENTICAL, SAME_AUDIO = "identical bytes", "same audio"
 """The kinds of pairs."""

@@ -15,8 +15,8 @@ from filelock import FileLock
 from fsspec.core import url_to_fs
 from tqdm import tqdm
 
-from irmas_dataset.audio import usable_cores
 from irmas_dataset.builder import ANY_COLUMNS, read_facts
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import COLUMNS, path_within, shard_pattern, stored_features
 from irmas_dataset.export.tables import (

@@ -11,7 +11,8 @@ from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
 
 from irmas_dataset import WaveformColumn
-from irmas_dataset.audio import cache_lock, usable_cores
+from irmas_dataset.audio import cache_lock
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.decoding import to_int16
 from irmas_dataset.separation import Separation
 from irmas_recipe.training.clips import Mixtures, classes_to_mix, multi_hot, united

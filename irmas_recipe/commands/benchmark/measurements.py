@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from irmas_dataset.audio import usable_cores
+from irmas_dataset.cores import usable_cores
 from irmas_recipe.commands.benchmark.audio import measure_audio
 from irmas_recipe.commands.benchmark.bench import Bench, Speeds, build_bench
 from irmas_recipe.commands.benchmark.clips import make_clips

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from irmas_dataset.audio import usable_cores
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.benchmark import ours
 from irmas_recipe.commands.benchmark.clips import load_clips

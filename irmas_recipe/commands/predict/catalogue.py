@@ -11,10 +11,11 @@ import torch
 from accelerate.utils import get_cpu_distributed_information
 from tqdm import tqdm
 
+from irmas_dataset.cores import usable_cores
 from irmas_recipe.commands.predict.lists import every_name, share_of
 from irmas_recipe.commands.predict.outputs import heading
 from irmas_recipe.commands.predict.parts import Parts
-from irmas_recipe.commands.predict.tagging import Tagger, count_unread, scores_of, usable_cores
+from irmas_recipe.commands.predict.tagging import Tagger, count_unread, scores_of
 from irmas_recipe.commands.system import load_system
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 

@@ -1,6 +1,5 @@
 """Tag any number of files into parts: what `predict --parts` and the step of DataTrove do."""
 
-import os
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -117,11 +116,6 @@ def scores_of(recognise: InstrumentRecognitionPipeline, names: list[str]) -> np.
     heard = recognise(list(names), all_labels=True, return_timeline=True, skip_unreadable=True)
     scores = [{entry["label"]: entry["score"] for entry in one["instruments"]} for one in heard if "error" not in one]
     return np.array([[of_file[label] for label in recognise.labels] for of_file in scores])
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_unread(rows: Iterable[dict]) -> Counter:
