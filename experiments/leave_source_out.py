@@ -10,6 +10,7 @@ of the main job, so every field of a recipe can be given.
 
 import argparse
 import re
+import shlex
 import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from datasets import DatasetDict
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -29,7 +32,7 @@ from irmas_metric.bootstrap import song_weights
 from irmas_recipe.report.provenance import commit
 from irmas_recipe.report.text import with_interval
 from irmas_recipe.training import evaluation
-from irmas_recipe.training.averaging import interpolate
+from irmas_recipe.training.averaging import average, interpolate
 from irmas_recipe.training.clips import WindowedClips, multi_hot
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.head import output_layer, window_embeddings
@@ -41,8 +44,8 @@ from irmas_recipe.training.train import train as train_model
 from irmas_recipe.training.trainer import InstrumentTrainer
 
 MIN_TRAINING_CLIPS = 5  # what each class keeps in every fold
-FINE_TUNED = "fine-tuned, initial_weight"
-NESTED = f"{FINE_TUNED} chosen on the other folds"
+FINE_TUNED, SOUP = "fine-tuned, initial_weight", "soup of two runs, initial_weight"
+CHOSEN = "chosen on the other folds"
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,10 @@ def main(argv: list[str]) -> None:
         print(f"Fold {number + 1} of {len(folds)}: without {names}", flush=True)
         fold_dir = arguments.output_dir / f"fold-{number + 1}"
         link_fold(fold_dir / "data", clips, left_out, arguments.seen_fraction)
-        recipe = fold_recipe(arguments, fields, fold_dir)
-        of_fold = run_fold(recipe, arguments.initial_weights, clips, left_out)
+        recipe = fold_recipe(arguments, fields, fold_dir, "run")
+        also = shlex.split(arguments.soup or "")
+        second = fold_recipe(arguments, [*fields, *also], fold_dir, "second") if also else None
+        of_fold = run_fold(recipe, second, arguments.initial_weights, clips, left_out)
         rows += [row | {"fold": number + 1} for row in of_fold]
         print(table(summary(rows[-len(of_fold) :], arguments.resamples)), flush=True)
     choose_on_other_folds(rows)
@@ -96,6 +101,11 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         nargs="*",
         default=[],
         help="further values of initial_weight, and what choosing one on the other folds gives",
+    )
+    parser.add_argument(
+        "--soup",
+        metavar="'--FIELD VALUE ...'",
+        help="also train with these fields, and average the weights of both runs",
     )
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the sources behind every interval")
     arguments, fields = parser.parse_known_args(argv)
@@ -162,38 +172,44 @@ def link_fold(data_dir: Path, clips: list[SourceClip], left_out: set[tuple[str, 
         link.symlink_to(clip.path)
 
 
-def fold_recipe(arguments: argparse.Namespace, fields: list[str], fold_dir: Path) -> Recipe:
-    """Return the recipe for one fold."""
-    ours = {"model_name_or_path": arguments.checkpoint, "data_dir": fold_dir / "data", "output_dir": fold_dir / "run"}
+def fold_recipe(arguments: argparse.Namespace, fields: list[str], fold_dir: Path, run: str) -> Recipe:
+    """Return the recipe for one run of a fold."""
+    ours = {"model_name_or_path": arguments.checkpoint, "data_dir": fold_dir / "data", "output_dir": fold_dir / run}
     given = [f"--{name}={value}" for name, value in ours.items()]
     return parse_recipe([arguments.recipe, *fields, *given, "--overwrite_output_dir"])
 
 
 def run_fold(
-    recipe: Recipe, initial_weights: list[float], clips: list[SourceClip], left_out: set[tuple[str, str]]
+    recipe: Recipe,
+    second: Recipe | None,
+    initial_weights: list[float],
+    clips: list[SourceClip],
+    left_out: set[tuple[str, str]],
 ) -> list[dict]:
-    """Return one row a test clip: {"clip", "label", "source", "unseen", "answers": {method: class}}."""
-    begin(recipe).claim(recipe)
-    data = load_data(recipe.data)
-    model, extractor = build_model(recipe, data)
-    prepared = prepare_splits(data, recipe.data, extractor.sampling_rate)
-    trainer = build_trainer(recipe, prepared, model, extractor)
-    train, test = (
-        evaluation.windows_of(prepared[name], recipe.data, extractor.sampling_rate) for name in ("train", "test")
-    )
+    """Return one row a test clip: {"clip", "label", "source", "unseen", "answers": {method: class}}.
+
+    With the recipe of a `second` run there are answers of the two runs' soup as well.
+    """
+    trainer, prepared, initial = train_fold(recipe)
+    model, rate = trainer.model, trainer.processing_class.sampling_rate
+    runs = {FINE_TUNED: copied(model)}
+    train, test = (evaluation.windows_of(prepared[name], recipe.data, rate) for name in ("train", "test"))
     names = np.array(prepared["test"].features["instruments"].feature.names)
 
-    answers = {"zero-shot": names[test_scores(trainer, test, recipe).argmax(axis=1)]}
+    def answers_of(weights: dict[str, torch.Tensor], initial_weight: float) -> np.ndarray:
+        model.load_state_dict(weights)
+        interpolate(model, initial, initial_weight)
+        return names[test_scores(trainer, test, recipe).argmax(axis=1)]
+
+    if second is not None:
+        other, _, _ = train_fold(second)
+        average(model, [other.model.state_dict()])
+        runs[SOUP] = copied(model)
+    answers = {"zero-shot": answers_of(initial, 0.0)}
     answers["logistic regression"] = names[regression_answers(trainer, train, test, multi_hot(prepared["train"]))]
-    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    own_weight, recipe.model.initial_weight = recipe.model.initial_weight, 0.0
-    train_model(recipe, trainer, checkpoint=None)
-    trained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for weight in sorted({own_weight, *initial_weights}):
-        model.load_state_dict(trained)
-        interpolate(model, initial, weight)
-        answers[f"{FINE_TUNED} {weight:g}"] = names[test_scores(trainer, test, recipe).argmax(axis=1)]
-    recipe.model.initial_weight = own_weight
+    for run, weights in runs.items():
+        for weight in sorted({recipe.model.initial_weight, *initial_weights}):
+            answers[f"{run} {weight:g}"] = answers_of(weights, weight)
 
     clip_of = {(clip.label, clip.path.name): clip for clip in clips}
     rows = []
@@ -205,15 +221,30 @@ def run_fold(
     return rows
 
 
+def train_fold(recipe: Recipe) -> tuple[InstrumentTrainer, DatasetDict, dict[str, torch.Tensor]]:
+    """Train as the main job does, but without initial_weight; return the Trainer, the data and the weights from before."""
+    begin(recipe).claim(recipe)
+    data = load_data(recipe.data)
+    model, extractor = build_model(recipe, data)
+    prepared = prepare_splits(data, recipe.data, extractor.sampling_rate)
+    trainer, initial = build_trainer(recipe, prepared, model, extractor), copied(model)
+    own_weight, recipe.model.initial_weight = recipe.model.initial_weight, 0.0
+    train_model(recipe, trainer, checkpoint=None)
+    recipe.model.initial_weight = own_weight
+    return trainer, prepared, initial
+
+
+def copied(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of a model's weights."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
 def choose_on_other_folds(rows: list[dict]) -> None:
-    """Add the answers of NESTED: each fold's by the initial_weight that is best on the others, so that it is not optimistic.
+    """Add what each fold gets from the initial_weight that is best on the other folds: it is chosen as a user would.
 
     Best is the highest mean of the accuracies on unseen and on seen sources.
     """
-    weights = [method for method in rows[0]["answers"] if method.startswith(FINE_TUNED)]
     folds = sorted({row["fold"] for row in rows})
-    if len(weights) < 2 or len(folds) < 2:
-        return
 
     def merit(method: str, left_out: int) -> float:
         parts = (
@@ -221,9 +252,12 @@ def choose_on_other_folds(rows: list[dict]) -> None:
         )
         return float(np.mean([np.mean([row["answers"][method] == row["label"] for row in part]) for part in parts]))
 
-    chosen = {fold: max(weights, key=partial(merit, left_out=fold)) for fold in folds}
-    for row in rows:
-        row["answers"][NESTED] = row["answers"][chosen[row["fold"]]]
+    for run in (FINE_TUNED, SOUP):
+        weights = [method for method in rows[0]["answers"] if method.startswith(run)]
+        if len(weights) > 1 and len(folds) > 1:
+            chosen = {fold: max(weights, key=partial(merit, left_out=fold)) for fold in folds}
+            for row in rows:
+                row["answers"][f"{run} {CHOSEN}"] = row["answers"][chosen[row["fold"]]]
 
 
 def test_scores(trainer: InstrumentTrainer, windows: WindowedClips, recipe: Recipe) -> np.ndarray:
@@ -274,7 +308,7 @@ def summary(rows: list[dict], resamples: int) -> dict:
                 "ci95": interval(of_clips, weights),
                 "folds": [float(of_clips[folds == fold].mean()) for fold in np.unique(folds)],
             }
-            for other in ("zero-shot", "logistic regression"):
+            for other in ("zero-shot", "logistic regression", method.replace(SOUP, FINE_TUNED)):
                 if method != other:
                     difference = of_clips - right[other]
                     results[part]["differences"][f"{method} - {other}"] = {

@@ -1,10 +1,15 @@
 """A folder in IRMAS's layout, played by sampled instruments: General MIDI sound fonts through FluidSynth.
 
-python -m experiments.render_music OUT --recordings_per_class 20 --songs 20 --seed 0 [--soundfont FILE]
+python -m experiments.render_music OUT --recordings_per_class 20 --songs 20 --seed 0 [--soundfont FILE ...]
+python -m experiments.render_music OUT --notes 80 [--soundfont FILE ...]
 
 Each recording is composed at random (key, tempo, chords, accompaniment, drums) around its lead instruments, so that the
 audio is polyphonic and labelled as IRMAS is: training excerpts of 3 s with one lead, test clips of 5 to 20 s with one to
 three. It is not IRMAS: figures measured on it are figures on rendered music, and must be called so.
+
+With --notes the folder is one of your own, train/<class>/<sound font>__<number>.wav: single notes, chords and melodies
+without accompaniment, of every instrument, to train on beside recordings (--extra_train_dir). Of several sound fonts
+each recording, or song, is played by the next.
 """
 
 import argparse
@@ -15,7 +20,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +35,7 @@ from irmas_dataset.write_audio import write_audio
 SAMPLE_RATE = 44_100
 EXCERPT_SAMPLES = 132_299  # of IRMAS's training files
 EXCERPTS_PER_RECORDING = 3
+SOLO_SECONDS = 4.5
 TICKS_PER_BEAT = 480
 DRUM_CHANNEL = 9
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")
@@ -256,33 +262,63 @@ def write_song(out: Path, soundfont: Path, seed: int, song: int) -> None:
         path.with_suffix(".txt").write_text("".join(f"{code}\t\n" for code in heard), encoding="utf-8")
 
 
-def render_folder(out: Path, recordings_per_class: int, songs: int, seed: int, soundfont: Path) -> None:
-    """Write the whole folder; the same arguments and sound font give the same files.
+def write_solo(out: Path, soundfont: Path, seed: int, number: int, code: str) -> None:
+    """Write a note, a chord or a melody of one instrument alone."""
+    rng, voice = np.random.default_rng([seed, 2, number]), VOICES[code]
+    track = lead_track(voice, 0, 10, Key(int(rng.integers(12)), MAJOR, (0,)), rng)
+    if rng.random() < 0.5:
+        pitch, above = int(rng.integers(voice.lowest, voice.highest - 11)), int(rng.integers(12))
+        pitches = [pitch, pitch + 4, pitch + 7] if voice.chords and rng.random() < 0.4 else [pitch + above]
+        length, velocity = rng.uniform(2, 7), int(rng.integers(45, 120))
+        track = replace(track, notes=[Note(0, length, pitch, velocity) for pitch in pitches])
+    audio = render(midi_file(120, [track]), soundfont, rng.uniform(0.3, 0.95))
+    path = out / "train" / code / f"{soundfont.stem.lower()}__{number:04d}.wav"
+    write_audio(path, audio[: round(SOLO_SECONDS * SAMPLE_RATE)], SAMPLE_RATE)
+
+
+def jobs_of(recordings_per_class: int, songs: int, notes: int) -> list[tuple[Callable[..., None], tuple]]:
+    """Return what to call for each piece, and the arguments after the folder, the sound font and the seed."""
+    numbered = [
+        (place, code, index)
+        for place, code in enumerate(INSTRUMENT_CODES)
+        for index in range(notes or recordings_per_class)
+    ]
+    if notes:
+        return [(write_solo, (place * notes + index + 1, code)) for place, code, index in numbered]
+    recordings = [
+        (write_recording, (place * recordings_per_class + index + 1, code, index)) for place, code, index in numbered
+    ]
+    return recordings + [(write_song, (song,)) for song in range(songs)]
+
+
+def render_folder(out: Path, jobs: list[tuple[Callable[..., None], tuple]], seed: int, soundfonts: list[Path]) -> None:
+    """Write the whole folder; the same arguments and sound fonts give the same files.
 
     Raises:
-        UserError: FluidSynth or the sound font is missing, the font cannot be played, or the folder is not empty.
+        UserError: FluidSynth or a sound font is missing, a font cannot be played, or the folder is not empty.
     """
     if shutil.which("fluidsynth") is None:
         raise UserError(
             "Rendering needs the program fluidsynth: run `sudo apt-get install fluidsynth fluid-soundfont-gm`."
         )
-    if not soundfont.is_file():
-        raise UserError(
-            f"There is no sound font {soundfont}: name one with --soundfont, such as that of fluid-soundfont-gm."
-        )
+    for soundfont in soundfonts:
+        if not soundfont.is_file():
+            raise UserError(
+                f"There is no sound font {soundfont}: name one with --soundfont, such as that of fluid-soundfont-gm."
+            )
     if out.exists() and os.listdir(out):
         raise UserError(f"{out} is not empty: name a new folder.")
-    render(midi_file(*compose([INSTRUMENT_CODES[0]], 1, "cla", False, np.random.default_rng(0))), soundfont, peak=1.0)
-    for folder in [*(f"IRMAS-TrainingData/{code}" for code in INSTRUMENT_CODES), *TEST_FOLDERS]:
+    trial = midi_file(*compose([INSTRUMENT_CODES[0]], 1, "cla", False, np.random.default_rng(0)))
+    for soundfont in soundfonts:
+        render(trial, soundfont, peak=1.0)
+    training = "train" if any(write is write_solo for write, _ in jobs) else "IRMAS-TrainingData"
+    for folder in [f"{training}/{code}" for code in INSTRUMENT_CODES] + list(TEST_FOLDERS) * (training != "train"):
         (out / folder).mkdir(parents=True)
-    jobs: list[tuple[Callable[..., None], tuple]] = [
-        (write_recording, (place * recordings_per_class + index + 1, code, index))
-        for place, code in enumerate(INSTRUMENT_CODES)
-        for index in range(recordings_per_class)
-    ]
-    jobs += [(write_song, (song,)) for song in range(songs)]
     with ThreadPoolExecutor(usable_cores()) as pool:
-        running = [pool.submit(write, out, soundfont, seed, *rest) for write, rest in jobs]
+        running = [
+            pool.submit(write, out, soundfonts[piece % len(soundfonts)], seed, *rest)
+            for piece, (write, rest) in enumerate(jobs)
+        ]
         for job in tqdm(running, desc="Rendering", unit="piece", disable=None):
             job.result()
 
@@ -304,16 +340,20 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--seed", metavar="S", type=int, default=0, help="the same seed gives the same files (default: %(default)s)"
     )
-    parser.add_argument("--soundfont", metavar="FILE", type=Path, default=SOUNDFONT, help="default: %(default)s")
+    parser.add_argument(
+        "--notes", metavar="N", type=int, default=0,
+        help="instead, N notes, chords and melodies of each instrument alone, as a folder of your own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--soundfont", metavar="FILE", type=Path, nargs="+", default=[SOUNDFONT], help=f"default: {SOUNDFONT}"
+    )
     arguments = parser.parse_args(argv)
-    if min(arguments.recordings_per_class, arguments.songs, arguments.seed) < 0:
-        raise UserError("--recordings_per_class, --songs and --seed must be at least 0.")
-    render_folder(
-        arguments.folder, arguments.recordings_per_class, arguments.songs, arguments.seed, arguments.soundfont
-    )
-    print(
-        f"Rendered {arguments.recordings_per_class * len(INSTRUMENT_CODES)} recordings and {arguments.songs} songs into {arguments.folder}."
-    )
+    if min(arguments.recordings_per_class, arguments.songs, arguments.seed, arguments.notes) < 0:
+        raise UserError("--recordings_per_class, --songs, --notes and --seed must be at least 0.")
+    jobs = jobs_of(arguments.recordings_per_class, arguments.songs, arguments.notes)
+    render_folder(arguments.folder, jobs, arguments.seed, arguments.soundfont)
+    songs = sum(write is write_song for write, _ in jobs)
+    print(f"Rendered {len(jobs) - songs} recordings and {songs} songs into {arguments.folder}.")
 
 
 if __name__ == "__main__":

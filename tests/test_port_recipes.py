@@ -226,6 +226,31 @@ def test_initial_weight_goes_back_towards_the_zero_shot_model(checkpoints, music
             assert torch.allclose(tensor, 0.75 * initial[key] + 0.25 * tuned[key], atol=1e-5), key
 
 
+def test_a_soup_is_the_mean_of_runs_trained_or_finished(checkpoints, music, tmp_path):
+    def run(name, *fields):
+        given = ["mobilenet/finetune", f"--data_dir={music}", f"--output_dir={tmp_path / name}", "--initial_weight=0"]
+        start = (
+            []
+            if any("model_name" in field for field in fields)
+            else [f"--model_name_or_path={checkpoints / 'mobilenet'}"]
+        )
+        run_irmas.main([*given, *start, *SHORT, *fields])
+        return load_file(tmp_path / name / "model.safetensors")
+
+    one, other = run("one"), run("other", "--seed=1")
+    soup = run("soup", "--seed=1", f"--soup={tmp_path / 'one'}")
+    options = ["--head_initialization=labels", "--max_steps=-1", "--num_train_epochs=0"]
+    finished = run("finished", f"--model_name_or_path={tmp_path / 'one'}", "--soup", str(tmp_path / "other"), *options)
+    assert not torch.allclose(one["classifier.weight"], other["classifier.weight"])
+    for key, tensor in soup.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, (one[key] + other[key]) / 2)
+            torch.testing.assert_close(finished[key], tensor)
+    for wrong in (checkpoints / "mobilenet", tmp_path / "nowhere"):
+        with pytest.raises(UserError, match=f"--soup {wrong} is no finished run of irmas_mobilenet with the classes"):
+            run("wrong", f"--soup={wrong}")
+
+
 def test_contradictions_are_refused_in_one_sentence(checkpoints, music, tmp_path):
     for fields, word in (
         (["--freeze=backbone", "--layerdrop=0.1"], "layerdrop"),

@@ -1,4 +1,4 @@
-"""Averages of weights: over the steps of a training, in one fused call for each, and between its start and its end."""
+"""Averages of weights: over the steps of a training, in one fused call for each, between its start and its end, and of runs."""
 
 from pathlib import Path
 from typing import Any
@@ -76,3 +76,10 @@ def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initia
     for name, tensor in trained.items():
         if tensor.is_floating_point():
             tensor.lerp_(initial[name].to(tensor.device), initial_weight)
+
+
+def average(model: torch.nn.Module, others: list[dict[str, torch.Tensor]]) -> None:
+    """Set the weights to the mean of the model's and those of other runs (a model soup, Wortsman 2022)."""
+    for name, tensor in model.state_dict().items():
+        if others and tensor.is_floating_point():
+            tensor.copy_(torch.stack([tensor, *(other[name].to(tensor.device) for other in others)]).mean(dim=0))

@@ -144,6 +144,11 @@ class ModelArguments:
         "what the pretrained model knows (WiSE-FT, Wortsman 2022).",
         PROBABILITY,
     )
+    soup: list[str] | None = option(
+        None,
+        "Finished runs of the same network and classes: their weights are averaged with the trained ones, before "
+        "initial_weight (a model soup, Wortsman 2022). All should start from one checkpoint and have initial_weight 0.",
+    )
     trust_remote_code: bool = option(False, "Run model code that comes with a Hub checkpoint.")
     model_revision: str = option("main", "Branch, tag or commit of the Hub checkpoint.")
 

@@ -1,5 +1,7 @@
 """From a recipe to its model and feature extractor: load or make them, fit the window, start the head, freeze."""
 
+import os
+
 from datasets import DatasetDict
 from torch import nn
 from transformers import ASTConfig, PreTrainedConfig, PreTrainedModel
@@ -42,7 +44,19 @@ def build_model(recipe: Recipe, splits: DatasetDict) -> tuple[PreTrainedModel, S
             f"{model.config.model_type} cannot recompute its activations: remove --activation_checkpointing, and lower "
             "--per_device_train_batch_size with more --gradient_accumulation_steps if the memory is short."
         )
+    check_soup(recipe.model.soup or [], model)
     return model, extractor
+
+
+def check_soup(runs: list[str], model: PreTrainedModel) -> None:
+    """Refuse a run whose weights cannot be averaged with the model's: another network, or other classes."""
+    classes = [model.config.id2label[row] for row in range(model.config.num_labels)]
+    for run in runs:
+        config = type(model.config).get_config_dict(run)[0] if os.path.isfile(f"{run}/config.json") else {}
+        if config.get("model_type") != model.config.model_type or list(config.get("id2label", {}).values()) != classes:
+            raise UserError(
+                f"--soup {run} is no finished run of {model.config.model_type} with the classes {', '.join(classes)}."
+            )
 
 
 def load_model(

@@ -14,7 +14,8 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.models.ast.adaptation import fuse_projections
 from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.augmentation import Augmentation, CpuTransform
-from irmas_recipe.training.averaging import interpolate
+from irmas_recipe.training.averaging import average, interpolate
+from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
 from irmas_recipe.training.data import EXCERPT_SECONDS
 from irmas_recipe.training.features import device_features, time_axis
@@ -85,6 +86,7 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
     """Train, or not at all for 0 epochs; return the `train` part of results.json."""
     model, arguments = trainer.model, recipe.training
     start, clips = time.perf_counter(), 0.0
+    others = [strictly_from_pretrained(type(model), run, model.config).state_dict() for run in recipe.model.soup or []]
     if arguments.num_train_epochs > 0:
         keep = recipe.model.initial_weight
         # Before the regression: a resumed run, which goes without it, then ends with the same weights.
@@ -95,9 +97,12 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
             metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
             runtime = metrics["train_runtime"]
             clips = metrics["train_samples_per_second"] * runtime / (runtime - trainer.evaluation_seconds)
+        average(trainer.model, others)
         if keep:
             interpolate(trainer.model, initial, keep)
         trainer.save_state()
+    else:
+        average(model, others)
     return {
         "seconds": round(time.perf_counter() - start - trainer.evaluation_seconds, 3),
         "validation_seconds": round(trainer.evaluation_seconds, 3),

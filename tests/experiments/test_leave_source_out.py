@@ -8,8 +8,10 @@ import pytest
 import soundfile
 
 from experiments.leave_source_out import (
+    CHOSEN,
+    FINE_TUNED,
     MIN_TRAINING_CLIPS,
-    NESTED,
+    SOUP,
     SourceClip,
     choose_on_other_folds,
     link_fold,
@@ -93,7 +95,7 @@ def test_a_weight_is_chosen_without_the_fold_that_it_is_judged_on():
     ]  # fmt: skip
     choose_on_other_folds(rows)
     for row in rows:
-        assert row["answers"][NESTED] == row["answers"][high if row["fold"] == 1 else low]
+        assert row["answers"][f"{FINE_TUNED} {CHOSEN}"] == row["answers"][high if row["fold"] == 1 else low]
 
 
 def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys):
@@ -110,7 +112,7 @@ def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys
     released("mobilenet", tmp_path / "narrow")
     main([
         str(tmp_path / "narrow"), str(tmp_path / "music"), "--output_dir", str(tmp_path / "out"), "--folds", "2",
-        "--initial_weights", "0", "1", "--resamples", "50", "--max_steps=2", "--window_seconds=0.5", "--use_cpu",
+        "--initial_weights", "0", "1", "--soup=--seed 1", "--resamples", "50", "--max_steps=2", "--window_seconds=0.5", "--use_cpu",
         "--eval_strategy=no", "--save_strategy=no", "--load_best_model_at_end=False", "--bf16=False", "--disable_tqdm=True",
         "--preparation_processes=1", "--per_device_train_batch_size=4",
     ])  # fmt: skip
@@ -119,10 +121,12 @@ def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys
     assert len(unseen) == 28 and {row["source"] for row in unseen} == {"here", "there"}
     assert all([row["label"], row["source"]] in report["left_out"][row["fold"] - 1] for row in unseen)
     for row in report["clips"]:  # with a weight of 1 nothing of the training is left
-        assert row["answers"]["fine-tuned, initial_weight 1"] == row["answers"]["zero-shot"]
+        assert row["answers"][f"{FINE_TUNED} 1"] == row["answers"][f"{SOUP} 1"] == row["answers"]["zero-shot"]
     regression = report["results"]["seen"]["methods"]["logistic regression"]
     assert regression["accuracy"] > 0.8, "tones of two pitches are told apart by any embedding"
-    assert report["results"]["unseen"]["methods"][NESTED]["folds"]
+    methods = report["results"]["unseen"]["methods"]
+    assert f"{SOUP} 0 - {FINE_TUNED} 0" in report["results"]["seen"]["differences"]
+    assert methods[f"{FINE_TUNED} {CHOSEN}"]["folds"] and methods[f"{SOUP} {CHOSEN}"]["folds"]
     assert "| logistic regression |" in capsys.readouterr().out
 
 

@@ -92,3 +92,18 @@ def test_a_font_that_cannot_be_played_is_refused_and_no_other_is_played(tmp_path
     with pytest.raises(UserError, match=r"cannot play with .*broken\.sf2: (fluid_is_soundfont|SoundFont file size)"):
         main([str(tmp_path / "out"), "--soundfont", str(font)])
     assert not (tmp_path / "out").exists()
+
+
+@needs_fluidsynth
+def test_notes_are_a_folder_of_ones_own_with_the_fonts_in_turn(tmp_path):
+    font = tmp_path / "Second.sf2"
+    font.symlink_to(SOUNDFONT)
+    for name in ("one", "two"):
+        main([str(tmp_path / name), "--notes", "3", "--soundfont", str(SOUNDFONT), str(font)])
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.wav"))
+    assert len(files) == 33 and {path.parts[:2] for path in files} == {("train", code) for code in INSTRUMENT_CODES}
+    assert {path.name.split("__")[0] for path in files} == {"fluidr3_gm", "second"}
+    for path in files:
+        audio, _ = soundfile.read(tmp_path / "one" / path)
+        assert np.abs(audio).max() > 0.2 and len(audio) <= 4.5 * 44_100
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
