@@ -44,7 +44,7 @@ from irmas_recipe.training.train import train as train_model
 from irmas_recipe.training.trainer import InstrumentTrainer
 
 MIN_TRAINING_CLIPS = 5  # what each class keeps in every fold
-FINE_TUNED, SOUP = "fine-tuned, initial_weight", "soup of two runs, initial_weight"
+FINE_TUNED, SOUP = "fine-tuned, initial_weight", "soup, initial_weight"
 CHOSEN = "chosen on the other folds"
 
 
@@ -69,9 +69,11 @@ def main(argv: list[str]) -> None:
         fold_dir = arguments.output_dir / f"fold-{number + 1}"
         link_fold(fold_dir / "data", clips, left_out, arguments.seen_fraction)
         recipe = fold_recipe(arguments, fields, fold_dir, "run")
-        also = shlex.split(arguments.soup or "")
-        second = fold_recipe(arguments, [*fields, *also], fold_dir, "second") if also else None
-        of_fold = run_fold(recipe, second, arguments.initial_weights, clips, left_out)
+        others = [
+            fold_recipe(arguments, [*fields, *shlex.split(also)], fold_dir, f"other-{place + 1}")
+            for place, also in enumerate(arguments.soup)
+        ]
+        of_fold = run_fold(recipe, others, arguments.initial_weights, clips, left_out)
         rows += [row | {"fold": number + 1} for row in of_fold]
         print(table(summary(rows[-len(of_fold) :], arguments.resamples)), flush=True)
     choose_on_other_folds(rows)
@@ -103,10 +105,9 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         help="further values of initial_weight, and what choosing one on the other folds gives",
     )
     parser.add_argument(
-        "--soup",
-        metavar="'--FIELD VALUE ...'",
-        help="also train with these fields, and average the weights of both runs",
-    )
+        "--soup", metavar="'--FIELD VALUE ...'", nargs="+", default=[],
+        help="also train a run with each of these strings of fields, and average the weights of all runs",
+    )  # fmt: skip
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the sources behind every interval")
     arguments, fields = parser.parse_known_args(argv)
     if not 0 < arguments.seen_fraction < 1 or arguments.folds < 1:
@@ -181,14 +182,14 @@ def fold_recipe(arguments: argparse.Namespace, fields: list[str], fold_dir: Path
 
 def run_fold(
     recipe: Recipe,
-    second: Recipe | None,
+    others: list[Recipe],
     initial_weights: list[float],
     clips: list[SourceClip],
     left_out: set[tuple[str, str]],
 ) -> list[dict]:
     """Return one row a test clip: {"clip", "label", "source", "unseen", "answers": {method: class}}.
 
-    With the recipe of a `second` run there are answers of the two runs' soup as well.
+    With the recipes of `others` there are answers of the soup of all runs as well.
     """
     trainer, prepared, initial = train_fold(recipe)
     model, rate = trainer.model, trainer.processing_class.sampling_rate
@@ -201,9 +202,8 @@ def run_fold(
         interpolate(model, initial, initial_weight)
         return names[test_scores(trainer, test, recipe).argmax(axis=1)]
 
-    if second is not None:
-        other, _, _ = train_fold(second)
-        average(model, [other.model.state_dict()])
+    if others:
+        average(model, [train_fold(other)[0].model.state_dict() for other in others])
         runs[SOUP] = copied(model)
     answers = {"zero-shot": answers_of(initial, 0.0)}
     answers["logistic regression"] = names[regression_answers(trainer, train, test, multi_hot(prepared["train"]))]
