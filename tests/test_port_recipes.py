@@ -242,6 +242,7 @@ def test_a_soup_is_the_mean_of_runs_trained_or_finished(checkpoints, music, tmp_
     options = ["--head_initialization=labels", "--max_steps=-1", "--num_train_epochs=0"]
     finished = run("finished", f"--model_name_or_path={tmp_path / 'one'}", "--soup", str(tmp_path / "other"), *options)
     assert not torch.allclose(one["classifier.weight"], other["classifier.weight"])
+    assert "its weights were averaged with those of `one`." in (tmp_path / "soup/README.md").read_text()
     for key, tensor in soup.items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, (one[key] + other[key]) / 2)

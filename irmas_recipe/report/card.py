@@ -347,6 +347,15 @@ def training_lines(results: Results, config: dict) -> list[str]:
 
 
 def start_sentence(results: Results, config: dict) -> str:
+    """Return which weights the training started from, and with which runs' they were averaged in the end."""
+    started, soup = started_from(results, config), results.recipe.get("soup") or []
+    if not soup:
+        return started
+    names = listed([f"`{Path(run).name}`" for run in soup])
+    return f"{started} In the end its weights were averaged with those of {names}."
+
+
+def started_from(results: Results, config: dict) -> str:
     """Return which weights the training started from."""
     start, backbone = results.recipe.get("model_name_or_path"), results.recipe.get("backbone_name_or_path")
     origin = origin_in_words(results.base_model, config.get("released_as"))

@@ -214,6 +214,7 @@ def check_augmentation(augmentation: AugmentationArguments, window_seconds: floa
 
 def check_model(model: ModelArguments) -> None:
     """Refuse contradictions in the fields of the model."""
+    model.soup = [model.soup] if isinstance(model.soup, str) else model.soup
     dropping = ("patchout_time", "patchout_frequency", "patchout_tokens", "layerdrop", "drop_path_rate")
     useless = [name for name in dropping if getattr(model, name)]
     if model.freeze == "backbone" and useless:
