@@ -9,6 +9,7 @@ answers are measured: that of the clip rule, the mean over the song, and that of
 """
 
 import argparse
+import shlex
 import subprocess
 import sys
 from collections import defaultdict
@@ -56,14 +57,12 @@ def main(argv: list[str]) -> None:
             )
             songs["unseen" if (path.parent.name, source) in left_out else "seen"].append(path)
         for system, recipe in RECIPES.items():
-            run = fold / system
-            given = [
-                f"--model_name_or_path={arguments.checkpoint}",
-                f"--data_dir={fold / 'data'}",
-                f"--output_dir={run}",
-            ]
-            subprocess.run([sys.executable, "run_irmas.py", recipe, *given, *fields], cwd=ROOT, check=True)
-            recognise = load_recogniser(str(run))
+            given = [recipe, f"--model_name_or_path={arguments.checkpoint}", f"--data_dir={fold / 'data'}", *fields]
+            if arguments.soup and system == "fine-tuned":
+                train(*given, *shlex.split(arguments.soup), f"--output_dir={fold / 'other'}")
+                given.append(f"--soup={fold / 'other'}")
+            train(*given, f"--output_dir={fold / system}")
+            recognise = load_recogniser(str(fold / system))
             for part, paths in songs.items():
                 built = build_songs(paths, fold / f"songs-{part}", arguments.songs, arguments.seed + number)
                 rows += [{"fold": number, "system": system, "part": part} | row for row in listen(recognise, built)]
@@ -71,6 +70,11 @@ def main(argv: list[str]) -> None:
     print(table(results))
     report = {"folder": str(arguments.folder), "fields": fields, "seed": arguments.seed, "commit": commit()}
     write_json(arguments.output_dir / "songs.json", report | {"results": results, "songs": rows})
+
+
+def train(*given: str) -> None:
+    """Run the program, unless the run is there."""
+    subprocess.run([sys.executable, "run_irmas.py", *given], cwd=ROOT, check=True)
 
 
 def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -84,6 +88,10 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seen_fraction", type=float, default=0.15)
     parser.add_argument("--songs", type=int, default=24, help="of each fold, from left-out and from other sources each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--soup", metavar="'--FIELD VALUE ...'",
+        help="also fine-tune a run with these fields, and average its weights with the fine-tuned one's",
+    )  # fmt: skip
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the songs behind every interval")
     return parser.parse_known_args(argv)
 
