@@ -276,22 +276,33 @@ def write_solo(out: Path, soundfont: Path, seed: int, number: int, code: str) ->
     write_audio(path, audio[: round(SOLO_SECONDS * SAMPLE_RATE)], SAMPLE_RATE)
 
 
-def jobs_of(recordings_per_class: int, songs: int, notes: int) -> list[tuple[Callable[..., None], tuple]]:
-    """Return what to call for each piece, and the arguments after the folder, the sound font and the seed."""
-    numbered = [
-        (place, code, index)
+Job = tuple[Callable[..., None], tuple]
+"""What writes a piece, and its arguments after the folder, the sound font and the seed."""
+
+
+def numbered(of_each_class: int) -> list[tuple[int, str, int]]:
+    """Return the number of each training recording, from 1, its class, and its place in the class."""
+    return [
+        (place * of_each_class + index + 1, code, index)
         for place, code in enumerate(INSTRUMENT_CODES)
-        for index in range(notes or recordings_per_class)
+        for index in range(of_each_class)
     ]
-    if notes:
-        return [(write_solo, (place * notes + index + 1, code)) for place, code, index in numbered]
-    recordings = [
-        (write_recording, (place * recordings_per_class + index + 1, code, index)) for place, code, index in numbered
-    ]
-    return recordings + [(write_song, (song,)) for song in range(songs)]
 
 
-def render_folder(out: Path, jobs: list[tuple[Callable[..., None], tuple]], seed: int, soundfonts: list[Path]) -> None:
+def like_irmas(recordings_per_class: int, songs: int) -> tuple[list[str], list[Job]]:
+    """Return the folders and the jobs of IRMAS's layout."""
+    jobs: list[Job] = [(write_recording, piece) for piece in numbered(recordings_per_class)]
+    jobs += [(write_song, (song,)) for song in range(songs)]
+    return [*(f"IRMAS-TrainingData/{code}" for code in INSTRUMENT_CODES), *TEST_FOLDERS], jobs
+
+
+def of_notes(notes: int) -> tuple[list[str], list[Job]]:
+    """Return the folders and the jobs of instruments alone."""
+    folders = [f"train/{code}" for code in INSTRUMENT_CODES]
+    return folders, [(write_solo, (number, code)) for number, code, _ in numbered(notes)]
+
+
+def render_folder(out: Path, folders: list[str], jobs: list[Job], seed: int, soundfonts: list[Path]) -> None:
     """Write the whole folder; the same arguments and sound fonts give the same files.
 
     Raises:
@@ -311,8 +322,7 @@ def render_folder(out: Path, jobs: list[tuple[Callable[..., None], tuple]], seed
     trial = midi_file(*compose([INSTRUMENT_CODES[0]], 1, "cla", False, np.random.default_rng(0)))
     for soundfont in soundfonts:
         render(trial, soundfont, peak=1.0)
-    training = "train" if any(write is write_solo for write, _ in jobs) else "IRMAS-TrainingData"
-    for folder in [f"{training}/{code}" for code in INSTRUMENT_CODES] + list(TEST_FOLDERS) * (training != "train"):
+    for folder in folders:
         (out / folder).mkdir(parents=True)
     with ThreadPoolExecutor(usable_cores()) as pool:
         running = [
@@ -350,10 +360,11 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     if min(arguments.recordings_per_class, arguments.songs, arguments.seed, arguments.notes) < 0:
         raise UserError("--recordings_per_class, --songs, --notes and --seed must be at least 0.")
-    jobs = jobs_of(arguments.recordings_per_class, arguments.songs, arguments.notes)
-    render_folder(arguments.folder, jobs, arguments.seed, arguments.soundfont)
-    songs = sum(write is write_song for write, _ in jobs)
-    print(f"Rendered {len(jobs) - songs} recordings and {songs} songs into {arguments.folder}.")
+    folders, jobs = (
+        of_notes(arguments.notes) if arguments.notes else like_irmas(arguments.recordings_per_class, arguments.songs)
+    )
+    render_folder(arguments.folder, folders, jobs, arguments.seed, arguments.soundfont)
+    print(f"Rendered {len(jobs)} pieces into {arguments.folder}.")
 
 
 if __name__ == "__main__":

@@ -58,9 +58,12 @@ def main(argv: list[str]) -> None:
             songs["unseen" if (path.parent.name, source) in left_out else "seen"].append(path)
         for system, recipe in RECIPES.items():
             given = [recipe, f"--model_name_or_path={arguments.checkpoint}", f"--data_dir={fold / 'data'}", *fields]
-            if arguments.soup and system == "fine-tuned":
-                train(*given, *shlex.split(arguments.soup), f"--output_dir={fold / 'other'}")
-                given.append(f"--soup={fold / 'other'}")
+            soup = arguments.soup if system == "fine-tuned" else []
+            others = [str(fold / f"other-{place + 1}") for place in range(len(soup))]
+            for other, also in zip(others, soup, strict=True):
+                train(*given, *shlex.split(also), f"--output_dir={other}")
+            if others:
+                given += ["--soup", *others]
             train(*given, f"--output_dir={fold / system}")
             recognise = load_recogniser(str(fold / system))
             for part, paths in songs.items():
@@ -89,8 +92,8 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--songs", type=int, default=24, help="of each fold, from left-out and from other sources each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--soup", metavar="'--FIELD VALUE ...'",
-        help="also fine-tune a run with these fields, and average its weights with the fine-tuned one's",
+        "--soup", metavar="'--FIELD VALUE ...'", nargs="+", default=[],
+        help="also fine-tune a run with each of these strings of fields, and average the weights of all runs",
     )  # fmt: skip
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of the songs behind every interval")
     return parser.parse_known_args(argv)

@@ -227,20 +227,15 @@ def test_initial_weight_goes_back_towards_the_zero_shot_model(checkpoints, music
 
 
 def test_a_soup_is_the_mean_of_runs_trained_or_finished(checkpoints, music, tmp_path):
-    def run(name, *fields):
-        given = ["mobilenet/finetune", f"--data_dir={music}", f"--output_dir={tmp_path / name}", "--initial_weight=0"]
-        start = (
-            []
-            if any("model_name" in field for field in fields)
-            else [f"--model_name_or_path={checkpoints / 'mobilenet'}"]
-        )
-        run_irmas.main([*given, *start, *SHORT, *fields])
+    def run(name, *fields, start=checkpoints / "mobilenet"):
+        given = [f"--model_name_or_path={start}", f"--data_dir={music}", f"--output_dir={tmp_path / name}"]
+        run_irmas.main(["mobilenet/finetune", *given, "--initial_weight=0", *SHORT, *fields])
         return load_file(tmp_path / name / "model.safetensors")
 
     one, other = run("one"), run("other", "--seed=1")
     soup = run("soup", "--seed=1", f"--soup={tmp_path / 'one'}")
     options = ["--head_initialization=labels", "--max_steps=-1", "--num_train_epochs=0"]
-    finished = run("finished", f"--model_name_or_path={tmp_path / 'one'}", "--soup", str(tmp_path / "other"), *options)
+    finished = run("finished", "--soup", str(tmp_path / "other"), *options, start=tmp_path / "one")
     assert not torch.allclose(one["classifier.weight"], other["classifier.weight"])
     assert "its weights were averaged with those of `one`." in (tmp_path / "soup/README.md").read_text()
     for key, tensor in soup.items():

@@ -81,5 +81,5 @@ def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initia
 def average(model: torch.nn.Module, others: list[dict[str, torch.Tensor]]) -> None:
     """Set the weights to the mean of the model's and those of other runs (a model soup, Wortsman 2022)."""
     for name, tensor in model.state_dict().items():
-        if others and tensor.is_floating_point():
+        if tensor.is_floating_point():
             tensor.copy_(torch.stack([tensor, *(other[name].to(tensor.device) for other in others)]).mean(dim=0))

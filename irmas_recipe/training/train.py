@@ -87,22 +87,21 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
     model, arguments = trainer.model, recipe.training
     start, clips = time.perf_counter(), 0.0
     others = [strictly_from_pretrained(type(model), run, model.config).state_dict() for run in recipe.model.soup or []]
+    initial: dict[str, torch.Tensor] = {}
     if arguments.num_train_epochs > 0:
-        keep = recipe.model.initial_weight
-        # Before the regression: a resumed run, which goes without it, then ends with the same weights.
-        initial = {name: tensor.clone() for name, tensor in model.state_dict().items()} if keep else {}
+        if recipe.model.initial_weight:
+            # Before the regression: a resumed run, which goes without it, then ends with the same weights.
+            initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if checkpoint is None and recipe.model.head_initialization == "regression":
             start_head_by_regression(recipe, trainer)
         if checkpoint is None or not trainer.restore_if_finished(checkpoint):
             metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
             runtime = metrics["train_runtime"]
             clips = metrics["train_samples_per_second"] * runtime / (runtime - trainer.evaluation_seconds)
-        average(trainer.model, others)
-        if keep:
-            interpolate(trainer.model, initial, keep)
         trainer.save_state()
-    else:
-        average(model, others)
+    average(model, others)
+    if initial:
+        interpolate(model, initial, recipe.model.initial_weight)
     return {
         "seconds": round(time.perf_counter() - start - trainer.evaluation_seconds, 3),
         "validation_seconds": round(trainer.evaluation_seconds, 3),

@@ -112,7 +112,7 @@ def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys
     released("mobilenet", tmp_path / "narrow")
     main([
         str(tmp_path / "narrow"), str(tmp_path / "music"), "--output_dir", str(tmp_path / "out"), "--folds", "2",
-        "--initial_weights", "0", "1", "--soup", "--seed 1", "--seed 2 ", "--resamples", "50", "--max_steps=2", "--window_seconds=0.5", "--use_cpu",
+        "--initial_weights", "0", "1", "--soup", "--seed 1", "--seed 2", "--resamples", "50", "--max_steps=2", "--window_seconds=0.5", "--use_cpu",
         "--eval_strategy=no", "--save_strategy=no", "--load_best_model_at_end=False", "--bf16=False", "--disable_tqdm=True",
         "--preparation_processes=1", "--per_device_train_batch_size=4",
     ])  # fmt: skip
