@@ -220,7 +220,7 @@ def draw_reliability(results: Results) -> Figure:
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle=(0, (2, 2)), linewidth=1.2)
         axes.plot(means, rates, color=colour, linewidth=1.8)
         sizes = [24 + 376 * np.sqrt(part["decisions"] / most) for part in bins]
-        axes.scatter(means, rates, s=sizes, color=colour, edgecolor="white", zorder=5)
+        axes.scatter(means, rates, s=sizes, color=colour, edgecolor="white", zorder=5, clip_on=False)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         tidy(axes, grid="both")
         axes.set_title(f"by {words}: error {calibration[of]['ece']:.3f}", fontsize=12.5, color=INK, loc="left")
