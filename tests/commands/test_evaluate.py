@@ -98,6 +98,25 @@ def test_a_folder_with_test_clips_alone_gives_the_same_scores(of_three_classes):
     pd.testing.assert_frame_equal(*scores, check_exact=True)
 
 
+def test_the_corrections_and_limits_of_a_run_are_not_for_other_data(of_three_classes):
+    recipe, clip = of_three_classes / "runs/three/recipe.yaml", "test/kora/0.wav"
+    before = recipe.read_text()
+    (of_three_classes / "corrections.csv").write_text(f"path,instruments,drop\n{clip},,yes\n")
+    try:
+        recipe.write_text(before + "corrections: corrections.csv\nmax_test_clips: 5\nrecording_pattern: .*\n")
+        run_irmas.main(["evaluate", "runs/three", "--data_dir", "alone", "--output_dir", "all_of_alone"])
+        own, _ = evaluation_recipe(parse_arguments(["runs/three"]), "scratch")
+        named, _ = evaluation_recipe(
+            parse_arguments(["runs/three", "--data_dir", "alone", "--recording_pattern", "[0-9]+"]), "scratch"
+        )
+    finally:
+        recipe.write_text(before)
+    heard = pd.read_parquet("all_of_alone/predictions.parquet")
+    assert clip in set(heard["clip"]) and len(heard) == heard["song"].nunique() == 9
+    assert (own.data.corrections, own.data.max_test_clips, own.data.recording_pattern) == ("corrections.csv", 5, ".*")
+    assert named.data.recording_pattern == "[0-9]+"
+
+
 def test_a_folder_with_some_of_the_models_classes_is_measured_on_those(of_three_classes):
     shutil.copytree("alone/test/oud", "two/test/oud")
     shutil.copytree("alone/test/kora", "two/test/kora")

@@ -18,6 +18,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
         "--data_dir", metavar="D", help="`synthetic`, a folder, or a data set's id on the Hub (default: the run's)"
     )
     add_column_flags(parser)
+    parser.add_argument("--recording_pattern", metavar="REGEX", help="as in the recipe")
     parser.add_argument(
         "--output_dir", metavar="O", type=Path, help="write results.json, predictions.parquet and figures here"
     )

@@ -47,7 +47,9 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     recipe = parse_recipe([str(path), *options])
     recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
     recipe.data.streaming &= arguments.data_dir is None or not Path(arguments.data_dir).is_dir()
-    for name, given in vars(Columns.of(arguments)).items():  # the run's own flags are for the run's own data
+    flags = vars(Columns.of(arguments)) | {"recording_pattern": arguments.recording_pattern}
+    flags |= dict.fromkeys(("corrections", "max_train_clips", "max_test_clips"))
+    for name, given in flags.items():  # the run's own flags are for the run's own data
         if given is not None or arguments.data_dir is not None:
             setattr(recipe.data, name, given)
     recipe.data.extra_train_dir = recipe.data.extra_label_map = recipe.data.extra_columns = None
