@@ -15,7 +15,8 @@ def read_predictions(files: Sequence[Path], clips: Clips) -> np.ndarray:
     """Return the mean score of every clip over all tables, (clips, classes); NaN for a clip that no table contains.
 
     A table (parquet or csv) has a column `clip` or `path`, and for each class a column of scores in [0, 1], named by its
-    code or its readable name. Paths may be absolute or relative, and the data folder may have been elsewhere: a clip is
+    code or its readable name, with or without `score_` before it. A row without scores is of a file that could not be
+    read. Paths may be absolute or relative, and the data folder may have been elsewhere: a clip is
     found by as many of the last parts of its path as identify it.
     Raises UserError for a file that is not such a table or contains none of the clips.
     """
@@ -58,11 +59,15 @@ def _read_table(file: Path, classes: list[str]) -> tuple[list[str], np.ndarray]:
     except (OSError, ValueError) as error:
         raise UserError(f"--predictions {file} cannot be read as a parquet or csv table: {error}.") from None
     paths = next((column for column in ("clip", "path") if column in table), None)
-    columns = [next((name for name in (code, readable_name(code)) if name in table), None) for code in classes]
+    columns = [
+        next((name for name in (code, words, f"score_{words}", f"score_{code}") if name in table), None)
+        for code, words in ((code, readable_name(code)) for code in classes)
+    ]
     missing = [code for code, column in zip(classes, columns, strict=True) if column is None]
     if paths is None or missing or table.empty:
         lacks = "a row" if table.empty else "the column clip or path" if paths is None else f"the column {missing[0]}"
         raise UserError(f"--predictions {file} lacks {lacks}: give a predictions.parquet or a table from `predict`.")
+    table = table.dropna(subset=columns, how="all")
     scores = table[columns].to_numpy(dtype=float)
     if not ((scores >= 0) & (scores <= 1)).all():
         raise UserError(f"--predictions {file} has scores outside 0 to 1.")

@@ -4,9 +4,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from irmas_dataset.audit.clips import read_clips
+from irmas_dataset.audit.predictions import read_predictions
+from irmas_dataset.labels import INSTRUMENT_NAMES
+from irmas_recipe.commands.predict import main as predict
+from irmas_recipe.models.pipeline.attach import attach_pipeline
 from tests.irmas_dataset.folders import write_irmas
+from tests.tiny import build
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +40,28 @@ def test_a_report_and_tables(irmas, tmp_path):
     assert "silent clips" in done.stdout
     assert "report.html" in done.stdout
     assert "Measuring clips" in done.stderr
+
+
+def test_tables_that_predict_wrote_give_scores_to_clips(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    irmas = write_irmas(tmp_path / "irmas")
+    model, extractor = build("mobilenet")
+    model.config.update({"window_seconds": 1.0, "hop_seconds": 0.5, "aggregation": "mean", "thresholds": [0.5] * 11})
+    for part in (model, extractor):
+        part.save_pretrained(tmp_path / "run")
+    attach_pipeline(tmp_path / "run")
+    clips = read_clips(irmas, cache_dir=tmp_path / "cache", num_proc=1)
+    (tmp_path / "broken.wav").write_text("no music")
+    for output in ("t.csv", "t.parquet", "parts"):
+        flag = ["--parts" if output == "parts" else "--output", str(tmp_path / output)]
+        heard = [str(irmas), *([str(tmp_path / "broken.wav")] if output == "parts" else [])]
+        predict.main([str(tmp_path / "run"), *heard, *flag, "--device", "cpu"])
+        (table,) = (tmp_path / output).glob("*.parquet") if output == "parts" else [tmp_path / output]
+        scores = read_predictions([table], clips)
+        written = (pd.read_csv if output == "t.csv" else pd.read_parquet)(table).set_index("path")
+        expected = written.loc[[clips.file(row) for row in range(len(clips.table))]]
+        columns = [f"score_{INSTRUMENT_NAMES[code]}" for code in clips.classes]
+        np.testing.assert_allclose(scores, expected[columns].to_numpy(dtype=float))
 
 
 @pytest.mark.parametrize(
