@@ -5,7 +5,7 @@ from itertools import chain
 import pandas as pd
 
 from irmas_dataset.audit.clips import Clips
-from irmas_dataset.audit.duplicates import IDENTICAL
+from irmas_dataset.audit.duplicates import IDENTICAL, connected
 
 WHOLE_COPY = 0.5  # of the shorter clip: less is an overlap, not a copy
 
@@ -14,31 +14,36 @@ def corrections(clips: Clips, duplicates: pd.DataFrame) -> pd.DataFrame:
     """Return the training clips to drop, in the form that `--corrections` takes, with the reason.
 
     Columns: path, instruments (empty), drop (yes), reason. Dropped are clips that are silent or whose channels cancel
-    each other out, recordings whose audio is also in the test set, all copies with conflicting labels (the audio does not
-    tell which label is right), and all but the first of copies with the same label. The test set stays as published, so
-    that figures on it are comparable.
+    each other out. Clips that are whole copies, directly or by way of others, are a group: the recordings of one that the
+    test set has a part in are dropped, and all clips of one with conflicting labels (the audio does not tell which label
+    is right); of any other, the clips of one recording stay. The test set stays as published, so that figures on it are
+    comparable.
     """
-    table = clips.table
-    is_training = clips.is_training
+    table, is_training = clips.table, clips.is_training
     reasons: dict[int, str] = {}
     for row in table.index[table["silent"] & is_training]:
         reasons[row] = "silent"
     for row in table.index[table["cancelled"] & is_training]:
         reasons[row] = "the channels cancel each other out"
     copies = duplicates[(duplicates["overlap_share"] >= WHOLE_COPY) | (duplicates["kind"] == IDENTICAL)]
-    for pair in copies.itertuples():
-        ours, theirs = is_training[pair.first], is_training[pair.second]
-        if ours != theirs:
-            trained, other = (pair.first, pair.second) if ours else (pair.second, pair.first)
-            if table["split"][other] == "test":
-                same = is_training & (table["recording"] == table["recording"][trained])
-                for row in table.index[same]:
-                    reasons.setdefault(row, f"the test set has audio of its recording: {table['path'][other]}")
-        elif ours and pair.conflicting:
-            for row, other in ((pair.first, pair.second), (pair.second, pair.first)):
-                reasons.setdefault(row, f"conflicting labels on the same audio: {table['path'][other]}")
-        elif ours and not pair.same_recording and pair.first not in reasons:
-            reasons.setdefault(pair.second, f"a copy with the same label: {table['path'][pair.first]}")
+    group_of = connected(len(table), [*copies[["first", "second"]].itertuples(index=False)])
+    conflicting = {group_of[pair.first] for pair in copies[copies["conflicting"].astype(bool)].itertuples()}
+    test_clips = {group_of[row]: table["path"][row] for row in table.index[table["split"] == "test"][::-1]}
+    trained = [rows for _, rows in table[is_training].groupby(group_of[is_training])]
+    for rows in trained:  # first, as whole recordings are dropped, which may have clips in other groups
+        if other := test_clips.get(group_of[rows.index[0]]):
+            for row in table.index[is_training & table["recording"].isin(rows["recording"])]:
+                reasons.setdefault(row, f"the test set has audio of its recording: {other}")
+    for rows in trained:
+        is_conflicting = group_of[rows.index[0]] in conflicting and rows["instruments"].nunique() > 1
+        stay = next((recording for row, recording in rows["recording"].items() if row not in reasons), None)
+        first = next((path for row, path in rows["path"].items() if row not in reasons), None)
+        for row, clip in rows.iterrows():
+            if is_conflicting:
+                other = rows["path"][rows["instruments"] != clip["instruments"]].iloc[0]
+                reasons.setdefault(row, f"conflicting labels on the same audio: {other}")
+            elif clip["recording"] != stay:
+                reasons.setdefault(row, f"a copy with the same label: {first}")
     rows = sorted(reasons)
     return pd.DataFrame(
         {

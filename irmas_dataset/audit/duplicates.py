@@ -1,6 +1,7 @@
 """Finding clips that share audio: byte for byte, or after re-encoding, trimming and a change of level."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 
@@ -102,13 +103,12 @@ def tied_groups(clips: Clips, duplicates: pd.DataFrame) -> np.ndarray:
     """Return a group number for each clip, (clips,): clips of one recording, or with shared audio, have the same."""
     recordings = clips.table["recording"].where(clips.table["recording"].notna(), clips.table["song"])
     first_of = {name: row for row, name in reversed(list(enumerate(recordings)))}
-    rows = np.arange(len(clips.table))
-    ties = np.concatenate(
-        [
-            np.stack([rows, [first_of[name] for name in recordings]]),
-            duplicates[["first", "second"]].to_numpy(dtype=int).T,
-        ],
-        axis=1,
-    )
-    graph = coo_array((np.ones(ties.shape[1]), (ties[0], ties[1])), shape=(len(rows), len(rows)))
+    ties = [(row, first_of[name]) for row, name in enumerate(recordings)]
+    return connected(len(clips.table), [*ties, *duplicates[["first", "second"]].itertuples(index=False)])
+
+
+def connected(count: int, ties: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return a group number for each of `count` rows, (count,): those that ties lead to from each other have the same."""
+    first, second = np.array(ties, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
     return connected_components(graph, directed=False)[1]

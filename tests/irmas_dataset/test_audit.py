@@ -285,6 +285,36 @@ def test_byte_identical_files_damaged_ones_and_mono(tmp_path):
     assert "Damaged: 1" in write_report(found, tmp_path / "report").read_text(encoding="utf-8")
 
 
+def test_copies_by_way_of_others_are_decided_together(tmp_path):
+    """Of files with the same bytes only the first is compared by ear."""
+    own = tmp_path / "own"
+    for number, (code, names) in enumerate({
+        "oud": ["test/oud/heard", "train/oud/bytes of test", "train/oud/first", "train/oud/same bytes", "train/oud/1"],
+        "kora": ["test/kora/other", "train/kora/one", "train/kora/same bytes", "train/kora/1"],
+    }.items()):  # fmt: skip
+        for seed, name in enumerate(names):
+            write_audio(own / f"{name}.wav", seed=10 * number + seed, seconds=3, sampling_rate=16_000)
+        first = own / f"train/{code}/{'first' if code == 'oud' else 'one'}.wav"
+        (own / f"train/{code}/same bytes.wav").write_bytes(first.read_bytes())
+    (own / "train/oud/bytes of test.wav").write_bytes((own / "test/oud/heard.wav").read_bytes())
+    for original, quieter in {
+        "train/oud/first": "train/kora/other label",
+        "train/kora/one": "train/kora/quieter",
+        "test/oud/heard": "train/oud/quieter",
+    }.items():
+        waveform, rate = soundfile.read(own / f"{original}.wav")
+        soundfile.write(own / f"{quieter}.wav", 0.7 * waveform, rate)
+    found = audit(own, label_errors=False, cache_dir=tmp_path / "cache", num_proc=1)
+    assert found.corrections.set_index("path")["reason"].to_dict() == {
+        "train/kora/other label.wav": "conflicting labels on the same audio: train/oud/first.wav",
+        "train/oud/first.wav": "conflicting labels on the same audio: train/kora/other label.wav",
+        "train/oud/same bytes.wav": "conflicting labels on the same audio: train/kora/other label.wav",
+        "train/kora/quieter.wav": "a copy with the same label: train/kora/one.wav",
+        "train/kora/same bytes.wav": "a copy with the same label: train/kora/one.wav",
+        "train/oud/quieter.wav": "the test set has audio of its recording: test/oud/heard.wav",
+    }
+
+
 def test_channels_that_cancel_each_other_out_are_named_counted_and_dropped(tmp_path, caplog):
     """Stereo whose mean is next to silence, as one plug wired backwards makes it."""
     for number in range(4):
