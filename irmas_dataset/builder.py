@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -16,7 +16,8 @@ from datasets import ClassLabel, Features, List, Value
 from irmas_dataset.cores import usable_cores
 from irmas_dataset.decoding import Mono, open_file, read_frames
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.layout import exported_classes, is_exported
+from irmas_dataset.export.layout import is_exported
+from irmas_dataset.export.unpack import list_unpacked
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import has_form, is_remote
@@ -55,14 +56,12 @@ def list_clips(
         raise UserError(
             f"--data_dir {data_dir} is not a folder: give the folder that contains IRMAS or your own train/<class>/."
         )
-    listing = list_irmas(data_dir) or list_openmic(data_dir)
+    listing = list_unpacked(data_dir) if is_exported(data_dir) and not columns.are_given else None
+    listing = listing or list_irmas(data_dir) or list_openmic(data_dir)
     is_table = has_form(Path(data_dir)) and not (Path(data_dir) / "labels.csv").is_file()
     if listing is None and (is_table or columns.are_given):
         listing = list_form(data_dir, columns, recording_pattern, cache_dir)
     listing = listing or list_own_folder(data_dir, recording_pattern)
-    if listing is not None and not listing.is_irmas and is_exported(data_dir):  # it may have classes without a clip
-        classes = exported_classes(Path(data_dir))
-        listing = replace(listing, classes=classes) if set(listing.classes) <= set(classes) else listing
     if listing is None:
         raise UserError(
             f"{data_dir} has no IRMAS-TrainingData, IRMAS-TestingData-Part1..3, train/<class>/, labels.csv, metadata.csv or "

@@ -49,16 +49,6 @@ def stored_features(schema: pa.Schema) -> Features:
     return Features.from_dict(json.loads(stored)["info"]["features"])
 
 
-def exported_classes(data_dir: Path) -> tuple[str, ...]:
-    """Return the classes of a finished export in the order of their ids; none where its tables cannot say."""
-    try:
-        schema = pyarrow.parquet.read_schema(list_shards(data_dir)[0])
-        features = Features.from_dict(json.loads(schema.metadata[b"huggingface"])["info"]["features"])
-        return tuple(features["instruments"].feature.names)
-    except (OSError, pa.ArrowException, KeyError, TypeError):
-        return ()
-
-
 def path_within(folder: Path, name: str) -> Path:
     """Return the path of a row's file within a folder; raises ValueError for a name that leads out of it."""
     path = folder / name

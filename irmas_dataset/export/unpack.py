@@ -1,8 +1,7 @@
 """Unpacking an export: its files are written beside its tables, as the folder that it was made from."""
 
-import csv
 import json
-from collections.abc import Iterator
+import os
 from pathlib import Path
 
 import pyarrow.parquet
@@ -11,7 +10,8 @@ from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import UNPACKED_MARKER, list_shards, path_within, stored_features
-from irmas_dataset.label_text import join_labels
+from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, to_text
+from irmas_dataset.own_folder import own_folder_title
 from irmas_dataset.whole_file import whole_file
 
 LOCK = ".unpack.lock"
@@ -30,41 +30,43 @@ def unpack(data_dir: str | Path) -> None:
             marker = data_dir / UNPACKED_MARKER
             if marker.exists() and json.loads(marker.read_text()) == sizes:
                 return
-            rows = [
-                row for shard in shards for row in tqdm(unpack_shard(shard, data_dir), desc=f"Unpacking {shard.name}")
-            ]
-            if rows and not rows[0]["path"].startswith("IRMAS-T"):
-                write_labels(data_dir / "labels.csv", rows)
+            for shard in shards:
+                unpack_shard(shard, data_dir)
             with whole_file(marker) as unfinished:
                 unfinished.write_text(json.dumps(sizes))
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UserError(f"{data_dir} cannot be unpacked: {error}.") from error
 
 
-def unpack_shard(shard: Path, data_dir: Path) -> Iterator[dict[str, str]]:
-    """Write the files of one table and yield a row of labels.csv for each; several labels are joined by ;."""
+def unpack_shard(shard: Path, data_dir: Path) -> None:
+    """Write the files of one table, and the annotations of IRMAS's test clips."""
     table = pyarrow.parquet.ParquetFile(shard)
-    features, split = stored_features(table.schema_arrow), shard.name.split("-")[0]
-    names = features["instruments"].feature.names
-    columns = [name for name in ("audio", "path", "instruments", "recording", "unknown") if name in features]
-    for batch in table.iter_batches(batch_size=16, columns=columns):
-        for row in batch.to_pylist():
-            path = path_within(data_dir, row["path"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(row["audio"]["bytes"])
-            labels = [names[label] for label in row["instruments"]]
-            if row["path"].startswith("IRMAS-TestingData"):
-                path.with_suffix(".txt").write_text("".join(f"{label}\t\n" for label in labels))
-            unknown = join_labels(names[label] for label in row.get("unknown") or ())
-            yield {
-                "path": row["path"], "instruments": join_labels(labels), "recording": row["recording"], "unknown": unknown,
-                "split": split,
-            }  # fmt: skip
+    names = stored_features(table.schema_arrow)["instruments"].feature.names
+    batches = table.iter_batches(batch_size=16, columns=["audio", "path", "instruments"])
+    rows = (row for batch in batches for row in batch.to_pylist())
+    for row in tqdm(rows, desc=f"Unpacking {shard.name}", total=table.metadata.num_rows, unit="clip"):
+        path = path_within(data_dir, row["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(row["audio"]["bytes"])
+        if row["path"].startswith("IRMAS-TestingData"):
+            path.with_suffix(".txt").write_text("".join(f"{names[label]}\t\n" for label in row["instruments"]))
 
 
-def write_labels(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write the labels.csv of an own folder."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["path", "instruments", "recording", "unknown", "split"])
-        writer.writeheader()
-        writer.writerows(rows)
+def list_unpacked(data_dir: str | Path) -> Listing | None:
+    """List the clips of an export that is unpacked: what its tables say, exactly; None for one in IRMAS's layout."""
+    root = Path(os.path.abspath(data_dir))
+    clips: list[Clip] = []
+    for shard in list_shards(root):
+        features, split = stored_features(pyarrow.parquet.read_schema(shard)), shard.name.split("-")[0]
+        classes = tuple(features["instruments"].feature.names)
+        for row in pyarrow.parquet.read_table(
+            shard, columns=[name for name in features if name != "audio"]
+        ).to_pylist():
+            labels, unknown = (
+                tuple(classes[label] for label in row.get(name) or ()) for name in ("instruments", "unknown")
+            )
+            kept = {name: row[name] for name in ("recording", "song", "genre", "drums")}
+            clips.append(Clip(str(root / row["path"]), row["path"], split, labels, **kept, unknown=unknown))
+    if not clips or clips[0].name.startswith("IRMAS-T"):
+        return None
+    return Listing(own_folder_title(to_text(root.name), (root / SYNTHETIC_MARKER).exists()), root, classes, clips)

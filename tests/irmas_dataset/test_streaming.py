@@ -1,6 +1,7 @@
 """A streamed export gives the splits of the prepared one, from a folder and from a server, and stores no training audio."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,9 @@ from irmas_dataset.export.stream import files_folder, load_streamed
 from irmas_dataset.export.tables import address, read_audio
 from irmas_dataset.export.write import export
 from irmas_dataset.files import SYNTHETIC_MARKER
+from irmas_dataset.forms.flags import Columns
 from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_audio, write_irmas
+from tests.irmas_dataset.form_folders import CLASSES, parquet_folder
 from tests.irmas_dataset.range_server import serve_folder
 
 
@@ -54,6 +57,52 @@ def test_the_splits_are_those_of_the_prepared_export(exported):
     lengths = [len(waveform) for waveform in prepare(streamed["test"], 16_000, num_proc=1)["waveform"]]
     assert lengths == [800] * len(TEST_FILES)
     assert describe(streamed)["name"].startswith("incomplete IRMAS") or "IRMAS-shaped" in describe(streamed)["name"]
+
+
+def with_a_clip_of_nothing(root: Path) -> Path:
+    """Write 0/1 columns, with a clip that has none of the classes."""
+    shard = next((parquet_folder(root, "flags") / "data").glob("train-00000*"))
+    table = pyarrow.parquet.read_table(shard)
+    for name in CLASSES:
+        column = pa.array([0, *table[name].to_pylist()[1:]], pa.int8())
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    pyarrow.parquet.write_table(table, shard)
+    return root
+
+
+def with_a_recording_named_as_a_class(root: Path) -> Path:
+    for number in range(12):
+        name = f"train/{'oud' if number % 2 else 'kora'}/{['oud', 'solo', 'duo'][number % 3]}{number}.wav"
+        write_audio(root / name, seed=number)
+    return root
+
+
+def with_classes_that_differ_in_capitals(root: Path) -> Path:
+    parquet_folder(root, "ids")
+    names = {"Oud": CLASSES[0], "oud": CLASSES[1], "kora": CLASSES[2]}
+    for shard in (root / "data").iterdir():
+        table = pyarrow.parquet.read_table(shard)
+        stored = table.schema.metadata[b"huggingface"].decode()
+        stored = stored.replace(json.dumps(list(CLASSES)), json.dumps(list(names)))
+        pyarrow.parquet.write_table(table.replace_schema_metadata({b"huggingface": stored}), shard)
+    return root
+
+
+@pytest.mark.parametrize(
+    "write",
+    [with_a_clip_of_nothing, with_a_recording_named_as_a_class, with_classes_that_differ_in_capitals],
+)
+def test_an_export_loads_and_streams_as_the_data_that_it_was(tmp_path, cache, write):
+    source, options = write(tmp_path / "source"), {"recording_pattern": r"([a-z]+)\d+\.wav"}
+    if write is with_a_clip_of_nothing:
+        options["columns"] = Columns(label_column=",".join(CLASSES))
+    export(source, tmp_path / "export", **options)
+    ours, theirs = load_irmas(source, **options), load_irmas(tmp_path / "export")
+    for split in ours:
+        columns = ["instruments", "recording", "song", "md5"]
+        wanted, got = (data[split].select_columns(columns).sort("md5") for data in (ours, theirs))
+        assert wanted.features == got.features and wanted[:] == got[:]
+    same_splits(load_streamed(str(tmp_path / "export")), theirs, tmp_path / "export", str(tmp_path / "export"))
 
 
 def test_half_a_line_of_a_start_that_was_killed_is_passed_over(exported):

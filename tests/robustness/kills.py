@@ -87,7 +87,7 @@ TRAINING_PHASES = (
 PREDICT_PHASES = (
     Phase(InstrumentRecognitionPipeline, "postprocess"), Phase(ResultTable, "append"), Phase(ResultTable, "close"),
 )  # fmt: skip
-UNPACK_PHASES = (Phase(unpacker, "unpack"), Phase(unpacker, "unpack_shard"), Phase(unpacker, "write_labels"))
+UNPACK_PHASES = (Phase(unpacker, "unpack"), Phase(unpacker, "unpack_shard"))
 EVALUATE_PHASES = (
     Phase(data, "load_data"), Phase(data, "prepare_splits"), Phase(evaluation, "window_logits"),
     Phase(evaluation, "write_predictions"), Phase(Results, "write"),
