@@ -101,12 +101,13 @@ def test_shards_are_disjoint_and_complete_and_resumed_by_their_markers(run, musi
             tag(run, *asked, "--shard", "0/3", "--resume", *other)
 
 
-def test_a_changed_list_is_not_resumed(run, music, tmp_path):
+@pytest.mark.parametrize("changed", [slice(1, None), slice(2), slice(0)], ids=["one less", "a part less", "empty"])
+def test_a_changed_list_is_not_resumed(run, music, tmp_path, changed):
     names = sorted(map(str, music.glob("0[0-3].wav")))
     (tmp_path / "list.txt").write_text("\n".join(names))
     asked = ["--list", tmp_path / "list.txt", "--parts", tmp_path / "parts", "--part_files", 2]
     tag(run, *asked)
-    (tmp_path / "list.txt").write_text("\n".join(names[1:]))
+    (tmp_path / "list.txt").write_text("\n".join(names[changed]))
     with pytest.raises(UserError, match="the list has changed"):
         tag(run, *asked, "--resume")
 

@@ -35,18 +35,22 @@ class Parts:
         self.folder, self.shard, self.part_files = folder, shard, part_files
         self.heading = heading | {"part_files": part_files}
         folder.mkdir(parents=True, exist_ok=True)
-        index, count = shard
-        if any(f"-of-{count:05d}-" not in marker.name for marker in folder.glob("part-*.done")):
+        if any(f"-of-{shard[1]:05d}-" not in marker.name for marker in folder.glob("part-*.done")):
             raise UserError(
                 f"{folder} has parts of another number of shards; resume with the same, or name a new folder."
             )
-        found = sorted(folder.glob(f"part-{index:05d}-of-{count:05d}-*.done"))
+        found = self.markers()
         if found and not resume:
             raise UserError(f"{folder} has parts already; add --resume to keep them, or name a new folder.")
         if found and json.loads(found[0].read_text(encoding="utf-8"))["heading"] != self.heading:
             raise UserError(
                 f"{folder} has parts of another model or settings; resume with the same, or name a new folder."
             )
+
+    def markers(self) -> list[Path]:
+        """Return the markers of this shard, first part first."""
+        index, count = self.shard
+        return sorted(self.folder.glob(f"part-{index:05d}-of-{count:05d}-*.done"))
 
     def place(self, number: int) -> Path:
         """Return where a part goes."""
@@ -56,7 +60,7 @@ class Parts:
         """Yield (number, names) of each part that has no marker.
 
         Raises:
-            UserError: a finished part had other files.
+            UserError: a finished part had other files, or is beyond the last name.
         """
         names, number = iter(names), 0
         while of_part := list(islice(names, self.part_files)):
@@ -64,8 +68,10 @@ class Parts:
             if not marker.exists():
                 yield number, of_part
             elif json.loads(marker.read_text(encoding="utf-8"))["files_sha256"] != digest_of(of_part):
-                raise UserError(f"{marker} is of other files: the list has changed; name a new folder for --parts.")
+                raise of_other_files(marker)
             number += 1
+        if beyond := [marker for marker in self.markers() if int(marker.stem.rsplit("-", 1)[1]) >= number]:
+            raise of_other_files(beyond[0])
 
     def write(self, number: int, names: list[str], rows: list[dict], schema: pa.Schema) -> None:
         """Write one part, then its marker."""
@@ -75,6 +81,11 @@ class Parts:
         unread = sum(row["error"] is not None for row in rows)
         marker = {"files": len(rows), "unread": unread, "files_sha256": digest_of(names), "heading": self.heading}
         write_json(file.with_suffix(".done"), marker)
+
+
+def of_other_files(marker: Path) -> UserError:
+    """Return the error about a finished part whose files the list no longer has."""
+    return UserError(f"{marker} is of other files: the list has changed; name a new folder for --parts.")
 
 
 def digest_of(names: list[str]) -> str:
