@@ -108,6 +108,14 @@ def test_a_single_file_is_shown_with_bars_and_when_each_is_heard(run, music, cap
     assert all(line.startswith("*") == (score >= 0.5) for line, score in zip(shown, scores, strict=True))
 
 
+@pytest.mark.parametrize(("top_k", "words"), [(3, "3, whatever their thresholds"), (1, "whatever its threshold")])
+def test_the_first_instruments_of_a_file_are_not_said_to_reach_a_threshold(run, music, top_k, words, capsys):
+    predict.main([run, str(music / "b/one.wav"), "--top_k", str(top_k), "--threshold", "0.999"])
+    *bars, rule = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("* ") for line in bars) == top_k
+    assert rule.startswith("* the first") and rule.endswith(words)
+
+
 def test_files_named_from_here_and_from_the_root_share_a_table(run, music, monkeypatch, capsys):
     monkeypatch.chdir(music)
     predict.main([run, "a/one.wav", str(music / "b" / "one.wav")])

@@ -105,6 +105,9 @@ def as_long_as(entry: dict) -> str:
 class Bars(Screen):
     """Every instrument of a single file as a bar, for people: those heard are marked, with when they are heard."""
 
+    def __init__(self, top_k: int | None) -> None:
+        self.top_k = top_k
+
     def add(self, row: dict, result: dict, heard: list[dict]) -> None:
         """Print the bars of one file."""
         is_song = result["rule"] == "timeline"
@@ -118,11 +121,15 @@ class Bars(Screen):
             bar = "█" * round(BAR_WIDTH * share)
             when = stretches([segment for segment in result["timeline"] if segment["label"] == entry["label"]])
             say(f"{mark} {entry['label']:<{width}}  {figures}  {bar:<{BAR_WIDTH}}  {when}".rstrip())
-        say(rule_in_words(result, heard))
+        say(rule_in_words(result, heard, self.top_k))
 
 
-def rule_in_words(result: dict, heard: list[dict]) -> str:
+def rule_in_words(result: dict, heard: list[dict], top_k: int | None) -> str:
     """Return which rule gave the answer, and what the mark of an instrument means."""
+    if top_k is not None:
+        return (
+            "* the first, whatever its threshold" if top_k == 1 else f"* the first {top_k}, whatever their thresholds"
+        )
     if result["rule"] == "timeline":
         return "* heard for long enough, by the timeline" if heard else "No instrument is heard for long enough."
     return "* confidence of 0.50 or more: its threshold" if heard else "No score reaches its threshold."
@@ -166,4 +173,4 @@ def open_screen(args: argparse.Namespace, files: list[Path], labels: list[str], 
         return Csv(result_columns(labels, args.format))
     if args.format == "json":
         return Json(heading)
-    return Bars() if len(files) == 1 else Lines([to_text(file) for file in files], args.sort)
+    return Bars(args.top_k) if len(files) == 1 else Lines([to_text(file) for file in files], args.sort)
