@@ -80,14 +80,16 @@ class Listing:
 def parse_training_name(name: str) -> dict:
     """Read a training file's published path, e.g. `IRMAS-TrainingData/cel/008__[cel][nod][cla]0058__1.wav`.
 
-    Returns instrument (the folder), recording (the folder and everything before `__k`), genre (its code or None) and
+    Returns instrument (the folder), recording (the folders and everything before `__k`), genre (its code or None) and
     drums ("yes", "no", "unknown", or None for a name without a drum tag).
     """
-    folder, file_name = name.split("/")[-2:]
+    folders, _, file_name = name.rpartition("/")
+    inside = folders.removeprefix(f"{TRAINING_FOLDER}/")
+    folder = inside if inside != folders else folders.rsplit("/", 1)[-1]
     stem = os.path.splitext(file_name)[0]
     match = _TRAINING_NAME.fullmatch(stem)
     return {
-        "instrument": folder,
+        "instrument": folder.split("/", 1)[0],
         "recording": f"{folder}/{re.sub(r'__[0-9]+$', '', stem)}",
         "genre": match["genre"] if match else None,
         "drums": DRUMS.get(match["drums"]) if match else None,
@@ -100,12 +102,12 @@ def is_training_name(name: str) -> bool:
 
 
 def parse_test_name(name: str) -> str:
-    """Return the song of a test file's published path: its part and its name without the excerpt number.
+    """Return the song of a test file's published path: its part, subfolders, and name without the excerpt number.
 
     `IRMAS-TestingData-Part1/Part1/(02) dont kill the whale-1.wav` -> `1/(02) dont kill the whale`.
     """
     part = re.match(r"IRMAS-TestingData-Part([123])/", name)[1]
-    stem = os.path.splitext(name.rsplit("/", 1)[-1])[0]
+    stem = os.path.splitext(name.split("/", 2)[-1])[0]
     return f"{part}/{re.sub(r'-[0-9]+$', '', stem)}"
 
 
@@ -190,6 +192,12 @@ def published_name(name: str) -> str:
         if candidate in _composed_index():
             return _composed_index()[candidate]
     return to_text(name)
+
+
+def name_in_irmas(published_folder: str, inside: str) -> str:
+    """Return the published name of a file by its path below a folder; one that IRMAS does not have keeps its subfolders."""
+    name = published_name(f"{published_folder}/{os.path.basename(inside)}")
+    return name if name in load_index() else to_text(f"{published_folder}/{Path(inside).as_posix()}")
 
 
 @lru_cache(maxsize=1)
@@ -286,7 +294,8 @@ def list_training(folder: Path) -> list[Clip]:
             )
         for path in walk_files(class_folder):
             if path.lower().endswith(".wav"):
-                name = to_text(f"{TRAINING_FOLDER}/{class_folder.name}/{os.path.basename(path)}")
+                inside = os.path.relpath(path, class_folder)
+                name = name_in_irmas(f"{TRAINING_FOLDER}/{class_folder.name}", inside)
                 facts = parse_training_name(name)
                 clips.append(
                     Clip(
@@ -320,10 +329,10 @@ def list_test_part(folder: Path, published_folder: str, warnings: list[str]) -> 
     )
     orphans = [notes[stem] for stem in notes.keys() - audio.keys() if is_annotation(notes[stem])]
     warn_of(warnings, sorted(orphans), "has no .wav of the same name", "have no .wav of the same name")
-    clips = []
+    clips, inner = [], published_folder.rsplit("/", 1)[-1] + os.sep
     for stem in sorted(audio.keys() & notes.keys()):
         labels = check_labels(read_annotation(notes[stem]), INSTRUMENT_CODES, notes[stem])
-        name = published_name(f"{published_folder}/{os.path.basename(audio[stem])}")
+        name = name_in_irmas(published_folder, os.path.relpath(audio[stem], folder).removeprefix(inner))
         clips.append(Clip(audio[stem], name, "test", labels, None, parse_test_name(name)))
     empty = [clip.path for clip in clips if not clip.instruments]
     warn_of(

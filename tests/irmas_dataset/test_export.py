@@ -137,6 +137,27 @@ def test_an_export_loads_as_the_folder_that_it_was(exported, irmas, cache):
     assert len(prepare(theirs["test"], 16000, num_proc=1)) == len(TEST_FILES)
 
 
+def test_clips_of_one_name_in_subfolders_of_irmas_stay_apart(tmp_path, cache):
+    root, part = tmp_path / "irmas", "IRMAS-TestingData-Part1/Part1"
+    published = "IRMAS-TrainingData/{}008__[cel][nod][cla]0058__1.wav"
+    names = [f"IRMAS-TrainingData/{code}/disc{disc}/take{take}.wav"
+             for code in ("cel", "flu") for disc in (1, 2) for take in range(3)]  # fmt: skip
+    names += [f"{part}/disc{disc}/song-1.wav" for disc in (1, 2)]
+    for seed, name in enumerate([*names, published.format("cel/mine/")]):
+        path = write_audio(root / name, seed)
+        if name.startswith(part):
+            path.with_suffix(".txt").write_text("cel")
+    export(root, tmp_path / "export", cache_dir=cache)
+    ours, theirs = load_irmas(root, cache_dir=cache), load_irmas(tmp_path / "export", cache_dir=cache)
+    for split in ours:
+        columns = ["instruments", "recording", "song", "md5"]
+        wanted, got = (data[split].select_columns(columns).sort("md5") for data in (ours, theirs))
+        assert wanted[:] == got[:]
+    assert ours["test"]["song"][:] == ["1/disc1/song", "1/disc2/song"]
+    found = {path.relative_to(tmp_path / "export").as_posix() for path in (tmp_path / "export").rglob("*.wav")}
+    assert found == {*names, published.format("cel/")}
+
+
 def test_it_is_unpacked_once_even_by_several_at_once(exported):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(unpack, [exported] * 4))
