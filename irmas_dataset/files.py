@@ -70,6 +70,7 @@ class Listing:
     clips: list[Clip]
     warnings: list[str] = field(default_factory=list)
     is_irmas: bool = False  # the published music, not other music in its layout
+    is_synthetic: bool = False  # music that a program played
 
     @property
     def is_partly_known(self) -> bool:
@@ -278,7 +279,7 @@ def irmas_listing(
     home: the folder or address that a warning about missing files names.
     """
     if is_synthetic:
-        return Listing("synthetic, IRMAS-shaped", root, INSTRUMENT_CODES, clips, warnings)
+        return Listing("synthetic, IRMAS-shaped", root, INSTRUMENT_CODES, clips, warnings, is_synthetic=True)
     title = irmas_title(home, clips, warnings)
     return Listing(title or "IRMAS-shaped folder", root, INSTRUMENT_CODES, clips, warnings, is_irmas=title is not None)
 

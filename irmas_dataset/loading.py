@@ -26,9 +26,14 @@ CANCELLED = (
 
 
 class Splits(DatasetDict):
-    """Train, validation and test; `damaged` lists the skipped files, relative to the data folder, with the reason."""
+    """Train, validation and test.
+
+    `damaged` lists the skipped files, relative to the data folder, with the reason; `is_synthetic` says whether a program
+    played the music.
+    """
 
     damaged: tuple[str, ...] = ()
+    is_synthetic: bool = False
 
 
 def load_irmas(
@@ -73,6 +78,7 @@ def load_irmas(
     splits = {name: _without_damaged(split) for name, split in read.items()}
     found = Splits(divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed))
     found.damaged = tuple(os.path.relpath(line, listing.root) for split in read.values() for line in _damaged(split))
+    found.is_synthetic = listing.is_synthetic
     if audio:
         for name, split in found.items():
             found[name] = with_audio(split)
@@ -138,8 +144,8 @@ def divide(
 def describe(dataset: DatasetDict) -> dict:
     """Summarise what was loaded, for results.json.
 
-    Returns {"name", "clips": {split: int}, "songs": int, "classes": [str], "test_is_held_out": bool, "damaged": [str]}:
-    `songs` counts those of the test set, `damaged` has one line for each file that was skipped because it is unreadable.
+    Returns {"name", "clips": {split: int}, "songs": int, "classes": [str], "test_is_held_out": bool, "damaged": [str],
+    "synthetic": bool}: `songs` counts those of the test set, `damaged` has one line for each file that was skipped because it is unreadable.
     """
     test = dataset["test"]
     return {
@@ -149,6 +155,7 @@ def describe(dataset: DatasetDict) -> dict:
         "classes": test.features["instruments"].feature.names,
         "test_is_held_out": str(test.split) == "train",  # its rows came from the builder's training split
         "damaged": list(getattr(dataset, "damaged", ())),
+        "synthetic": getattr(dataset, "is_synthetic", False),
     }
 
 

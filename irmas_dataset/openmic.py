@@ -82,7 +82,7 @@ def openmic_listing(root: Path, home: Path, classes: tuple[str, ...], clips: lis
     warnings: list[str] = []
     warn_of(warnings, missing, "is missing and will be skipped", "are missing and will be skipped")
     if (home / SYNTHETIC_MARKER).exists():
-        return Listing("synthetic, OpenMIC-shaped", root, classes, clips, warnings)
+        return Listing("synthetic, OpenMIC-shaped", root, classes, clips, warnings, is_synthetic=True)
     if len(clips) == CLIPS:
         return Listing(TITLE, root, classes, clips, warnings)
     counts = f"{len(clips):,} of {CLIPS:,} clips"

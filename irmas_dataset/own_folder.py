@@ -66,8 +66,9 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
     spelled: dict[str, str] = {}
     clips = [_clip(root, row, classes, recording_pattern, spelled) for row in rows]
     _warn_of_other_audio(root, warnings)
-    title = own_folder_title(to_text(root.name), (root / SYNTHETIC_MARKER).exists())
-    return Listing(title, root, classes, clips, warnings)
+    is_synthetic = (root / SYNTHETIC_MARKER).exists()
+    title = own_folder_title(to_text(root.name), is_synthetic)
+    return Listing(title, root, classes, clips, warnings, is_synthetic=is_synthetic)
 
 
 def own_folder_title(name: str, is_synthetic: bool) -> str:

@@ -14,13 +14,16 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 """Number of clips that a size category ends at -> the Hub's name of it."""
 
 
-def data_card(splits: dict[str, Dataset], name: str, *, metadata_only: bool, is_irmas: bool) -> DatasetCard:
+def data_card(
+    splits: dict[str, Dataset], name: str, *, metadata_only: bool, is_irmas: bool, is_synthetic: bool
+) -> DatasetCard:
     """Return the data card of an export.
 
     splits: the exported clips of each split, with the columns of `layout.COLUMNS`.
     name: what the data is; it becomes the heading.
     metadata_only: whether the tables have no audio.
     is_irmas: whether the clips are IRMAS's own, which adds its source and licence.
+    is_synthetic: whether a program played the music, which the card says.
     """
     clips = sum(map(len, splits.values()))
     data = DatasetCardData(
@@ -45,7 +48,7 @@ def data_card(splits: dict[str, Dataset], name: str, *, metadata_only: bool, is_
         genres="; ".join(f"{code}: {words}" for code, words in GENRES.items()),
         metadata_only=metadata_only,
         is_irmas=is_irmas,
-        is_synthetic="synthetic" in name,
+        is_synthetic=is_synthetic,
     )
 
 

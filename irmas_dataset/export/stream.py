@@ -33,7 +33,7 @@ from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, fro
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import Form, form_title, open_form
 from irmas_dataset.forms.listing import facts_of, home_of, placed_clips, recordings_warning
-from irmas_dataset.loading import divide, warn_of_damaged
+from irmas_dataset.loading import Splits, divide, warn_of_damaged
 from irmas_dataset.openmic import list_openmic
 from irmas_dataset.own_folder import own_folder_title
 
@@ -80,7 +80,8 @@ def load_streamed(
             logger.warning(warning)
         for split in splits.values():
             split.info.description = listing.title
-        parts = divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed)
+        parts = Splits(divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed))
+        parts.is_synthetic = listing.is_synthetic
         for name in ("validation", "test"):
             fetch(parts[name], folder)
             parts[name] = with_facts(parts[name].remove_columns(list(PLACE)))
@@ -263,4 +264,4 @@ def listing_of(location: str, folder: Path, splits: dict[str, Dataset]) -> Listi
         return irmas_listing(folder, location, clips, [], is_synthetic)
     classes = tuple(splits["train"].features["instruments"].feature.names)
     name = root.rstrip("/").rsplit("/", 1)[-1]
-    return Listing(own_folder_title(name, is_synthetic), folder, classes, clips)
+    return Listing(own_folder_title(name, is_synthetic), folder, classes, clips, is_synthetic=is_synthetic)

@@ -69,4 +69,6 @@ def list_unpacked(data_dir: str | Path) -> Listing | None:
             clips.append(Clip(str(root / row["path"]), row["path"], split, labels, **kept, unknown=unknown))
     if not clips or clips[0].name.startswith("IRMAS-T"):
         return None
-    return Listing(own_folder_title(to_text(root.name), (root / SYNTHETIC_MARKER).exists()), root, classes, clips)
+    is_synthetic = (root / SYNTHETIC_MARKER).exists()
+    title = own_folder_title(to_text(root.name), is_synthetic)
+    return Listing(title, root, classes, clips, is_synthetic=is_synthetic)

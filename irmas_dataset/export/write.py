@@ -59,9 +59,10 @@ def export(
             (unfinished / "data").mkdir()
             for name, split in splits.items():
                 write_shards(split, names, unfinished / "data", name, metadata_only, shard_bytes)
-            if "synthetic" in listing.title:
+            if listing.is_synthetic:
                 (unfinished / SYNTHETIC_MARKER).touch()
-            card = data_card(splits, listing.title, metadata_only=metadata_only, is_irmas=listing.is_irmas)
+            facts = {"is_irmas": listing.is_irmas, "is_synthetic": listing.is_synthetic}
+            card = data_card(splits, listing.title, metadata_only=metadata_only, **facts)
             card.save(unfinished / CARD)
             for name in earlier:
                 (output_dir / name).unlink()

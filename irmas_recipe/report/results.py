@@ -185,7 +185,8 @@ class Results:
     def music(self) -> str:
         """What the run was measured on: "irmas", "part" (of IRMAS), "openmic", "synthetic" or "own"."""
         name = self.dataset["name"]
-        if self.dataset.get("synthetic") or name.startswith("synthetic"):
+        by_title = name.startswith(("synthetic, ", "synthetic folder "))  # all that older files say of some
+        if self.dataset.get("synthetic") or by_title:
             return "synthetic"
         if name == OPENMIC:
             return "openmic"

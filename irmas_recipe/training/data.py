@@ -153,7 +153,6 @@ def describe_data(data: DataArguments, splits: DatasetDict, reported: list[int])
     measured = copy.copy(splits)  # with what it knows of damaged files
     measured["test"] = splits["test"].select(reported)
     description = describe(measured)
-    description["synthetic"] = data.data_dir == "synthetic"
     if is_hub_id(data.data_dir):
         description["hub_id"] = data.data_dir
     if data.extra_train_dir is not None:

@@ -35,6 +35,7 @@ def finished(tmp_path_factory):
 def test_the_figures_are_the_runs_own(finished, capsys):
     run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "again"])
     first, again = (json.loads((finished / f"{name}/results.json").read_text()) for name in ("runs/tiny", "again"))
+    assert first["dataset"]["synthetic"] and again["dataset"]["synthetic"]
     for regime in ("fixed", "oracle"):
         assert again["test"][regime] == first["test"][regime]
     assert again["test"]["lrap"] == first["test"]["lrap"] and again["trivial"] == first["trivial"]

@@ -121,6 +121,7 @@ def test_describe_says_what_was_loaded(irmas, load):
         "classes": list(INSTRUMENT_CODES),
         "test_is_held_out": False,
         "damaged": [],
+        "synthetic": True,
     }
 
 

@@ -16,7 +16,7 @@ import soundfile
 from datasets import Audio, load_dataset
 from huggingface_hub import DatasetCard
 
-from irmas_dataset import load_irmas, prepare
+from irmas_dataset import describe, load_irmas, prepare
 from irmas_dataset.audio import decode
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.push import push
@@ -184,7 +184,19 @@ def test_a_folder_of_ones_own_comes_back_with_its_recordings(tmp_path, cache):
     for split in ours:
         assert theirs[split].sort("md5").remove_columns("path")[:] == ours[split].sort("md5").remove_columns("path")[:]
     assert theirs["test"].info.description == "synthetic folder export"
+    assert describe(ours)["synthetic"] and describe(theirs)["synthetic"]
+    assert "Synthesised music" in (tmp_path / "export/README.md").read_text()
     assert DatasetCard.load(tmp_path / "export" / "README.md").data.license is None
+
+
+def test_a_folder_is_not_synthetic_by_its_name(tmp_path, cache):
+    own = tmp_path / "no synthetic music"
+    for number in range(8):
+        write_audio(own / f"train/{'kora' if number % 2 else 'oud'}/{number}.wav", seed=number)
+    export(own, tmp_path / "export", cache_dir=cache)
+    assert "Synthesised" not in (tmp_path / "export/README.md").read_text()
+    assert not (tmp_path / "export" / SYNTHETIC_MARKER).exists()
+    assert not describe(load_irmas(tmp_path / "export", cache_dir=cache))["synthetic"]
 
 
 def test_a_path_that_leads_out_is_refused(exported, tmp_path):

@@ -57,6 +57,7 @@ def test_without_test_a_part_of_the_recordings_is_held_out_and_described(music, 
         "classes": ["bass drum", "tuba"],
         "test_is_held_out": True,
         "damaged": [],
+        "synthetic": False,
     }
     paths = [path for split in dataset.values() for path in split["path"]]
     assert len(set(paths)) == 20

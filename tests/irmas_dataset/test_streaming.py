@@ -161,7 +161,8 @@ def test_a_folder_of_ones_own_without_a_test_set(tmp_path, cache):
     streamed = load_streamed(str(tmp_path / "export"), validation_fraction=0.3)
     same_splits(streamed, load_irmas(tmp_path / "export", validation_fraction=0.3), tmp_path / "export",
                 str(tmp_path / "export"))  # fmt: skip
-    assert describe(streamed)["name"] == "synthetic folder export" and describe(streamed)["test_is_held_out"]
+    assert describe(streamed)["name"] == "synthetic folder export" and describe(streamed)["synthetic"]
+    assert describe(streamed)["test_is_held_out"]
 
 
 def test_validation_lies_together_and_little_is_transferred_for_it(tmp_path, cache):

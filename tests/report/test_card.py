@@ -153,6 +153,7 @@ def test_few_songs_behind_an_instrument_are_said(tmp_path):
     [
         ({"name": "synthetic, IRMAS-shaped"}, "> **Synthetic music.**"),
         ({"name": "IRMAS-shaped folder", "synthetic": True}, "> **Synthetic music.**"),
+        ({"name": "synthetic-mixes/of-recordings"}, "> **Not IRMAS.**"),
         ({"name": "own folder brass", "test_is_held_out": True}, "> **Not IRMAS.**"),
         ({"name": "incomplete IRMAS (10 of 6705 training excerpts)"}, "> **Not the whole of IRMAS.**"),
         ({"name": "IRMAS"}, "> **Not the whole of IRMAS.**"),  # with 60 test clips
