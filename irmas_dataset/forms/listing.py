@@ -84,10 +84,15 @@ def placed_clips(
         path = Path(place["shard"]) if on_disk else home / file_name(split, number, inside)
         name = to_text(Path(os.path.relpath(path, home)).as_posix())
         present, unknown = form.labels.read(row, f"{form.location}, row {number + 1} of {form.splits[split]}")
-        written = row[form.recording] if form.recording else None
-        recording = normalised("" if written is None else str(written)) or recording_of_path(name, recording_pattern)
-        song = str(row.get("song") or recording)
+        recording, song = (text_of(row.get(column)) for column in (form.recording, "song"))
+        recording = normalised(recording) or recording_of_path(name, recording_pattern)
+        song = song or recording
         yield Clip(str(path), name, split, present, recording, song, unknown=unknown), place
+
+
+def text_of(value: object) -> str:
+    """Return a cell as text; none where it is empty: None, or NaN as pandas writes it."""
+    return "" if value is None or value != value else str(value)
 
 
 def placed_rows(form: Form, split: str) -> Iterator[tuple[dict, dict[str, str | int]]]:

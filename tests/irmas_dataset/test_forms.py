@@ -395,6 +395,20 @@ def test_recordings_that_start_anew_in_each_split_are_told_of(tmp_path, caplog):
     assert len(load_irmas(root)["train"]) == 0 and "--recording_column none" in caplog.text
 
 
+def test_recordings_that_are_nan_are_missing(tmp_path):
+    """As pandas writes a column of numbers of which some are missing."""
+    root = table(tmp_path / "set", Value("string"), ["kora", "oud"] * 4)
+    shard = root / "data/train-00000-of-00001.parquet"
+    rows = pyarrow.parquet.read_table(shard)
+    numbers = pa.array([7.0, 7.0, *[float("nan")] * 6])
+    pyarrow.parquet.write_table(rows.append_column("recording", numbers).append_column("song", numbers), shard)
+    for load in (load_irmas, load_streamed):
+        splits = load(str(root))
+        for column in ("recording", "song"):
+            found = [name for split in splits.values() for name in split[column][:]]
+            assert len(set(found)) == 7 and found.count("7.0") == 2 and "nan" not in found
+
+
 def test_an_export_read_back_keeps_the_order_and_the_classes_without_clips(tmp_path):
     names = ["zither", "oud", "kora"]
     root = table(tmp_path / "set", ClassLabel(names=names), [0, 2] * 6)
