@@ -122,6 +122,8 @@ def test_names_come_from_lists_columns_and_addresses(run, music, tmp_path):
         list(every_name([], lists, "path"))
     with pytest.raises(UserError, match="There is no --list"):
         list(every_name([], [tmp_path / "c.txt"], "path"))
+    (tmp_path / "marked.txt").write_text("\n".join(names[:2]), encoding="utf-8-sig")
+    assert list(every_name([], [tmp_path / "marked.txt"], "path")) == names[:2]
     address, gone = f"file://{names[0]}", f"file://{music}/gone.wav"
     tag(run, address, gone, "--parts", tmp_path / "parts", "--workers", 1)
     rows = rows_in(tmp_path / "parts")
@@ -129,6 +131,26 @@ def test_names_come_from_lists_columns_and_addresses(run, music, tmp_path):
     assert rows.error[1].startswith(f"{gone} cannot be fetched")
     assert len(list(every_name([f"file://{music}/"], [], "path"))) == 21
     assert list(share_of("abcdefg", 1, 3)) == ["b", "e"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["1.wav", None], r"list\.parquet, row 2: song is None, which names no file; name another --column\."),
+        ([None, None], "row 1: song is None"),
+        ([1, 2], "row 1: song is 1, which names no file"),
+        (None, r"--list .*list\.parquet cannot be read as Parquet \(.*\): write it again"),
+    ],
+)
+@pytest.mark.parametrize("output", ["--parts", "--output"])
+def test_a_list_without_names_is_refused_in_a_sentence(run, tmp_path, names, sentence, output):
+    file = tmp_path / "list.parquet"
+    if names is None:
+        file.write_text("song\n1.wav\n")
+    else:
+        pd.DataFrame({"song": names}).to_parquet(file)
+    with pytest.raises(UserError, match=sentence):
+        tag(run, "--list", file, "--column", "song", output, tmp_path / "out.csv")
 
 
 def test_a_killed_run_loses_a_part_at_most_and_doubles_nothing(run, music, tmp_path):

@@ -1,5 +1,6 @@
 """Which files `predict` listens to, and where their pictures go."""
 
+import codecs
 import hashlib
 import os
 import sys
@@ -31,7 +32,9 @@ def find_audio(paths: list[Path]) -> list[Path]:
 
 def names_in(lines: Iterable[bytes]) -> Iterator[str]:
     """Yield the files that lines name, in whatever encoding the file system has; an address stays as it is."""
-    return (os.fsdecode(name) for line in lines if (name := line.rstrip(b"\r\n")))
+    for number, line in enumerate(lines):
+        if name := (line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n"):
+            yield os.fsdecode(name)
 
 
 def audio_in(folder: Path) -> list[Path]:

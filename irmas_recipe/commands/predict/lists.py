@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from irmas_dataset.errors import UserError
@@ -78,14 +79,26 @@ def addresses_in(folder: str) -> Iterator[str]:
 
 
 def names_in_column(file: Path, column: str) -> Iterator[str]:
-    """Yield a column of a Parquet file, a batch of rows in memory at a time."""
-    table = parquet.ParquetFile(file)
+    """Yield a column of a Parquet file, a batch of rows in memory at a time.
+
+    Raises:
+        UserError: the file is not Parquet, or has no such column, or not a name in every row of it.
+    """
+    try:
+        table = parquet.ParquetFile(file)
+    except pa.ArrowException as error:
+        raise UserError(f"--list {file} cannot be read as Parquet ({error}): write it again.") from error
     if column not in table.schema_arrow.names:
         raise UserError(
             f"{file} has no column {column}; name one of {', '.join(table.schema_arrow.names)} with --column."
         )
+    row = 0
     for batch in table.iter_batches(columns=[column]):
-        yield from batch.column(0).to_pylist()
+        for name in batch.column(0).to_pylist():
+            row += 1
+            if not name or not isinstance(name, str):
+                raise UserError(f"{file}, row {row}: {column} is {name!r}, which names no file; name another --column.")
+            yield name
 
 
 def share_of(names: Iterable[str], index: int, count: int) -> Iterator[str]:
