@@ -5,7 +5,8 @@ import io
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
@@ -145,11 +146,9 @@ def read_rows(path: str | Path, *needed: str) -> list[tuple[str, dict[str, str]]
         raise UserError(f"{path} needs the columns {names} in its first line.")
     if repeated := [name for name in columns if columns.count(name) > 1]:
         raise UserError(f"{path} has the column {repeated[0] or 'without a name'} twice: keep one.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    next(reader)
     rows = []
-    for fields in reader:
-        where = f"{path} line {reader.line_num}"
+    for line, fields in islice(_lines(path, text, separator), 1, None):
+        where = f"{path} line {line}"
         while len(fields) > len(columns) and not fields[-1].strip():
             fields.pop()
         if not any(field.strip() for field in fields):
@@ -161,3 +160,19 @@ def read_rows(path: str | Path, *needed: str) -> list[tuple[str, dict[str, str]]
             )
         rows.append((where, dict(zip(columns, [*fields, *[""] * (len(columns) - len(fields))], strict=True))))
     return rows
+
+
+def _lines(path: str | Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each row of a table, with the number of its last line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    while True:
+        first = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(
+                f"{path} line {first} cannot be read ({error}): is a quote opened and never closed?"
+            ) from error
+        yield reader.line_num, fields

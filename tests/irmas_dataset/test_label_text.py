@@ -98,6 +98,10 @@ def test_a_table_of_any_spreadsheet_is_read(tmp_path, separator, encoding, line_
         ("path,instruments\na.wav,kora,oud\n", "line 2 has 3 fields for the 2 columns"),
         ("path,instruments,path\n", "has the column path twice"),
         ("file,instruments\n", "needs the columns path and instruments"),
+        (
+            'path,instruments\na.wav,oud\nb.wav,"kora\n' + 20_000 * "c.wav,oud\n",
+            r"t\.csv line 3 cannot be read \(field",
+        ),
     ],
 )
 def test_a_table_that_is_none_is_refused_with_its_line(tmp_path, content, said):
