@@ -23,7 +23,7 @@ from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.commands.predict import main as predict
 from irmas_recipe.commands.predict import outputs
 from irmas_recipe.commands.predict.arguments import AGGREGATIONS
-from irmas_recipe.commands.predict.files import find_audio
+from irmas_recipe.commands.predict.files import common_folder, find_audio
 from irmas_recipe.commands.predict.resume import is_same_score
 from irmas_recipe.commands.predict.rows import ERRORS_SHOWN, errors_in_words
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
@@ -347,6 +347,25 @@ def test_a_stopped_run_goes_on_where_it_stopped(run, music, tmp_path, suffix, ca
     page, whole_page = (tmp_path / folder / "index.html" for folder in ("page", "whole page"))
     assert page.read_text() == whole_page.read_text() and page.read_text().count("<article") == 4
     assert not list(tmp_path.glob("*.journal")) and not list(tmp_path.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "parquet"])
+def test_a_name_with_a_carriage_return_is_resumed_as_it_is(run, music, tmp_path, suffix):
+    (music / "a/one.wav").rename(music / "a/o\rne.wav")
+    output = tmp_path / f"t.{suffix}"
+    for resume in ([], ["--resume"]):
+        predict.main([run, str(music), "--output", str(output), *resume])
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file)) if suffix == "csv" else rows_of(output)
+    assert sorted(row["path"] for row in rows) == sorted(map(str, find_audio([music])))
+
+
+def test_the_common_folder_of_many_files_is_found_once(run, music, tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(outputs, "common_folder", lambda files: found.append(files) or common_folder(files))
+    arguments = ["--audacity", str(tmp_path / "tracks"), "--timeline", str(tmp_path / "pictures")]
+    predict.main([run, str(music), "--output", str(tmp_path / "t.csv"), *arguments])
+    assert len(found) == 1 and len(list((tmp_path / "tracks").rglob("*.txt"))) == 4
 
 
 def test_a_finished_run_resumed_does_nothing(run, music, tmp_path, capsys):

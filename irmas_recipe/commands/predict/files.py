@@ -60,9 +60,16 @@ def sizes_of(files: list[Path]) -> list[int]:
     return [file.stat().st_size if file.exists() else 0 for file in files]
 
 
-def place_of(file: Path, files: list[Path], folder: Path, suffix: str) -> Path:
-    """Return where what is made of a file goes: in the same subfolders, the file's own suffix included, so that no two collide."""
-    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
+def common_folder(files: list[Path]) -> str:
+    """Return the innermost folder that all files are in."""
+    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
+
+
+def place_of(file: Path, common: str, folder: Path, suffix: str) -> Path:
+    """Return where what is made of a file goes: in the same subfolders, the file's own suffix included, so that no two collide.
+
+    common: the folder that all files are in.
+    """
     inside = Path(os.path.abspath(file)).relative_to(common)
     return folder / inside.with_name(name_with_suffix(inside.name, suffix))
 

@@ -5,13 +5,14 @@ import difflib
 import json
 import sys
 from dataclasses import asdict
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text
 from irmas_recipe.commands.predict.arguments import PAGE, VIEWS, format_of
-from irmas_recipe.commands.predict.files import place_of
+from irmas_recipe.commands.predict.files import common_folder, place_of
 from irmas_recipe.commands.predict.resume import check_is_of_this_model
 from irmas_recipe.commands.predict.rows import (
     TIMELINE_COLUMNS,
@@ -70,6 +71,11 @@ class Outputs:
             self.windows = open_beside(args.window_table, window_columns(self.labels), args, self.results)
             self.views = open_views(args, self.results)
 
+    @cached_property
+    def common(self) -> str:
+        """The folder that all files are in; found once, as there may be many."""
+        return common_folder(self.files)
+
     def begin(self) -> list[Path]:
         """Return the files without a row in the table, once it is open in all processes; also open the screen."""
         finished = self.processes.from_first(set(self.results.paths) if self.results else set())
@@ -97,9 +103,9 @@ class Outputs:
                 picture = draw_timeline(file, result)
             except (FileNotFoundError, ValueError) as error:
                 return str(error)
-            save_picture(picture, place_of(file, self.files, self.args.timeline, ".png"))
+            save_picture(picture, place_of(file, self.common, self.args.timeline, ".png"))
         if self.args.audacity:
-            track = place_of(file, self.files, self.args.audacity, ".txt")
+            track = place_of(file, self.common, self.args.audacity, ".txt")
             track.parent.mkdir(parents=True, exist_ok=True)
             track.write_text(audacity_labels(result["timeline"]), encoding="utf-8")
         if self.timelines:

@@ -123,7 +123,8 @@ class ResultTable:
         return json.loads(pd.read_parquet(self.file).to_json(orient="records", double_precision=15))
 
     def _read_csv(self) -> list[dict]:
-        text = self.file.read_text(encoding="utf-8", errors="replace")
+        with self.file.open(encoding="utf-8", errors="replace", newline="") as file:  # a name may have a \r
+            text = file.read()
         complete = text[: text.rfind("\n") + 1]
         header, *rows = list(csv.reader(io.StringIO(complete, newline=""))) or [self.columns]
         self._check(header)
