@@ -6,7 +6,6 @@ WINDOW_SECONDS, HOP_SECONDS = 0.046, 0.023
 MEL_BANDS = 64
 RANGE_HZ = (40.0, 11_000.0)
 RANGE_DB = 80.0  # below the loudest band and frame
-NUM_FEATURES = 4 * MEL_BANDS
 
 
 def timbre(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:

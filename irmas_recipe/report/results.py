@@ -31,7 +31,7 @@ REGIMES = {"tuned": "tuned thresholds", "fixed": "fixed threshold", "oracle": "o
 
 @dataclass(frozen=True)
 class Results:
-    """results.json: its parts in the file's own form (docs/protocol.md lists them), and what others ask of them."""
+    """results.json: its parts in the file's own form, and what others ask of them."""
 
     recipe: dict
     seed: int

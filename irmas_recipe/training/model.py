@@ -81,8 +81,8 @@ def load_model(
     by_text = arguments.head_initialization == "text" and isinstance(model.config, EncoderConfig)
     if not trained and not by_text and (unknown := missing_labels(model, labels)):
         raise UserError(
-            f"{arguments.model_name_or_path} has no class for {', '.join(unknown)} and the recipe trains nothing: name a "
-            "checkpoint that knows them, or set --num_train_epochs."
+            f"{arguments.model_name_or_path} has no class for {', '.join(unknown)}, and nothing is trained here: name a "
+            "checkpoint or data of the same classes, or train it first."
         )
     fit_window(model, extractor, window_seconds)
     if arguments.freeze == "known_labels" and trained:

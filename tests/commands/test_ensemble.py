@@ -1,6 +1,7 @@
 """`ensemble`: the fusion methods against their definitions, and the run folder that `compare` reads."""
 
 import json
+import shlex
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -193,6 +194,15 @@ def test_thresholds_of_the_timeline_are_tuned_on_fused_moments(runs, tmp_path):
     write_moments(members[1] / MOMENTS_FILE, fused[:-1], codes)  # other songs
     run_ensemble([*map(str, members), "--output_dir", str(tmp_path / "apart")])
     assert "moments" not in read_results(tmp_path / "apart")
+
+
+def test_the_command_of_the_card_can_be_pasted(runs, tmp_path):
+    members = [shutil.copytree(run, tmp_path / f"{run.name}, (my 1st)") for run in runs]
+    asked = [*map(str, members), "--output_dir", str(tmp_path / "my ensemble"), "--method", "mean"]
+    run_ensemble(asked)
+    card = (tmp_path / "my ensemble/README.md").read_text()
+    command = card.split("```bash\nirmas ensemble ")[1].split("\n```")[0]
+    assert shlex.split(command) == asked
 
 
 @pytest.mark.parametrize("method", METHODS)

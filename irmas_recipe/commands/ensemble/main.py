@@ -1,6 +1,7 @@
 """`irmas ensemble RUN... --output_dir D`: several finished runs as one system, fused from their scores."""
 
 import logging
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -160,8 +161,16 @@ def how_made(runs: list[Run], results: Results, output_dir: Path) -> str:
         row = [run.name, *figures, f"{parameters:,}" if parameters else ""]
         rows.append(row + ([f"{weights[run.name]:.3f}"] if weights else []))
     method = results.recipe["method"]
-    command = f"irmas ensemble {' '.join(str(run.folder) for run in runs)} --output_dir {output_dir}"
+    parts = [
+        "irmas",
+        "ensemble",
+        *(str(run.folder) for run in runs),
+        "--output_dir",
+        str(output_dir),
+        "--method",
+        method,
+    ]
     return (
         f"It is an ensemble of {len(runs)} runs: a clip's score for a class is {METHODS_IN_WORDS[method]}.\n\n"
-        f"{markdown_table(rows, right_aligned_from=1)}\n\n```bash\n{command} --method {method}\n```"
+        f"{markdown_table(rows, right_aligned_from=1)}\n\n```bash\n{shlex.join(parts)}\n```"
     )

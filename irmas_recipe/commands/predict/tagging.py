@@ -15,7 +15,6 @@ from irmas_recipe.commands.predict.rows import heard_in, result_row, timeline_ro
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training.head import output_layer
 
-EMBEDDINGS = ("file", "window")
 SEGMENT = pa.struct([("label", pa.string()), *((name, pa.float32()) for name in (
     "start_seconds", "end_seconds", "score", "confidence"))])  # fmt: skip
 
