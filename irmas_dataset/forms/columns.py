@@ -16,9 +16,13 @@ UNKNOWN = "unknown"
 
 def audio_column(features: Features, given: str | None, where: str) -> str:
     """Return the column of the audio: the given one, else the only one of type Audio, or {bytes, path}."""
-    if given is not None:
-        return known(given, features, "--audio_column", where)
     found = [name for name, kind in features.items() if is_audio(kind)]
+    if given is not None:
+        kind = features[known(given, features, "--audio_column", where)]
+        if not (is_audio(kind) or (isinstance(kind, dict) and {"bytes", "path"} <= set(kind))):
+            choice = f"name {' or '.join(found)}" if found else "store it as datasets.Audio"
+            raise UserError(f"--audio_column {given}: {where} has no audio there but {kind}; {choice}.")
+        return given
     if len(found) == 1:
         return found[0]
     problem = "has several columns of audio" if found else "has no column of audio"

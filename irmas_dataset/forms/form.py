@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import pyarrow
 import pyarrow.parquet
 from datasets import DatasetBuilder, Features, Value, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError
@@ -76,19 +77,31 @@ def says_what_is_where(card: Path) -> bool:
 
 
 def arrow_files(folder: Path) -> dict[str, list[str]]:
-    """Return the tables that `save_to_disk` wrote, split -> paths; of one split without a name, `train`."""
+    """Return the tables that `save_to_disk` wrote, split -> paths; of one split without a name, `train`.
+
+    Raises UserError for a damaged list of the splits.
+    """
     if (folder / "state.json").is_file():
         return {"train": sorted(map(str, folder.glob("*.arrow")))}
     if not (folder / "dataset_dict.json").is_file():
         return {}
-    names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+    try:
+        names = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'dataset_dict.json'} is damaged ({error!r}): save the data set again.") from error
     return {name: sorted(map(str, (folder / name).glob("*.arrow"))) for name in names}
 
 
 def names_files(table: Path) -> bool:
-    """Tell whether a metadata table has the column `file_name`, or a name that ends so, as `datasets` asks for."""
+    """Tell whether a metadata table has the column `file_name`, or a name that ends so, as `datasets` asks for.
+
+    Raises UserError for a damaged Parquet file.
+    """
     if table.suffix == ".parquet":
-        return any(name.endswith("file_name") for name in pyarrow.parquet.read_schema(table).names)
+        try:
+            return any(name.endswith("file_name") for name in pyarrow.parquet.read_schema(table).names)
+        except pyarrow.ArrowException as error:
+            raise UserError(f"{table} is damaged ({error}): write it again, or remove it.") from error
     with open(table, encoding="utf-8", errors="replace") as lines:
         return "file_name" in next(lines, "")
 

@@ -63,7 +63,7 @@ def label_reader(
     kind = inner(features[columns[0]])
     if isinstance(kind, ClassLabel):
         names = tuple(label_of_folder(name) if is_of_folders else normalised(name) for name in kind.names)
-        return LabelReader(columns, names, names)
+        return LabelReader(columns, tuple(dict.fromkeys(names)), names)  # several ids may stand for one class
     is_whole = isinstance(features[columns[0]], Value) and "int" in kind.dtype
     if not is_text(features[columns[0]]) and not is_whole:
         raise UserError(

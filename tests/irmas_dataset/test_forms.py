@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,8 @@ def parquet(root: Path, features: dict, row: dict) -> Path:
          r"which of its columns audio, mood, player has the labels is not clear: name it, such as --label_column mood"),
         ({"audio": Audio(), "label": Value("string")}, {"label_column": "lable"},
          r"--label_column lable: .* no such column; its columns are audio, label"),
+        ({"audio": Audio(), "label": Value("string")}, {"audio_column": "label"},
+         r"--audio_column label: .* has no audio there but Value.*; name audio\."),
         ({"audio": Audio(), "label": Value("string")}, {"recording_column": "song"},
          r"--recording_column song: .* no such column; its columns are audio, label"),
         ({"audio": Audio(), "label": Value("float32")}, {"label_column": "label"}, r"no class names there but Value"),
@@ -378,6 +381,40 @@ def test_missing_and_damaged_audio_costs_only_its_clips(tmp_path, caplog):
     assert sum(map(len, splits.values())) == 9 and "nowhere.wav, which a table names, does not exist" in caplog.text
     streamed = load_streamed(str(root))
     assert all(Path(p).stat().st_size > 100 for name in ("validation", "test") for p in streamed[name]["path"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train/metadata.parquet", "PAR1"), ("dataset_dict.json", "{"), ("dataset_dict.json", "{}"), ("dataset_dict.json", "[]"),
+    ],
+)  # fmt: skip
+def test_a_damaged_list_of_files_or_splits_is_named(tmp_path, name, content):
+    (tmp_path / "train").mkdir()
+    (tmp_path / name).write_text(content)
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=f"{name} is damaged"):
+            load(str(tmp_path))
+
+
+def test_class_ids_whose_names_are_alike_once_normalised_are_one_class(tmp_path):
+    ids = ClassLabel(names=["violin ", "violin", "kora"])
+    root = table(tmp_path / "set", ids, [0, 1, 2] * 4)
+    for load in (load_irmas, load_streamed):
+        splits = load(str(root))
+        assert splits["train"].features["instruments"].feature.names == ["violin", "kora"]
+        assert labels_in(splits) == [["kora"]] * 4 + [["violin"]] * 8
+
+
+def test_class_folders_that_differ_in_composition_alone_are_one_class(tmp_path):
+    for form in ("NFC", "NFD"):
+        for number in range(4):
+            for name, seed in (("flûte", 10), ("kora", 20)):
+                folder = tmp_path / "set" / unicodedata.normalize(form, name)
+                path = write_audio(folder / f"{form}{number}.wav", seed=seed + number + 4 * (form == "NFD"))
+                assert path.is_file()
+    splits = load_irmas(tmp_path / "set", columns=Columns(label_column="label"))
+    assert labels_in(splits) == [["flûte"]] * 8 + [["kora"]] * 8
 
 
 def test_a_damaged_table_is_named(tmp_path):
