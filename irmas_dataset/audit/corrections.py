@@ -58,10 +58,10 @@ def corrections(clips: Clips, duplicates: pd.DataFrame) -> pd.DataFrame:
 def label_suggestions(clips: Clips, doubts: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
     """Return labels to listen to, in the same form; after deleting the wrong lines, it can be given as `--corrections`.
 
-    Columns: path, instruments (the proposal), drop (empty), given, reason, strength.
+    Columns: path, instruments (the proposal, a tuple), drop (empty), given (a tuple), reason, strength.
     """
     wrong = [
-        (doubt.path, doubt.suggested, "", ";".join(doubt.instruments), "the label is likely wrong", doubt.suspicion)
+        (doubt.path, doubt.suggested, "", doubt.instruments, "the label is likely wrong", doubt.suspicion)
         for doubt in doubts[doubts["flagged"]].itertuples()
         if doubt.suggested
     ]
@@ -69,9 +69,9 @@ def label_suggestions(clips: Clips, doubts: pd.DataFrame, missing: pd.DataFrame)
     more: dict[str, tuple] = {}
     for row in missing.itertuples():
         known = more.get(row.path)
-        labels = (known[1].split(";") if known else list(row.instruments)) + [row.missing]
+        labels = (*(known[1] if known else row.instruments), row.missing)
         strength = known[5] if known else row.strength
-        joined = ";".join(sorted(labels, key=order.__getitem__))
-        more[row.path] = (row.path, joined, "", ";".join(row.instruments), "an instrument is likely missing", strength)
+        labels = tuple(sorted(labels, key=order.__getitem__))
+        more[row.path] = (row.path, labels, "", row.instruments, "an instrument is likely missing", strength)
     columns = ["path", "instruments", "drop", "given", "reason", "strength"]
     return pd.DataFrame(list(chain(wrong, more.values())), columns=columns)

@@ -6,6 +6,7 @@ classifiers that were not trained on the clip's recording. Everything here works
 
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -84,8 +85,8 @@ def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str])
 
     scores: (clips, classes), in [0, 1]. labels: multi-hot, (clips, classes). If every clip has one label, the scores are
     treated as a distribution over the classes, otherwise each class is judged alone. Returns one row per clip: suspicion
-    in [0, 1], flagged (confident learning considers the label wrong), suggested (the classes that the scores support,
-    joined by ;). Raises UserError if cleanlab is not installed.
+    in [0, 1], flagged (confident learning considers the label wrong), suggested (a tuple of the classes that the scores
+    support). Raises UserError if cleanlab is not installed.
     """
     require_cleanlab()
     from cleanlab import filter as single
@@ -94,7 +95,6 @@ def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str])
 
     if len(labels) == 0:
         return pd.DataFrame({"suspicion": [], "flagged": [], "suggested": []})
-    classes = np.asarray(classes)
     if (labels.sum(axis=1) == 1).all():
         used = np.flatnonzero(labels.any(axis=0))
         distribution = scores[:, used] + 1e-6
@@ -106,14 +106,14 @@ def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str])
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="May not flag all label issues in class")
                 flagged = single.find_label_issues(given, distribution, n_jobs=1)
-        suggested = classes[used][distribution.argmax(axis=1)]
+        suggested = [(classes[label],) for label in used[distribution.argmax(axis=1)]]
     else:
         given = [np.flatnonzero(row).tolist() for row in labels]
         clipped = np.clip(scores, 1e-6, 1 - 1e-6)
         quality = multi.get_label_quality_scores(given, clipped)
         flagged = multi.filter.find_label_issues(given, clipped, n_jobs=1)
         expected = np.minimum(0.5, usual_scores(scores, labels))
-        suggested = [";".join(classes[row]) for row in scores >= expected]
+        suggested = [tuple(compress(classes, row)) for row in scores >= expected]
     return pd.DataFrame({"suspicion": 1 - quality, "flagged": flagged, "suggested": suggested})
 
 

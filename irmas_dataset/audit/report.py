@@ -276,8 +276,7 @@ def clip_card(row: int, clip: Any, note: str = "") -> dict:
 
 def doubt_card(row: Any) -> dict:
     """Return a clip whose label is probably wrong, with the suggested labels."""
-    suggested = [code for code in row.suggested.split(";") if code]
-    return clip_card(row.row, row, f"{row.suspicion:.1%}") | {"is_doubted": True, "proposed": suggested}
+    return clip_card(row.row, row, f"{row.suspicion:.1%}") | {"is_doubted": True, "proposed": list(row.suggested)}
 
 
 def missing_card(row: Any) -> dict:

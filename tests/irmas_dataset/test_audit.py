@@ -256,6 +256,35 @@ def test_predictions_take_the_place_of_the_classical_scores(planted, cache, few_
     assert (found.doubts["scored_by"] == "classical features").sum() > 20
 
 
+def test_class_names_with_semicolons_are_suggested_whole(tmp_path, few_trees):
+    pytest.importorskip("cleanlab", reason="cleanlab is not installed")
+    own, classes = tmp_path / "own", ["drum; snare", "ney; low", "oud"]
+    rows = []
+    for number, name in enumerate(np.repeat(classes, 12)):
+        clip = f"train/{name}/{number}.wav"
+        write_audio(own / clip, seed=number, seconds=0.4)
+        scores = {code: 0.9 if code == name else 0.05 + 0.001 * (number % 7) for code in classes}
+        if number == 0:
+            scores |= {name: 0.02, "oud": 0.95}  # a wrong label
+        elif number == 13:
+            scores |= {classes[0]: 0.6, classes[2]: 0.6}  # two missing ones
+        rows.append({"path": clip} | scores)
+    pd.DataFrame(rows).to_csv(tmp_path / "scores.csv", index=False)
+    found = audit(own, predictions=[tmp_path / "scores.csv"], cache_dir=tmp_path / "cache", num_proc=1)
+    write_tables(found, tmp_path / "report")
+    write_report(found, tmp_path / "report")
+    options = {"corrections": tmp_path / "report/label_suggestions.csv", "cache_dir": tmp_path / "cache"}
+    before, after = load_irmas(own, cache_dir=tmp_path / "cache"), load_irmas(own, **options)
+    labels = [
+        {row["path"]: [classes[label] for label in row["instruments"]] for split in splits.values() for row in split}
+        for splits in (before, after)
+    ]
+    changed = {Path(path).name: labels[1][path] for path in labels[0] if labels[1][path] != labels[0][path]}
+    assert changed == {"0.wav": ["oud"], "13.wav": classes}
+    given = pd.read_csv(tmp_path / "report/label_suggestions.csv").set_index("path")["given"]
+    assert given["train/drum; snare/0.wav"] == '"drum; snare"'
+
+
 @pytest.mark.parametrize(
     "columns, words",
     [({"path": ["a/b.wav"]}, "lacks the column cel"), ({"file": ["a"]}, "lacks the column clip or path")],
