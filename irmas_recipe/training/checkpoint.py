@@ -49,7 +49,7 @@ def load_checkpoint(
     *,
     revision: str | None = None,
     trust_remote_code: bool = False,
-    adapt: Callable[[PreTrainedConfig, SequenceFeatureExtractor], None] | None = None,
+    adapt: Callable[[PreTrainedConfig, SequenceFeatureExtractor], SequenceFeatureExtractor] | None = None,
     fresh_head: bool = False,
     encoder: str | None = None,
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
@@ -59,7 +59,7 @@ def load_checkpoint(
         name: a folder, the id of a model on the Hub, or a released checkpoint such as `released/mn10`.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that comes with the model; this repository's own models need none.
-        adapt: changes the configuration and the feature extractor, in place, before the weights are loaded.
+        adapt: changes the configuration, in place, before the weights are loaded, and returns the feature extractor to use.
         fresh_head: accept an encoder without a classifier's head, or with that of another task, which starts fresh.
         encoder: how to pool the checkpoint's encoder under an output layer of this project (see EncoderConfig); None keeps
             the checkpoint's own classifier where there is one.
@@ -75,7 +75,7 @@ def load_checkpoint(
         config = AutoConfig.from_pretrained(name, **options)
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
         if adapt:
-            adapt(config, extractor)
+            extractor = adapt(config, extractor)
         if getattr(config, "brings_code", False) and not trust_remote_code:
             raise ValueError("its encoder needs trust_remote_code")
         if encoder or not is_classifier(config):

@@ -111,12 +111,14 @@ def from_checkpoint(arguments: ModelArguments, trained: bool) -> tuple[PreTraine
     trained: whether training follows; then a checkpoint without a classifier's head gets a fresh one.
     """
 
-    def adapt(config: PreTrainedConfig, extractor: SequenceFeatureExtractor) -> None:
+    def adapt(config: PreTrainedConfig, extractor: SequenceFeatureExtractor) -> SequenceFeatureExtractor:
         if hasattr(config, "trainable_labels"):
             config.trainable_labels = None  # of the run that made the checkpoint; this recipe freezes what it says
-        set_fields(config, arguments.model_config or {}, "model_config")
-        set_fields(extractor, arguments.feature_extractor_config or {}, "feature_extractor_config")
+        check_fields(config, arguments.model_config or {}, "model_config")
+        for name, value in (arguments.model_config or {}).items():
+            setattr(config, name, value)
         set_regularization(config, arguments)
+        return rebuilt(extractor, arguments.feature_extractor_config or {})
 
     by_text = arguments.head_initialization == "text"
     return load_checkpoint(
@@ -185,11 +187,20 @@ def check_fields(target: PreTrainedConfig | SequenceFeatureExtractor, fields: di
             raise UserError(f"--{flag}: {type(target).__name__} has no field `{name}`.")
 
 
-def set_fields(target: PreTrainedConfig | SequenceFeatureExtractor, fields: dict, flag: str) -> None:
-    """Set fields of a configuration; UserError for one that it does not have."""
-    check_fields(target, fields, flag)
+def rebuilt(extractor: SequenceFeatureExtractor, fields: dict) -> SequenceFeatureExtractor:
+    """Return a feature extractor made anew with other fields, on which what its constructor computes (filters) depends.
+
+    Raises:
+        UserError: it has no such field, or computes this one from others.
+    """
+    check_fields(extractor, fields, "feature_extractor_config")
+    new = type(extractor)(**extractor.to_dict() | fields) if fields else extractor
     for name, value in fields.items():
-        setattr(target, name, value)
+        if getattr(new, name) != value:
+            raise UserError(
+                f"--feature_extractor_config: {type(new).__name__} computes `{name}` from its other fields: set those."
+            )
+    return new
 
 
 def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> None:

@@ -11,6 +11,7 @@ from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import output_layer
 from irmas_recipe.training.model import load_model
+from tests.tiny_speech import saved_clap
 
 CLASSES = list(INSTRUMENT_CODES)
 AUDIOSET_IDS = {"cel": 193, "cla": 198, "flu": 196, "gac": 143, "gel": 141, "org": 155, "pia": 153, "sax": 197, "tru": 187, "vio": 191, "voi": 27}  # fmt: skip
@@ -133,3 +134,14 @@ def test_swin_starts_from_an_imagenet_checkpoint(tmp_path):
         load_model(arguments(**start | {"model_config": {"network": "swin"}}), CLASSES, 1.0)
     with pytest.raises(UserError, match="no part that starts from ImageNet"):
         load_model(arguments(**start | {"architecture": "cnn", "model_config": None}), CLASSES, 1.0)
+
+
+def test_fields_of_a_checkpoints_feature_extractor_reach_its_filters(tmp_path):
+    folder = str(saved_clap(tmp_path))
+    fields = {"frequency_max": 3000, "max_length_s": 5}
+    _, extractor = load_model(arguments(model_name_or_path=folder, feature_extractor_config=fields), CLASSES, 3.0)
+    assert (extractor.mel_filters_slaney[extractor.fft_window_size * 3200 // 48000 :] == 0).all()
+    assert extractor.nb_max_samples == 5 * 48000
+    fields = {"nb_max_samples": 240000}
+    with pytest.raises(UserError, match="ClapFeatureExtractor computes `nb_max_samples` from its other fields"):
+        load_model(arguments(model_name_or_path=folder, feature_extractor_config=fields), CLASSES, 3.0)
