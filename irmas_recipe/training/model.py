@@ -238,24 +238,22 @@ def keep_every_layer(config: PreTrainedConfig, layerdrop: float | None) -> None:
 
 
 def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
-    """Switch on patchout: AST's through hooks, that of our own models in their configuration.
+    """Set the recipe's patchout: AST's through hooks, that of our own models in their configuration, whatever it said.
 
     Raises:
         UserError: the model has no patches, or none would be left.
     """
     counts = {name: getattr(arguments, name) for name in PATCHOUT_FIELDS}
-    if not any(counts.values()):
-        return
-    if isinstance(model.config, ASTConfig):
+    if all(hasattr(model.config, name) for name in PATCHOUT_FIELDS):
+        for name, count in counts.items():
+            setattr(model.config, name, count)
+    elif any(counts.values()) and isinstance(model.config, ASTConfig):
         try:
             add_patchout(model, *counts.values())
         except ValueError as error:
             flags = ", ".join(f"--{name}" for name in PATCHOUT_FIELDS)
             raise UserError(f"{error}; lower one of {flags}.") from error
-    elif all(hasattr(model.config, name) for name in PATCHOUT_FIELDS):
-        for name, count in counts.items():
-            setattr(model.config, name, count)
-    else:
+    elif any(counts.values()):
         raise UserError(f"{model.config.model_type} has no patches to drop: remove patchout_* from the recipe.")
 
 

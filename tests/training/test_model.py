@@ -11,6 +11,7 @@ from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import output_layer
 from irmas_recipe.training.model import load_model
+from tests.tiny import build, save
 from tests.tiny_speech import saved_clap
 
 CLASSES = list(INSTRUMENT_CODES)
@@ -145,3 +146,10 @@ def test_fields_of_a_checkpoints_feature_extractor_reach_its_filters(tmp_path):
     fields = {"nb_max_samples": 240000}
     with pytest.raises(UserError, match="ClapFeatureExtractor computes `nb_max_samples` from its other fields"):
         load_model(arguments(model_name_or_path=folder, feature_extractor_config=fields), CLASSES, 3.0)
+
+
+def test_a_start_that_was_trained_with_patchout_is_trained_without_where_the_recipe_says_so(tmp_path):
+    folder = str(save(*build("passt"), tmp_path))
+    assert build("passt")[0].config.patchout_time == 2
+    model, _ = load_model(arguments(model_name_or_path=folder, patchout_frequency=1), CLASSES, 1.0)
+    assert (model.config.patchout_time, model.config.patchout_frequency, model.config.patchout_tokens) == (0, 1, 0)
