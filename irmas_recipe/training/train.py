@@ -59,7 +59,7 @@ def build_trainer(
     if data.streaming:
         training_clips = StreamedClips(
             training_split, rate, clip_samples, arguments.train_batch_size, arguments.order_seed,
-            arguments.process_index, arguments.world_size, transform,
+            arguments.process_index, arguments.world_size, transform, arguments.gradient_accumulation_steps,
         )  # fmt: skip
     else:
         training_clips = TrainingClips(

@@ -105,6 +105,13 @@ def test_loss_and_gradient_do_not_depend_on_how_a_batch_is_split(tmp_path):
         assert one == pytest.approx(other, rel=1e-4)
 
 
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_an_epoch_has_as_many_steps_however_a_batch_is_split(tmp_path, batches):
+    trainer = build(tmp_path, per_device_train_batch_size=12 // batches, gradient_accumulation_steps=batches, num_train_epochs=2)  # fmt: skip
+    trainer.train()  # of 16 clips 12 are drawn: 4 more would make a short step
+    assert trainer.state.global_step == trainer.planned_steps() == 2
+
+
 def test_two_processes_train_as_one(tmp_path):
     """torchrun starts two real processes over gloo; accelerate's own launcher would start one on a CPU."""
     whole = build(tmp_path / "whole", per_device_train_batch_size=8, max_steps=2)
