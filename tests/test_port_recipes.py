@@ -238,6 +238,8 @@ def test_a_soup_is_the_mean_of_runs_trained_or_finished(checkpoints, music, tmp_
     finished = run("finished", "--soup", str(tmp_path / "other"), *options, start=tmp_path / "one")
     assert not torch.allclose(one["classifier.weight"], other["classifier.weight"])
     assert "its weights were averaged with those of `one`." in (tmp_path / "soup/README.md").read_text()
+    card = (tmp_path / "finished/README.md").read_text()
+    assert "Not trained: its weights are the mean of those of `one` and `other`." in card
     for key, tensor in soup.items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, (one[key] + other[key]) / 2)
