@@ -236,6 +236,7 @@ def test_a_soup_is_the_mean_of_runs_trained_or_finished(checkpoints, music, tmp_
     soup = run("soup", "--seed=1", f"--soup={tmp_path / 'one'}")
     options = ["--head_initialization=labels", "--max_steps=-1", "--num_train_epochs=0"]
     finished = run("finished", "--soup", str(tmp_path / "other"), *options, start=tmp_path / "one")
+    mixed = run("mixed", "--soup", str(tmp_path / "other"), "--initial_weight=0.5", *options, start=tmp_path / "one")
     assert not torch.allclose(one["classifier.weight"], other["classifier.weight"])
     assert "its weights were averaged with those of `one`." in (tmp_path / "soup/README.md").read_text()
     card = (tmp_path / "finished/README.md").read_text()
@@ -244,6 +245,7 @@ def test_a_soup_is_the_mean_of_runs_trained_or_finished(checkpoints, music, tmp_
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, (one[key] + other[key]) / 2)
             torch.testing.assert_close(finished[key], tensor)
+            torch.testing.assert_close(mixed[key], (one[key] + tensor) / 2)
     for wrong in (checkpoints / "mobilenet", tmp_path / "nowhere"):
         with pytest.raises(UserError, match=f"--soup {wrong} is no finished run of irmas_mobilenet with the classes"):
             run("wrong", f"--soup={wrong}")
