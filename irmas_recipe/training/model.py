@@ -1,10 +1,11 @@
 """From a recipe to its model and feature extractor: load or make them, fit the window, start the head, freeze."""
 
-import os
+import json
+from pathlib import Path
 
 from datasets import DatasetDict
 from torch import nn
-from transformers import ASTConfig, PreTrainedConfig, PreTrainedModel
+from transformers import ASTConfig, AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
@@ -18,12 +19,13 @@ from irmas_recipe.models.ast.adaptation import (
 )
 from irmas_recipe.models.ast.features import frames_in
 from irmas_recipe.models.encoder import EncoderConfig
-from irmas_recipe.training.checkpoint import first_sentence, load_checkpoint, unreachable
+from irmas_recipe.training.checkpoint import first_sentence, load_checkpoint, strictly_from_pretrained, unreachable
 from irmas_recipe.training.encoder import is_classifier, start_head_by_text
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import add_sub_networks, missing_labels, probe_parameters, start_head
 from irmas_recipe.training.layers import LAYER_DROP
 from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.run_folder import is_finished
 from irmas_recipe.training.window import fit_window, try_window
 
 PATCHOUT_FIELDS = ("patchout_time", "patchout_frequency", "patchout_tokens")
@@ -44,19 +46,45 @@ def build_model(recipe: Recipe, splits: DatasetDict) -> tuple[PreTrainedModel, S
             f"{model.config.model_type} cannot recompute its activations: remove --activation_checkpointing, and lower "
             "--per_device_train_batch_size with more --gradient_accumulation_steps if the memory is short."
         )
-    check_soup(recipe.model.soup or [], model)
+    check_soup(recipe, model, extractor)
     return model, extractor
 
 
-def check_soup(runs: list[str], model: PreTrainedModel) -> None:
-    """Refuse a run whose weights cannot be averaged with the model's: another network, or other classes."""
-    classes = [model.config.id2label[row] for row in range(model.config.num_labels)]
-    for run in runs:
-        config = type(model.config).get_config_dict(run)[0] if os.path.isfile(f"{run}/config.json") else {}
-        if config.get("model_type") != model.config.model_type or list(config.get("id2label", {}).values()) != classes:
+def check_soup(recipe: Recipe, model: PreTrainedModel, extractor: SequenceFeatureExtractor) -> None:
+    """Refuse a run whose weights cannot be averaged with the model's.
+
+    Raises:
+        UserError: it is not finished, or has another network, other classes, or hears something else.
+    """
+    data, labels = recipe.data, list(model.config.id2label.values())
+    here = {
+        "network": model.config.model_type, "classes": labels, "window": data.window_seconds,
+        "separation": data.separation, "feature extractor": fields_of(extractor),
+    }  # fmt: skip
+    for run in recipe.model.soup or []:
+        if not is_finished(Path(run)) or not (Path(run) / "config.json").is_file():
+            raise UserError(f"--soup {run} is not a finished run of a network: name the folder of one.")
+        config = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
+        there = {
+            "network": config.get("model_type"), "classes": list(config.get("id2label", {}).values()),
+            "window": config.get("window_seconds"), "separation": config.get("separation"),
+            "feature extractor": fields_of(AutoFeatureExtractor.from_pretrained(run)),
+        }  # fmt: skip
+        if other := [name for name in here if here[name] != there[name]]:
             raise UserError(
-                f"--soup {run} is no finished run of {model.config.model_type} with the classes {', '.join(classes)}."
+                f"--soup {run} differs from this run in its {' and '.join(other)}: name a run of {model.config.model_type} "
+                f"with the classes {', '.join(labels)}, windows of {data.window_seconds:g} s and separation {data.separation}."
             )
+        try:
+            strictly_from_pretrained(type(model), run, model.config)
+        except UserError as error:
+            raise UserError(f"--soup {run} has a network of other sizes, or is damaged: name another run.") from error
+
+
+def fields_of(extractor: SequenceFeatureExtractor) -> dict:
+    """Return what a feature extractor computes with, as its file has it: all but who may load it."""
+    fields = json.loads(extractor.to_json_string())
+    return {name: value for name, value in fields.items() if name not in ("auto_map", "processor_class")}
 
 
 def load_model(
