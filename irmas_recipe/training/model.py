@@ -106,6 +106,7 @@ def load_model(
         model, extractor = from_checkpoint(arguments, trained)
     else:
         model, extractor = from_scratch(arguments, labels, window_seconds)
+    refuse_what_flags_set(arguments, model.config)
     by_text = arguments.head_initialization == "text" and isinstance(model.config, EncoderConfig)
     if not trained and not by_text and (unknown := missing_labels(model, labels)):
         raise UserError(
@@ -140,6 +141,7 @@ def from_checkpoint(arguments: ModelArguments, trained: bool) -> tuple[PreTraine
     """
 
     def adapt(config: PreTrainedConfig, extractor: SequenceFeatureExtractor) -> SequenceFeatureExtractor:
+        refuse_other_architecture(arguments, config)
         if hasattr(config, "trainable_labels"):
             config.trainable_labels = None  # of the run that made the checkpoint; this recipe freezes what it says
         check_fields(config, arguments.model_config or {}, "model_config")
@@ -163,11 +165,7 @@ def from_scratch(
     arguments: ModelArguments, labels: list[str], window_seconds: float
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Return a randomly initialised model of one of the project's architectures, and its feature extractor."""
-    try:
-        config_class, extractor_class, model_class = classes_of(arguments.architecture)
-    except KeyError as error:
-        known = ", ".join(sorted({*ARCHITECTURES, *OF_TRANSFORMERS}))
-        raise UserError(f"--architecture {arguments.architecture} is not one of {known}.") from error
+    config_class, extractor_class, model_class = known_classes(arguments.architecture)
     fields = dict(arguments.model_config or {})
     extractor_fields = dict(arguments.feature_extractor_config or {})
     if arguments.architecture == "ast":
@@ -187,6 +185,36 @@ def from_scratch(
     if arguments.backbone_name_or_path:
         load_backbone(model, arguments.backbone_name_or_path)
     return model, extractor
+
+
+def known_classes(architecture: str) -> tuple[type, type, type]:
+    """Return what `classes_of` does; UserError for an architecture that is not known."""
+    try:
+        return classes_of(architecture)
+    except KeyError as error:
+        known = ", ".join(sorted({*ARCHITECTURES, *OF_TRANSFORMERS}))
+        raise UserError(f"--architecture {architecture} is not one of {known}.") from error
+
+
+def refuse_other_architecture(arguments: ModelArguments, config: PreTrainedConfig) -> None:
+    """Raise UserError where a recipe names another architecture than its checkpoint has; `ast` is also the default."""
+    name = arguments.architecture
+    if name not in ("ast", ENCODER) and known_classes(name)[0].model_type != config.model_type:
+        raise UserError(
+            f"--model_name_or_path {arguments.model_name_or_path} has the architecture {config.model_type}, not {name}: remove "
+            f"--architecture to start from it, or --model_name_or_path to train {name} from scratch."
+        )
+
+
+def refuse_what_flags_set(arguments: ModelArguments, config: PreTrainedConfig) -> None:
+    """Raise UserError for a field of a configuration or feature extractor that a flag of its own would overwrite."""
+    flags = {name: name for name in PATCHOUT_FIELDS}
+    if isinstance(config, ASTConfig):
+        flags["max_length"] = "window_seconds"
+    for given in ("model_config", "feature_extractor_config"):
+        for name in getattr(arguments, given) or {}:
+            if name in flags:
+                raise UserError(f"--{given} {name} follows --{flags[name]}: set that instead.")
 
 
 def load_backbone(model: PreTrainedModel, checkpoint: str) -> None:

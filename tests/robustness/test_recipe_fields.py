@@ -142,6 +142,8 @@ def test_any_text_is_a_recipe_or_refused(folder, text):
         ({"deepspeed": "absent.json"}, "deepspeed"),
         ({"patchout_time": -1}, "patchout_time"),
         ({"initial_weight": float("nan")}, "initial_weight"),
+        ({"head_initialization": "text"}, "--head_initialization text needs a pretrained checkpoint"),
+        ({"one_cycle": True, "lr_scheduler_kwargs": {"min_lr": 1e-5}}, "takes no --lr_scheduler_kwargs"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(folder, values, field):

@@ -153,3 +153,27 @@ def test_a_start_that_was_trained_with_patchout_is_trained_without_where_the_rec
     assert build("passt")[0].config.patchout_time == 2
     model, _ = load_model(arguments(model_name_or_path=folder, patchout_frequency=1), CLASSES, 1.0)
     assert (model.config.patchout_time, model.config.patchout_frequency, model.config.patchout_tokens) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "words"),
+    [
+        ("ast", {"model_config": {"max_length": 100}}, "--model_config max_length follows --window_seconds"),
+        ("ast", {"feature_extractor_config": {"max_length": 9}}, "--feature_extractor_config max_length follows"),
+        ("passt", {"model_config": {"patchout_time": 3}}, "--model_config patchout_time follows --patchout_time"),
+        ("passt", {"architecture": "cnn"}, "has the architecture irmas_passt, not cnn: remove --architecture"),
+        ("passt", {"architecture": "cnm"}, "--architecture cnm is not one of"),
+    ],
+)
+def test_a_field_that_would_do_nothing_is_refused(architecture, fields, words, tmp_path):
+    folder = str(save(*build(architecture), tmp_path))
+    with pytest.raises(UserError, match=words):
+        load_model(arguments(model_name_or_path=folder, **fields), CLASSES, 1.0)
+    if "architecture" not in fields:
+        with pytest.raises(UserError, match=words):
+            load_model(arguments(architecture=architecture, **fields), CLASSES, 1.0)
+
+
+def test_a_checkpoint_of_the_architecture_that_a_recipe_names_is_taken(tmp_path):
+    folder = str(save(*build("passt"), tmp_path))
+    load_model(arguments(model_name_or_path=folder, architecture="passt"), CLASSES, 1.0)
