@@ -33,6 +33,8 @@ from irmas_recipe.training.released import find_released, is_released
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10
+FETCH_AGAIN = ": fetch it again, or use another model"
+"""How a sentence about weights that do not fit ends."""
 
 
 def save(recipe: Recipe, trainer: Trainer) -> None:
@@ -148,7 +150,7 @@ def check_keys(name: str, head: set[str], report: dict[str, set], fresh_head: bo
     wrong = {"missing keys": missing, "unexpected keys": unexpected, "keys of another shape": other_shape}
     if any(wrong.values()):
         found = "; ".join(f"{kind}: {', '.join(sorted(keys)[:5])}" for kind, keys in wrong.items() if keys)
-        raise UserError(f"{name} does not fit its config.json ({found}): fetch it again, or use another model.")
+        raise UserError(f"{name} does not fit its config.json ({found}){FETCH_AGAIN}.")
 
 
 def is_mask(key: str) -> bool:
@@ -208,7 +210,7 @@ def why_it_failed(name: str, error: Exception) -> str:
         return unreachable(name, error)
     if isinstance(error, pickle.UnpicklingError):
         return f"{name} has its weights in a pickle, which might run code: use a model saved as safetensors."
-    return f"{name} could not be loaded ({first_sentence(error)}): fetch it again, or use another model."
+    return f"{name} could not be loaded ({first_sentence(error)}){FETCH_AGAIN}."
 
 
 def unreachable(name: str, error: Exception) -> str:

@@ -1,6 +1,8 @@
 """From a recipe to its model and feature extractor: load or make them, fit the window, start the head, freeze."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import DatasetDict
@@ -19,7 +21,13 @@ from irmas_recipe.models.ast.adaptation import (
 )
 from irmas_recipe.models.ast.features import frames_in
 from irmas_recipe.models.encoder import EncoderConfig
-from irmas_recipe.training.checkpoint import first_sentence, load_checkpoint, strictly_from_pretrained, unreachable
+from irmas_recipe.training.checkpoint import (
+    FETCH_AGAIN,
+    first_sentence,
+    load_checkpoint,
+    strictly_from_pretrained,
+    unreachable,
+)
 from irmas_recipe.training.encoder import is_classifier, start_head_by_text
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import add_sub_networks, missing_labels, probe_parameters, start_head
@@ -151,14 +159,22 @@ def from_checkpoint(arguments: ModelArguments, trained: bool) -> tuple[PreTraine
         return rebuilt(extractor, arguments.feature_extractor_config or {})
 
     by_text = arguments.head_initialization == "text"
-    return load_checkpoint(
-        arguments.model_name_or_path,
-        revision=arguments.model_revision,
-        trust_remote_code=arguments.trust_remote_code,
-        adapt=adapt,
-        fresh_head=trained or by_text,
-        encoder="projection" if by_text else "layers" if arguments.architecture == ENCODER else None,
-    )
+    try:
+        return load_checkpoint(
+            arguments.model_name_or_path,
+            revision=arguments.model_revision,
+            trust_remote_code=arguments.trust_remote_code,
+            adapt=adapt,
+            fresh_head=trained or by_text,
+            encoder="projection" if by_text else "layers" if arguments.architecture == ENCODER else None,
+        )
+    except UserError as error:
+        said, is_about_weights, _ = str(error).partition(FETCH_AGAIN)
+        if not arguments.model_config or not is_about_weights:
+            raise
+        raise UserError(
+            f"{said}, with --model_config {json.dumps(arguments.model_config)}: remove from it what the weights do not have."
+        ) from error
 
 
 def from_scratch(
@@ -172,14 +188,15 @@ def from_scratch(
         fields["max_length"] = extractor_fields["max_length"] = frames_in(window_seconds)
     check_fields(config_class(), fields, "model_config")
     check_fields(extractor_class(), extractor_fields, "feature_extractor_config")
-    try:
+    with naming("model_config", arguments.architecture):
         config = config_class(**fields, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
-        set_regularization(config, arguments)
-        model, extractor = model_class(config), extractor_class(**extractor_fields)
-    except ValueError as error:
-        raise UserError(
-            f"--model_config is impossible for {arguments.architecture}: {first_sentence(error)}."
-        ) from error
+    set_regularization(config, arguments)
+    if arguments.architecture == "ast" and config.max_length < config.patch_size:
+        raise UserError(f"--window_seconds {window_seconds:g} is shorter than a patch of AST: choose a longer window.")
+    with naming("model_config", arguments.architecture):
+        model = model_class(config)
+    with naming("feature_extractor_config", arguments.architecture):
+        extractor = extractor_class(**extractor_fields)
     if arguments.architecture == "ast":
         initialize_tokens(model)
     if arguments.backbone_name_or_path:
@@ -187,8 +204,19 @@ def from_scratch(
     return model, extractor
 
 
+@contextlib.contextmanager
+def naming(flag: str, architecture: str) -> Iterator[None]:
+    """Turn whatever a constructor raises about the fields of a flag into a UserError of one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"--{flag} is impossible for {architecture}: {first_sentence(error)}.") from error
+
+
 def known_classes(architecture: str) -> tuple[type, type, type]:
     """Return what `classes_of` does; UserError for an architecture that is not known."""
+    if architecture == ENCODER:
+        raise UserError(f"--architecture {ENCODER} needs a checkpoint: name one with --model_name_or_path.")
     try:
         return classes_of(architecture)
     except KeyError as error:
@@ -237,10 +265,16 @@ def load_backbone(model: PreTrainedModel, checkpoint: str) -> None:
 
 
 def check_fields(target: PreTrainedConfig | SequenceFeatureExtractor, fields: dict, flag: str) -> None:
-    """Raise UserError for a field that a configuration does not have: transformers would silently accept it."""
-    for name in fields:
+    """Raise UserError for a field that a configuration does not have, or text for one that holds something else.
+
+    transformers would silently accept both.
+    """
+    for name, value in fields.items():
         if not hasattr(target, name):
             raise UserError(f"--{flag}: {type(target).__name__} has no field `{name}`.")
+        default = getattr(target, name)
+        if isinstance(value, str) and isinstance(default, (int, float, list, tuple, dict)):
+            raise UserError(f"--{flag} {name} must be a value such as {default}, not the text '{value}'.")
 
 
 def rebuilt(extractor: SequenceFeatureExtractor, fields: dict) -> SequenceFeatureExtractor:
@@ -250,7 +284,8 @@ def rebuilt(extractor: SequenceFeatureExtractor, fields: dict) -> SequenceFeatur
         UserError: it has no such field, or computes this one from others.
     """
     check_fields(extractor, fields, "feature_extractor_config")
-    new = type(extractor)(**extractor.to_dict() | fields) if fields else extractor
+    with naming("feature_extractor_config", type(extractor).__name__):
+        new = type(extractor)(**extractor.to_dict() | fields) if fields else extractor
     for name, value in fields.items():
         if getattr(new, name) != value:
             raise UserError(

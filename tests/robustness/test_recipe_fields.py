@@ -109,6 +109,7 @@ def test_any_text_is_a_recipe_or_refused(folder, text):
         ({"window_seconds": float("inf")}, "window_seconds"),
         ({"window_seconds": 1e9}, "window_seconds"),
         ({"hop_seconds": 4.0}, "hop_seconds"),
+        ({"hop_seconds": 1e-5}, "--hop_seconds must be at least 0.01"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"split_seed": -1}, "split_seed"),
         ({"seed": 2**40}, "seed"),

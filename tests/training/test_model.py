@@ -177,3 +177,40 @@ def test_a_field_that_would_do_nothing_is_refused(architecture, fields, words, t
 def test_a_checkpoint_of_the_architecture_that_a_recipe_names_is_taken(tmp_path):
     folder = str(save(*build("passt"), tmp_path))
     load_model(arguments(model_name_or_path=folder, architecture="passt"), CLASSES, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"model_config": {"hidden_size": "x"}},
+            "--model_config hidden_size must be a value such as 768, not the text 'x'",
+        ),
+        ({"model_config": {"hidden_size": [8]}}, "--model_config is impossible for ast: .*hidden_size"),
+        ({"architecture": "cnn", "model_config": {"filters": "x"}}, "--model_config filters must be a value such as"),
+        (
+            {"architecture": "mobilenet", "feature_extractor_config": {"sampling_rate": "16000"}},
+            "--feature_extractor_config sampling_rate must be a value such as 32000, not the text '16000'",
+        ),
+        (
+            {"architecture": "crnn", "feature_extractor_config": {"representation": "nope"}},
+            "--feature_extractor_config is impossible for crnn: Unknown representation 'nope'",
+        ),
+        ({"architecture": "encoder"}, "--architecture encoder needs a checkpoint"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_flag(fields, words):
+    with pytest.raises(UserError, match=words):
+        load_model(arguments(**fields), CLASSES, 3.0)
+
+
+def test_a_window_shorter_than_a_patch_is_refused(audioset_ast):
+    for start in ({}, {"model_name_or_path": str(audioset_ast)}):
+        with pytest.raises(UserError, match=r"--window_seconds 0\.01"):
+            load_model(arguments(**start), CLASSES, 0.01)
+
+
+def test_a_configuration_that_does_not_suit_the_weights_is_blamed_on_its_flag(audioset_ast):
+    for fields in ({"hidden_size": 8}, {"hidden_act": "nope"}):
+        with pytest.raises(UserError, match=r"with --model_config .*: remove from it what the weights do not have"):
+            load_model(arguments(model_name_or_path=str(audioset_ast), model_config=fields), CLASSES, 3.0)
