@@ -232,19 +232,33 @@ def test_a_soup_is_the_mean_of_runs_trained_or_finished(checkpoints, music, tmp_
         run_irmas.main(["mobilenet/finetune", *given, "--initial_weight=0", *SHORT, *fields])
         return load_file(tmp_path / name / "model.safetensors")
 
-    one, other = run("one"), run("other", "--seed=1")
+    one, other = run("one", "--save_strategy=steps", "--save_steps=2"), run("other", "--seed=1")
     soup = run("soup", "--seed=1", f"--soup={tmp_path / 'one'}")
     options = ["--head_initialization=labels", "--max_steps=-1", "--num_train_epochs=0"]
     finished = run("finished", "--soup", str(tmp_path / "other"), *options, start=tmp_path / "one")
+    mixed = run("mixed", "--soup", str(tmp_path / "other"), "--initial_weight=0.5", *options, start=tmp_path / "one")
     assert not torch.allclose(one["classifier.weight"], other["classifier.weight"])
     assert "its weights were averaged with those of `one`." in (tmp_path / "soup/README.md").read_text()
+    card = (tmp_path / "finished/README.md").read_text()
+    assert "Not trained: its weights are the mean of those of `one` and `other`." in card
     for key, tensor in soup.items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, (one[key] + other[key]) / 2)
             torch.testing.assert_close(finished[key], tensor)
-    for wrong in (checkpoints / "mobilenet", tmp_path / "nowhere"):
-        with pytest.raises(UserError, match=f"--soup {wrong} is no finished run of irmas_mobilenet with the classes"):
+            torch.testing.assert_close(mixed[key], (one[key] + tensor) / 2)
+    assert (tmp_path / "one/checkpoint-2/model.safetensors").is_file()
+    for wrong in (checkpoints / "mobilenet", tmp_path / "nowhere", tmp_path / "one/checkpoint-2"):
+        with pytest.raises(UserError, match=f"--soup {wrong} is not a finished run of a network"):
             run("wrong", f"--soup={wrong}")
+    for what, field in {
+        "window": "--window_seconds=0.5",
+        "separation": "--separation=harmonic",
+        "feature extractor": '--feature_extractor_config={"max_frequency": 9000}',
+    }.items():
+        with pytest.raises(
+            UserError, match=f"--soup {tmp_path / 'one'} differs from this run in its {what}: name a run"
+        ):
+            run("wrong", f"--soup={tmp_path / 'one'}", field)
 
 
 def test_contradictions_are_refused_in_one_sentence(checkpoints, music, tmp_path):

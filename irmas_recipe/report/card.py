@@ -339,6 +339,9 @@ def training_lines(results: Results, config: dict) -> list[str]:
         if extra := dataset.get("extra_train_clips"):
             folder = Path(results.recipe["extra_train_dir"]).name
             lines.append(f"{extra:,} of the training clips come from a folder beside the data set, `{folder}`.")
+    elif soup := results.recipe.get("soup"):
+        names = listed([run_name(run) for run in (results.recipe["model_name_or_path"], *soup)])
+        lines.append(f"Not trained: its weights are the mean of those of {names}.")
     else:
         lines.append("Not trained on this collection: the weights are those it started from.")
     if train.get("device"):
@@ -351,8 +354,12 @@ def start_sentence(results: Results, config: dict) -> str:
     started, soup = started_from(results, config), results.recipe.get("soup") or []
     if not soup:
         return started
-    names = listed([f"`{Path(run).name}`" for run in soup])
-    return f"{started} In the end its weights were averaged with those of {names}."
+    return f"{started} In the end its weights were averaged with those of {listed([run_name(run) for run in soup])}."
+
+
+def run_name(run: str) -> str:
+    """Return a run's name as the card writes it."""
+    return f"`{Path(run).name}`"
 
 
 def started_from(results: Results, config: dict) -> str:

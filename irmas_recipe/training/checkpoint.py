@@ -33,6 +33,8 @@ from irmas_recipe.training.released import find_released, is_released
 logger = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 10
+FETCH_AGAIN = ": fetch it again, or use another model"
+"""How a sentence about weights that do not fit ends."""
 
 
 def save(recipe: Recipe, trainer: Trainer) -> None:
@@ -49,7 +51,7 @@ def load_checkpoint(
     *,
     revision: str | None = None,
     trust_remote_code: bool = False,
-    adapt: Callable[[PreTrainedConfig, SequenceFeatureExtractor], None] | None = None,
+    adapt: Callable[[PreTrainedConfig, SequenceFeatureExtractor], SequenceFeatureExtractor] | None = None,
     fresh_head: bool = False,
     encoder: str | None = None,
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
@@ -59,7 +61,7 @@ def load_checkpoint(
         name: a folder, the id of a model on the Hub, or a released checkpoint such as `released/mn10`.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that comes with the model; this repository's own models need none.
-        adapt: changes the configuration and the feature extractor, in place, before the weights are loaded.
+        adapt: changes the configuration, in place, before the weights are loaded, and returns the feature extractor to use.
         fresh_head: accept an encoder without a classifier's head, or with that of another task, which starts fresh.
         encoder: how to pool the checkpoint's encoder under an output layer of this project (see EncoderConfig); None keeps
             the checkpoint's own classifier where there is one.
@@ -75,7 +77,7 @@ def load_checkpoint(
         config = AutoConfig.from_pretrained(name, **options)
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
         if adapt:
-            adapt(config, extractor)
+            extractor = adapt(config, extractor)
         if getattr(config, "brings_code", False) and not trust_remote_code:
             raise ValueError("its encoder needs trust_remote_code")
         if encoder or not is_classifier(config):
@@ -148,7 +150,7 @@ def check_keys(name: str, head: set[str], report: dict[str, set], fresh_head: bo
     wrong = {"missing keys": missing, "unexpected keys": unexpected, "keys of another shape": other_shape}
     if any(wrong.values()):
         found = "; ".join(f"{kind}: {', '.join(sorted(keys)[:5])}" for kind, keys in wrong.items() if keys)
-        raise UserError(f"{name} does not fit its config.json ({found}): fetch it again, or use another model.")
+        raise UserError(f"{name} does not fit its config.json ({found}){FETCH_AGAIN}.")
 
 
 def is_mask(key: str) -> bool:
@@ -208,7 +210,7 @@ def why_it_failed(name: str, error: Exception) -> str:
         return unreachable(name, error)
     if isinstance(error, pickle.UnpicklingError):
         return f"{name} has its weights in a pickle, which might run code: use a model saved as safetensors."
-    return f"{name} could not be loaded ({first_sentence(error)}): fetch it again, or use another model."
+    return f"{name} could not be loaded ({first_sentence(error)}){FETCH_AGAIN}."
 
 
 def unreachable(name: str, error: Exception) -> str:

@@ -28,6 +28,7 @@ from irmas_recipe.training.clips import (
 )
 from irmas_recipe.training.data import data_folder, processes, separation, test_halves
 from irmas_recipe.training.fields import THRESHOLDS_FROM, DataArguments
+from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.precision import full_precision
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.separated import separated
@@ -72,11 +73,18 @@ def windows_of_mixtures(
 
 
 def validation_figures(windows: WindowedClips, aggregation: str) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Return the Trainer's `compute_metrics`: mAP and LRAP of the clips, which need no threshold."""
+    """Return the Trainer's `compute_metrics`: mAP and LRAP of the clips, which need no threshold, and the windows' loss.
+
+    The Trainer's own loss would count the windows that are repeated to fill the last batch; this one takes its place.
+    """
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         figures = ranking_figures(windows.labels, windows.scores(prediction.predictions, aggregation))
-        return {name: float(figures[name]) for name in ("map", "lrap")}
+        labels = torch.from_numpy(np.repeat(windows.labels, windows.windows_per_clip, axis=0))
+        loss = multi_label_loss(torch.from_numpy(prediction.predictions[: len(labels)]), labels)
+        return {"loss": float(loss / (labels >= 0).float().mean())} | {
+            name: float(figures[name]) for name in ("map", "lrap")
+        }
 
     return compute
 

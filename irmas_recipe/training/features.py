@@ -180,6 +180,15 @@ def time_axis(extractor: SequenceFeatureExtractor) -> int | None:
 
 
 def longest_seconds(extractor: SequenceFeatureExtractor) -> float | None:
-    """Return the length to which an extractor fills up or cuts every clip: Whisper's 30 s, CLAP's 10 s; None for others."""
+    """Return the length at which an extractor cuts every clip: Whisper's 30 s, CLAP's and PaSST's 10 s; None for others."""
+    if seconds := getattr(extractor, "max_length_seconds", None):  # BEATs
+        return seconds
     samples = getattr(extractor, "n_samples", None) or getattr(extractor, "nb_max_samples", None)
+    if frames := getattr(extractor, "max_frames", None):  # PaSST
+        samples = frames * extractor.hop_length + extractor.fft_length
     return samples / extractor.sampling_rate if samples else None
+
+
+def fills_up(extractor: SequenceFeatureExtractor) -> bool:
+    """Return whether an extractor also fills shorter clips up to that length, as Whisper's and CLAP's do."""
+    return hasattr(extractor, "n_samples") or hasattr(extractor, "nb_max_samples")

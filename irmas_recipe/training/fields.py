@@ -223,7 +223,9 @@ class DataArguments:
         None, "Processes that decode and resample. Default: one per core.", COUNT
     )
     window_seconds: float = option(3.0, "Length of the model's input.", Bounds(above=0, at_most=600))
-    hop_seconds: float | None = option(None, "Step between a test clip's windows. Default: half a window.", POSITIVE)
+    hop_seconds: float | None = option(
+        None, "Step between a test clip's windows. Default: half a window.", Bounds(at_least=0.01)
+    )
     aggregation: Literal["mean", "energy", "max", "mean_probability", "s1", "s2"] = option(
         "mean", "How the windows of a clip become its scores (energy: loud windows weigh more; s1, s2: Han 2017)."
     )

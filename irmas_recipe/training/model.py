@@ -1,10 +1,13 @@
 """From a recipe to its model and feature extractor: load or make them, fit the window, start the head, freeze."""
 
-import os
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
 
 from datasets import DatasetDict
 from torch import nn
-from transformers import ASTConfig, PreTrainedConfig, PreTrainedModel
+from transformers import ASTConfig, AutoFeatureExtractor, PreTrainedConfig, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
 from irmas_dataset.errors import UserError
@@ -18,12 +21,19 @@ from irmas_recipe.models.ast.adaptation import (
 )
 from irmas_recipe.models.ast.features import frames_in
 from irmas_recipe.models.encoder import EncoderConfig
-from irmas_recipe.training.checkpoint import first_sentence, load_checkpoint, unreachable
+from irmas_recipe.training.checkpoint import (
+    FETCH_AGAIN,
+    first_sentence,
+    load_checkpoint,
+    strictly_from_pretrained,
+    unreachable,
+)
 from irmas_recipe.training.encoder import is_classifier, start_head_by_text
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import add_sub_networks, missing_labels, probe_parameters, start_head
 from irmas_recipe.training.layers import LAYER_DROP
 from irmas_recipe.training.recipe import Recipe
+from irmas_recipe.training.run_folder import is_finished
 from irmas_recipe.training.window import fit_window, try_window
 
 PATCHOUT_FIELDS = ("patchout_time", "patchout_frequency", "patchout_tokens")
@@ -44,19 +54,45 @@ def build_model(recipe: Recipe, splits: DatasetDict) -> tuple[PreTrainedModel, S
             f"{model.config.model_type} cannot recompute its activations: remove --activation_checkpointing, and lower "
             "--per_device_train_batch_size with more --gradient_accumulation_steps if the memory is short."
         )
-    check_soup(recipe.model.soup or [], model)
+    check_soup(recipe, model, extractor)
     return model, extractor
 
 
-def check_soup(runs: list[str], model: PreTrainedModel) -> None:
-    """Refuse a run whose weights cannot be averaged with the model's: another network, or other classes."""
-    classes = [model.config.id2label[row] for row in range(model.config.num_labels)]
-    for run in runs:
-        config = type(model.config).get_config_dict(run)[0] if os.path.isfile(f"{run}/config.json") else {}
-        if config.get("model_type") != model.config.model_type or list(config.get("id2label", {}).values()) != classes:
+def check_soup(recipe: Recipe, model: PreTrainedModel, extractor: SequenceFeatureExtractor) -> None:
+    """Refuse a run whose weights cannot be averaged with the model's.
+
+    Raises:
+        UserError: it is not finished, or has another network, other classes, or hears something else.
+    """
+    data, labels = recipe.data, list(model.config.id2label.values())
+    here = {
+        "network": model.config.model_type, "classes": labels, "window": data.window_seconds,
+        "separation": data.separation, "feature extractor": fields_of(extractor),
+    }  # fmt: skip
+    for run in recipe.model.soup or []:
+        if not is_finished(Path(run)) or not (Path(run) / "config.json").is_file():
+            raise UserError(f"--soup {run} is not a finished run of a network: name the folder of one.")
+        config = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
+        there = {
+            "network": config.get("model_type"), "classes": list(config.get("id2label", {}).values()),
+            "window": config.get("window_seconds"), "separation": config.get("separation"),
+            "feature extractor": fields_of(AutoFeatureExtractor.from_pretrained(run)),
+        }  # fmt: skip
+        if other := [name for name in here if here[name] != there[name]]:
             raise UserError(
-                f"--soup {run} is no finished run of {model.config.model_type} with the classes {', '.join(classes)}."
+                f"--soup {run} differs from this run in its {' and '.join(other)}: name a run of {model.config.model_type} "
+                f"with the classes {', '.join(labels)}, windows of {data.window_seconds:g} s and separation {data.separation}."
             )
+        try:
+            strictly_from_pretrained(type(model), run, model.config)
+        except UserError as error:
+            raise UserError(f"--soup {run} has a network of other sizes, or is damaged: name another run.") from error
+
+
+def fields_of(extractor: SequenceFeatureExtractor) -> dict:
+    """Return what a feature extractor computes with, as its file has it: all but who may load it."""
+    fields = json.loads(extractor.to_json_string())
+    return {name: value for name, value in fields.items() if name not in ("auto_map", "processor_class")}
 
 
 def load_model(
@@ -78,6 +114,7 @@ def load_model(
         model, extractor = from_checkpoint(arguments, trained)
     else:
         model, extractor = from_scratch(arguments, labels, window_seconds)
+    refuse_what_flags_set(arguments, model.config)
     by_text = arguments.head_initialization == "text" and isinstance(model.config, EncoderConfig)
     if not trained and not by_text and (unknown := missing_labels(model, labels)):
         raise UserError(
@@ -111,52 +148,101 @@ def from_checkpoint(arguments: ModelArguments, trained: bool) -> tuple[PreTraine
     trained: whether training follows; then a checkpoint without a classifier's head gets a fresh one.
     """
 
-    def adapt(config: PreTrainedConfig, extractor: SequenceFeatureExtractor) -> None:
+    def adapt(config: PreTrainedConfig, extractor: SequenceFeatureExtractor) -> SequenceFeatureExtractor:
+        refuse_other_architecture(arguments, config)
         if hasattr(config, "trainable_labels"):
             config.trainable_labels = None  # of the run that made the checkpoint; this recipe freezes what it says
-        set_fields(config, arguments.model_config or {}, "model_config")
-        set_fields(extractor, arguments.feature_extractor_config or {}, "feature_extractor_config")
+        check_fields(config, arguments.model_config or {}, "model_config")
+        for name, value in (arguments.model_config or {}).items():
+            setattr(config, name, value)
         set_regularization(config, arguments)
+        return rebuilt(extractor, arguments.feature_extractor_config or {})
 
     by_text = arguments.head_initialization == "text"
-    return load_checkpoint(
-        arguments.model_name_or_path,
-        revision=arguments.model_revision,
-        trust_remote_code=arguments.trust_remote_code,
-        adapt=adapt,
-        fresh_head=trained or by_text,
-        encoder="projection" if by_text else "layers" if arguments.architecture == ENCODER else None,
-    )
+    try:
+        return load_checkpoint(
+            arguments.model_name_or_path,
+            revision=arguments.model_revision,
+            trust_remote_code=arguments.trust_remote_code,
+            adapt=adapt,
+            fresh_head=trained or by_text,
+            encoder="projection" if by_text else "layers" if arguments.architecture == ENCODER else None,
+        )
+    except UserError as error:
+        said, is_about_weights, _ = str(error).partition(FETCH_AGAIN)
+        if not arguments.model_config or not is_about_weights:
+            raise
+        raise UserError(
+            f"{said}, with --model_config {json.dumps(arguments.model_config)}: remove from it what the weights do not have."
+        ) from error
 
 
 def from_scratch(
     arguments: ModelArguments, labels: list[str], window_seconds: float
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Return a randomly initialised model of one of the project's architectures, and its feature extractor."""
-    try:
-        config_class, extractor_class, model_class = classes_of(arguments.architecture)
-    except KeyError as error:
-        known = ", ".join(sorted({*ARCHITECTURES, *OF_TRANSFORMERS}))
-        raise UserError(f"--architecture {arguments.architecture} is not one of {known}.") from error
+    config_class, extractor_class, model_class = known_classes(arguments.architecture)
     fields = dict(arguments.model_config or {})
     extractor_fields = dict(arguments.feature_extractor_config or {})
     if arguments.architecture == "ast":
         fields["max_length"] = extractor_fields["max_length"] = frames_in(window_seconds)
     check_fields(config_class(), fields, "model_config")
     check_fields(extractor_class(), extractor_fields, "feature_extractor_config")
-    try:
+    with naming("model_config", arguments.architecture):
         config = config_class(**fields, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
-        set_regularization(config, arguments)
-        model, extractor = model_class(config), extractor_class(**extractor_fields)
-    except ValueError as error:
-        raise UserError(
-            f"--model_config is impossible for {arguments.architecture}: {first_sentence(error)}."
-        ) from error
+    set_regularization(config, arguments)
+    if arguments.architecture == "ast" and config.max_length < config.patch_size:
+        raise UserError(f"--window_seconds {window_seconds:g} is shorter than a patch of AST: choose a longer window.")
+    with naming("model_config", arguments.architecture):
+        model = model_class(config)
+    with naming("feature_extractor_config", arguments.architecture):
+        extractor = extractor_class(**extractor_fields)
     if arguments.architecture == "ast":
         initialize_tokens(model)
     if arguments.backbone_name_or_path:
         load_backbone(model, arguments.backbone_name_or_path)
     return model, extractor
+
+
+@contextlib.contextmanager
+def naming(flag: str, architecture: str) -> Iterator[None]:
+    """Turn whatever a constructor raises about the fields of a flag into a UserError of one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"--{flag} is impossible for {architecture}: {first_sentence(error)}.") from error
+
+
+def known_classes(architecture: str) -> tuple[type, type, type]:
+    """Return what `classes_of` does; UserError for an architecture that is not known."""
+    if architecture == ENCODER:
+        raise UserError(f"--architecture {ENCODER} needs a checkpoint: name one with --model_name_or_path.")
+    try:
+        return classes_of(architecture)
+    except KeyError as error:
+        known = ", ".join(sorted({*ARCHITECTURES, *OF_TRANSFORMERS}))
+        raise UserError(f"--architecture {architecture} is not one of {known}.") from error
+
+
+def refuse_other_architecture(arguments: ModelArguments, config: PreTrainedConfig) -> None:
+    """Raise UserError where a recipe names another architecture than its checkpoint has; `ast` is also the default."""
+    name = arguments.architecture
+    if name not in ("ast", ENCODER) and known_classes(name)[0].model_type != config.model_type:
+        raise UserError(
+            f"--model_name_or_path {arguments.model_name_or_path} has the architecture {config.model_type}, not {name}: remove "
+            f"--architecture to start from it, or --model_name_or_path to train {name} from scratch."
+        )
+
+
+def refuse_what_flags_set(arguments: ModelArguments, config: PreTrainedConfig) -> None:
+    """Raise UserError for a field of a configuration or feature extractor that a flag of its own would overwrite."""
+    flags = {name: name for name in PATCHOUT_FIELDS}
+    if isinstance(config, ASTConfig):
+        flags["max_length"] = "window_seconds"
+    for given in ("model_config", "feature_extractor_config"):
+        for name in getattr(arguments, given) or {}:
+            if name in flags:
+                raise UserError(f"--{given} {name} follows --{flags[name]}: set that instead.")
 
 
 def load_backbone(model: PreTrainedModel, checkpoint: str) -> None:
@@ -179,17 +265,33 @@ def load_backbone(model: PreTrainedModel, checkpoint: str) -> None:
 
 
 def check_fields(target: PreTrainedConfig | SequenceFeatureExtractor, fields: dict, flag: str) -> None:
-    """Raise UserError for a field that a configuration does not have: transformers would silently accept it."""
-    for name in fields:
+    """Raise UserError for a field that a configuration does not have, or text for one that holds something else.
+
+    transformers would silently accept both.
+    """
+    for name, value in fields.items():
         if not hasattr(target, name):
             raise UserError(f"--{flag}: {type(target).__name__} has no field `{name}`.")
+        default = getattr(target, name)
+        if isinstance(value, str) and isinstance(default, (int, float, list, tuple, dict)):
+            raise UserError(f"--{flag} {name} must be a value such as {default}, not the text '{value}'.")
 
 
-def set_fields(target: PreTrainedConfig | SequenceFeatureExtractor, fields: dict, flag: str) -> None:
-    """Set fields of a configuration; UserError for one that it does not have."""
-    check_fields(target, fields, flag)
+def rebuilt(extractor: SequenceFeatureExtractor, fields: dict) -> SequenceFeatureExtractor:
+    """Return a feature extractor made anew with other fields, on which what its constructor computes (filters) depends.
+
+    Raises:
+        UserError: it has no such field, or computes this one from others.
+    """
+    check_fields(extractor, fields, "feature_extractor_config")
+    with naming("feature_extractor_config", type(extractor).__name__):
+        new = type(extractor)(**extractor.to_dict() | fields) if fields else extractor
     for name, value in fields.items():
-        setattr(target, name, value)
+        if getattr(new, name) != value:
+            raise UserError(
+                f"--feature_extractor_config: {type(new).__name__} computes `{name}` from its other fields: set those."
+            )
+    return new
 
 
 def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> None:
@@ -227,24 +329,22 @@ def keep_every_layer(config: PreTrainedConfig, layerdrop: float | None) -> None:
 
 
 def apply_patchout(model: PreTrainedModel, arguments: ModelArguments) -> None:
-    """Switch on patchout: AST's through hooks, that of our own models in their configuration.
+    """Set the recipe's patchout: AST's through hooks, that of our own models in their configuration, whatever it said.
 
     Raises:
         UserError: the model has no patches, or none would be left.
     """
     counts = {name: getattr(arguments, name) for name in PATCHOUT_FIELDS}
-    if not any(counts.values()):
-        return
-    if isinstance(model.config, ASTConfig):
+    if all(hasattr(model.config, name) for name in PATCHOUT_FIELDS):
+        for name, count in counts.items():
+            setattr(model.config, name, count)
+    elif any(counts.values()) and isinstance(model.config, ASTConfig):
         try:
             add_patchout(model, *counts.values())
         except ValueError as error:
             flags = ", ".join(f"--{name}" for name in PATCHOUT_FIELDS)
             raise UserError(f"{error}; lower one of {flags}.") from error
-    elif all(hasattr(model.config, name) for name in PATCHOUT_FIELDS):
-        for name, count in counts.items():
-            setattr(model.config, name, count)
-    else:
+    elif any(counts.values()):
         raise UserError(f"{model.config.model_type} has no patches to drop: remove patchout_* from the recipe.")
 
 

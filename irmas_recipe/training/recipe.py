@@ -224,10 +224,10 @@ def check_model(model: ModelArguments) -> None:
             "--initial_weight mixes in the model from before training, whose head is random here: name a pretrained "
             "checkpoint with --head_initialization labels, or set --initial_weight 0."
         )
-    if model.head_initialization == "regression" and model.model_name_or_path is None:
+    if model.head_initialization in ("regression", "text") and model.model_name_or_path is None:
         raise UserError(
-            "--head_initialization regression needs a pretrained checkpoint: name one with --model_name_or_path, or set "
-            "--head_initialization labels."
+            f"--head_initialization {model.head_initialization} needs a pretrained checkpoint: name one with "
+            "--model_name_or_path, or set --head_initialization labels."
         )
     if model.freeze == "known_labels" and model.model_name_or_path is None:
         raise UserError("--freeze known_labels adds classes to a trained model: name its run in --model_name_or_path.")
@@ -256,6 +256,8 @@ def check_training(training: "IrmasTrainingArguments") -> None:
         raise UserError(f"--greater_is_better would keep the worst {best}, not the best: remove it.")
     if training.fp16 and training.device.type == "cpu":
         raise UserError("--fp16 needs a GPU: remove it, or set --bf16 true.")
+    if training.one_cycle and set(training.lr_scheduler_kwargs or {}) - {"mode"}:  # which a plateau always has
+        raise UserError("--one_cycle true takes no --lr_scheduler_kwargs: remove one of the two.")
     if training.warmup_steps and training.lr_scheduler_type in SCHEDULES_WITHOUT_WARMUP and not training.one_cycle:
         raise UserError(
             f"--lr_scheduler_type {training.lr_scheduler_type.value} does not warm up: set --warmup_steps 0, or choose "

@@ -12,7 +12,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """A shuffled order of the training clips, the same on every process, for a seed and an epoch.
 
     `balanced` draws clips with replacement so that every class is drawn equally often. The epoch is cut to a whole
-    number of global batches: a smaller last batch would compile a second graph and weigh its clips more. An item is
+    number of optimizer steps: a smaller last one would compile a second graph and weigh its clips more. An item is
     (row, draw): the clip, and a number that no other draw of the run has, which seeds what is random about it. So a clip
     that is drawn twice differs, and so does every epoch, whichever process or worker loads it.
     """

@@ -23,8 +23,8 @@ class StreamedClips(torch.utils.data.IterableDataset):
     """Clips of one fixed length, as `TrainingClips` gives them, in another random order each epoch.
 
     The clips are divided evenly among the processes in the order in which they are stored, so that a process reads few
-    row groups of another's. An epoch has as many whole batches for every process as the smallest share fills; no clip
-    comes twice in it, unless a share holds less than a batch (or several workers clips of unlike lengths). `len` counts
+    row groups of another's. An epoch has as many whole steps for every process as the smallest share fills; no clip
+    comes twice in it, unless a share holds less than a step (or several workers clips of unlike lengths). `len` counts
     one process's clips of an epoch. Of files whose lengths are not known, one random segment each comes in an epoch.
     """
 
@@ -38,8 +38,9 @@ class StreamedClips(torch.utils.data.IterableDataset):
         process_index: int = 0,
         processes: int = 1,
         transform: Callable | None = None,
+        batches_per_step: int = 1,
     ) -> None:
-        """`train` comes from `load_streamed`; `transform` is as in `TrainingClips`."""
+        """`train` comes from `load_streamed`; `transform` is as in `TrainingClips`; a step may take several batches."""
         self.sampling_rate, self.clip_samples, self.transform = sampling_rate, clip_samples, transform
         self.batch_size, self.seed, self.process_index = batch_size, seed, process_index
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live across epochs see it too
@@ -54,7 +55,8 @@ class StreamedClips(torch.utils.data.IterableDataset):
         segments = np.ones(len(train), dtype=int)
         if self.has_lengths:
             segments = segments_of(np.rint(np.asarray(durations) * sampling_rate).astype(int), clip_samples)
-        self.batches = max(1, min(int(segments[share].sum()) for share in shares) // batch_size)
+        fewest = min(int(segments[share].sum()) for share in shares)
+        self.batches = max(1, fewest // (batch_size * batches_per_step)) * batches_per_step
 
     def __len__(self) -> int:
         return self.batches * self.batch_size

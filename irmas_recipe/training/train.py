@@ -59,7 +59,7 @@ def build_trainer(
     if data.streaming:
         training_clips = StreamedClips(
             training_split, rate, clip_samples, arguments.train_batch_size, arguments.order_seed,
-            arguments.process_index, arguments.world_size, transform,
+            arguments.process_index, arguments.world_size, transform, arguments.gradient_accumulation_steps,
         )  # fmt: skip
     else:
         training_clips = TrainingClips(
@@ -88,10 +88,10 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
     start, clips = time.perf_counter(), 0.0
     others = [strictly_from_pretrained(type(model), run, model.config).state_dict() for run in recipe.model.soup or []]
     initial: dict[str, torch.Tensor] = {}
+    if recipe.model.initial_weight:
+        # Before the regression: a resumed run, which goes without it, then ends with the same weights.
+        initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if arguments.num_train_epochs > 0:
-        if recipe.model.initial_weight:
-            # Before the regression: a resumed run, which goes without it, then ends with the same weights.
-            initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if checkpoint is None and recipe.model.head_initialization == "regression":
             start_head_by_regression(recipe, trainer)
         if checkpoint is None or not trainer.restore_if_finished(checkpoint):

@@ -145,9 +145,9 @@ class InstrumentTrainer(Trainer):
         return super().num_examples(dataloader) * processes
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
-        """Return a shuffled order, balanced if asked for; an epoch is a whole number of global batches, so shapes never change."""
+        """Return a shuffled order, balanced if asked for; an epoch is a whole number of optimizer steps, so shapes never change."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        step = self.args.train_batch_size * self.args.world_size
+        step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         self.epoch_sampler = EpochSampler(dataset.labels, self.args.order_seed, step, dataset.balanced)
         return self.epoch_sampler
 

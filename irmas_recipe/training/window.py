@@ -13,7 +13,7 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.models.ast.adaptation import crop_to_frames
 from irmas_recipe.models.ast.features import frames_in
 from irmas_recipe.training.checkpoint import first_sentence
-from irmas_recipe.training.features import device_features, longest_seconds
+from irmas_recipe.training.features import device_features, fills_up, longest_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,9 @@ def fit_window(model: PreTrainedModel, extractor: SequenceFeatureExtractor, wind
     for encoder in (module for module in model.modules() if isinstance(module, WhisperEncoder)):
         crop_whisper(encoder, extractor)
     if longest := longest_seconds(extractor):
-        check_fixed_length(model.config.model_type, longest, window_seconds, hasattr(extractor, "chunk_length"))
+        check_length(model.config.model_type, longest, window_seconds)
+    if longest and fills_up(extractor):
+        show_waste(model.config.model_type, longest, window_seconds, hasattr(extractor, "chunk_length"))
 
 
 def crop_whisper(encoder: WhisperEncoder, extractor: SequenceFeatureExtractor) -> None:
@@ -65,16 +67,16 @@ def crop_whisper(encoder: WhisperEncoder, extractor: SequenceFeatureExtractor) -
     encoder.embed_positions = nn.Embedding.from_pretrained(table.weight.data[:positions].clone(), freeze=True)
 
 
-def check_fixed_length(name: str, longest: float, window_seconds: float, can_be_shortened: bool) -> None:
-    """Show what a model of fixed length wastes on a shorter window.
-
-    Raises:
-        UserError: the window is longer than the model's input.
-    """
+def check_length(name: str, longest: float, window_seconds: float) -> None:
+    """Raise UserError where the window is longer than the model's input, whose end it would not hear."""
     if window_seconds > longest:
         raise UserError(
-            f"--window_seconds {window_seconds:g}: {name} hears {longest:g} s at a time; shorten the window."
+            f"--window_seconds {window_seconds:g}: {name} hears {longest:.4g} s at a time; shorten the window."
         )
+
+
+def show_waste(name: str, longest: float, window_seconds: float, can_be_shortened: bool) -> None:
+    """Show what a model of fixed length wastes on a shorter window."""
     if longest >= WASTE * window_seconds:
         shorter = json.dumps({"chunk_length": max(1, -int(-window_seconds // 1))})
         way_out = f" --feature_extractor_config '{shorter}' shortens its input." if can_be_shortened else ""

@@ -251,7 +251,7 @@ def test_saving_and_loading_changes_nothing(case, tmp_path):
 def test_head_is_replaced_for_other_labels(case, tmp_path):
     name, model, _, inputs = case
     if name == "mfcc":
-        pytest.skip("an instrument is a sub-network there: models.mfcc.add_labels adds one")
+        pytest.skip("an instrument is a sub-network there: models.mfcc.with_labels adds one")
     model.save_pretrained(tmp_path)
     loaded, report = AutoModelForAudioClassification.from_pretrained(
         tmp_path, num_labels=3, ignore_mismatched_sizes=True, output_loading_info=True

@@ -1,4 +1,4 @@
-"""MFCCs against librosa, and one sub-network an instrument: frozen, added, resized."""
+"""MFCCs against librosa, and one sub-network an instrument: frozen or added."""
 
 import librosa
 import numpy as np
@@ -10,8 +10,7 @@ from irmas_recipe.models.mfcc import (
     MfccConfig,
     MfccFeatureExtractor,
     MfccForAudioClassification,
-    add_labels,
-    resize_labels,
+    with_labels,
 )
 
 SAMPLING_RATE = 44100
@@ -169,12 +168,11 @@ def test_added_labels_leave_the_old_logits_exactly_as_they_were(tmp_path):
     small.config.thresholds = [0.3, 0.4, 0.6]
     small.save_pretrained(tmp_path / "small")
     saved = MfccForAudioClassification.from_pretrained(tmp_path / "small")
-    large = add_labels(saved, ["harp", "tuba"], filters=[2, 4, 8])
+    large = with_labels(saved, [*LABELS, "harp", "tuba"])
     assert large.config.id2label == dict(enumerate([*LABELS, "harp", "tuba"]))
     assert large.config.label2id["tuba"] == 4
     assert large.config.trainable_labels == ["harp", "tuba"]
     assert large.config.thresholds == [0.3, 0.4, 0.6, 0.5, 0.5]
-    assert [len(subnetwork.blocks) for subnetwork in large.subnetworks] == [2, 2, 2, 3, 3]
     before = weights(large, "harp")
     trained(large).eval().save_pretrained(tmp_path / "large")
     assert not same(weights(large, "harp"), before)
@@ -183,18 +181,11 @@ def test_added_labels_leave_the_old_logits_exactly_as_they_were(tmp_path):
         assert torch.equal(loaded(features()).logits[:, :3], small(features()).logits)
         assert torch.equal(loaded(features()).logits, large(features()).logits)
     assert small.config.num_labels == 3 and small.config.trainable_labels is None
-    with pytest.raises(ValueError, match="already has organ"):
-        add_labels(small, ["organ"])
 
 
-def test_resized_label_alone_changes():
-    small = trained(small_model()).eval()
-    resized = resize_labels(small, ["organ"], filters=[2, 2, 2])
-    assert [len(subnetwork.blocks) for subnetwork in resized.subnetworks] == [2, 3, 2]
-    assert all(same(weights(resized, label), weights(small, label)) for label in ("cello", "voice"))
-    assert resized.config.trainable_labels == ["organ"]
-    with pytest.raises(ValueError, match="No sub-network for harp"):
-        resize_labels(small, ["harp"], filters=[2])
+def test_a_label_may_have_a_sub_network_of_its_own_size():
+    model = small_model(label_filters={"organ": [2, 2, 2]})
+    assert [len(subnetwork.blocks) for subnetwork in model.subnetworks] == [2, 3, 2]
 
 
 def test_default_sizes_are_three_blocks_and_dense_64_and_32():

@@ -109,6 +109,7 @@ def test_any_text_is_a_recipe_or_refused(folder, text):
         ({"window_seconds": float("inf")}, "window_seconds"),
         ({"window_seconds": 1e9}, "window_seconds"),
         ({"hop_seconds": 4.0}, "hop_seconds"),
+        ({"hop_seconds": 1e-5}, "--hop_seconds must be at least 0.01"),
         ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"split_seed": -1}, "split_seed"),
         ({"seed": 2**40}, "seed"),
@@ -142,6 +143,8 @@ def test_any_text_is_a_recipe_or_refused(folder, text):
         ({"deepspeed": "absent.json"}, "deepspeed"),
         ({"patchout_time": -1}, "patchout_time"),
         ({"initial_weight": float("nan")}, "initial_weight"),
+        ({"head_initialization": "text"}, "--head_initialization text needs a pretrained checkpoint"),
+        ({"one_cycle": True, "lr_scheduler_kwargs": {"min_lr": 1e-5}}, "takes no --lr_scheduler_kwargs"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(folder, values, field):

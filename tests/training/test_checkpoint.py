@@ -26,6 +26,7 @@ def test_a_model_is_loaded_in_float32_whatever_it_was_saved_in(audioset_ast, tmp
 def test_the_configuration_can_be_adapted_before_the_weights_are_loaded(audioset_ast):
     def adapt(config, extractor):
         config.hidden_dropout_prob, extractor.max_length = 0.25, 500
+        return extractor
 
     model, extractor = load_checkpoint(str(audioset_ast), adapt=adapt)
     assert model.audio_spectrogram_transformer.layers[0].dropout.p == 0.25 and extractor.max_length == 500

@@ -9,7 +9,13 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from irmas_dataset.errors import UserError
+from irmas_recipe.models.beats import BeatsFeatureExtractor
+from irmas_recipe.models.passt import PasstFeatureExtractor
+from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training.features import OneByOne, device_features, longest_seconds, time_axis
+from irmas_recipe.training.window import fit_window
+from tests.tiny import build
 
 
 class OwnExtractor(Wav2Vec2FeatureExtractor):
@@ -61,3 +67,19 @@ def test_what_an_extractor_does_to_time_is_known():
     assert (time_axis(EXTRACTORS["whisper"]), time_axis(EXTRACTORS["seamless"])) == (-1, -2)
     assert longest_seconds(EXTRACTORS["waveform"]) is None
     assert (longest_seconds(EXTRACTORS["whisper"]), longest_seconds(EXTRACTORS["clap"])) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "extractor"),
+    [("passt", PasstFeatureExtractor(max_frames=200)), ("beats", BeatsFeatureExtractor(max_length_seconds=2))],
+)
+def test_a_window_of_which_only_the_beginning_would_be_heard_is_refused(architecture, extractor, caplog):
+    model, _ = build(architecture)
+    fit_window(model, extractor, 2.0)
+    assert not caplog.text, "a shorter window is not filled up"
+    with pytest.raises(UserError, match=r"--window_seconds 3: .* hears 2[.\d]* s at a time; shorten the window"):
+        fit_window(model, extractor, 3.0)
+    recognise = InstrumentRecognitionPipeline(model=model, feature_extractor=extractor)
+    assert recognise.window_and_hop(2.0, None) == (2.0, 1.0)
+    with pytest.raises(ValueError, match=r"longer than the 2\.00 s that the model looks at"):
+        recognise.window_and_hop(3.0, None)

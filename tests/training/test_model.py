@@ -11,6 +11,8 @@ from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import ModelArguments
 from irmas_recipe.training.head import output_layer
 from irmas_recipe.training.model import load_model
+from tests.tiny import build, save
+from tests.tiny_speech import saved_clap
 
 CLASSES = list(INSTRUMENT_CODES)
 AUDIOSET_IDS = {"cel": 193, "cla": 198, "flu": 196, "gac": 143, "gel": 141, "org": 155, "pia": 153, "sax": 197, "tru": 187, "vio": 191, "voi": 27}  # fmt: skip
@@ -133,3 +135,82 @@ def test_swin_starts_from_an_imagenet_checkpoint(tmp_path):
         load_model(arguments(**start | {"model_config": {"network": "swin"}}), CLASSES, 1.0)
     with pytest.raises(UserError, match="no part that starts from ImageNet"):
         load_model(arguments(**start | {"architecture": "cnn", "model_config": None}), CLASSES, 1.0)
+
+
+def test_fields_of_a_checkpoints_feature_extractor_reach_its_filters(tmp_path):
+    folder = str(saved_clap(tmp_path))
+    fields = {"frequency_max": 3000, "max_length_s": 5}
+    _, extractor = load_model(arguments(model_name_or_path=folder, feature_extractor_config=fields), CLASSES, 3.0)
+    assert (extractor.mel_filters_slaney[extractor.fft_window_size * 3200 // 48000 :] == 0).all()
+    assert extractor.nb_max_samples == 5 * 48000
+    fields = {"nb_max_samples": 240000}
+    with pytest.raises(UserError, match="ClapFeatureExtractor computes `nb_max_samples` from its other fields"):
+        load_model(arguments(model_name_or_path=folder, feature_extractor_config=fields), CLASSES, 3.0)
+
+
+def test_a_start_that_was_trained_with_patchout_is_trained_without_where_the_recipe_says_so(tmp_path):
+    folder = str(save(*build("passt"), tmp_path))
+    assert build("passt")[0].config.patchout_time == 2
+    model, _ = load_model(arguments(model_name_or_path=folder, patchout_frequency=1), CLASSES, 1.0)
+    assert (model.config.patchout_time, model.config.patchout_frequency, model.config.patchout_tokens) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "words"),
+    [
+        ("ast", {"model_config": {"max_length": 100}}, "--model_config max_length follows --window_seconds"),
+        ("ast", {"feature_extractor_config": {"max_length": 9}}, "--feature_extractor_config max_length follows"),
+        ("passt", {"model_config": {"patchout_time": 3}}, "--model_config patchout_time follows --patchout_time"),
+        ("passt", {"architecture": "cnn"}, "has the architecture irmas_passt, not cnn: remove --architecture"),
+        ("passt", {"architecture": "cnm"}, "--architecture cnm is not one of"),
+    ],
+)
+def test_a_field_that_would_do_nothing_is_refused(architecture, fields, words, tmp_path):
+    folder = str(save(*build(architecture), tmp_path))
+    with pytest.raises(UserError, match=words):
+        load_model(arguments(model_name_or_path=folder, **fields), CLASSES, 1.0)
+    if "architecture" not in fields:
+        with pytest.raises(UserError, match=words):
+            load_model(arguments(architecture=architecture, **fields), CLASSES, 1.0)
+
+
+def test_a_checkpoint_of_the_architecture_that_a_recipe_names_is_taken(tmp_path):
+    folder = str(save(*build("passt"), tmp_path))
+    load_model(arguments(model_name_or_path=folder, architecture="passt"), CLASSES, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"model_config": {"hidden_size": "x"}},
+            "--model_config hidden_size must be a value such as 768, not the text 'x'",
+        ),
+        ({"model_config": {"hidden_size": [8]}}, "--model_config is impossible for ast: .*hidden_size"),
+        ({"architecture": "cnn", "model_config": {"filters": "x"}}, "--model_config filters must be a value such as"),
+        (
+            {"architecture": "mobilenet", "feature_extractor_config": {"sampling_rate": "16000"}},
+            "--feature_extractor_config sampling_rate must be a value such as 32000, not the text '16000'",
+        ),
+        (
+            {"architecture": "crnn", "feature_extractor_config": {"representation": "nope"}},
+            "--feature_extractor_config is impossible for crnn: Unknown representation 'nope'",
+        ),
+        ({"architecture": "encoder"}, "--architecture encoder needs a checkpoint"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_flag(fields, words):
+    with pytest.raises(UserError, match=words):
+        load_model(arguments(**fields), CLASSES, 3.0)
+
+
+def test_a_window_shorter_than_a_patch_is_refused(audioset_ast):
+    for start in ({}, {"model_name_or_path": str(audioset_ast)}):
+        with pytest.raises(UserError, match=r"--window_seconds 0\.01"):
+            load_model(arguments(**start), CLASSES, 0.01)
+
+
+def test_a_configuration_that_does_not_suit_the_weights_is_blamed_on_its_flag(audioset_ast):
+    for fields in ({"hidden_size": 8}, {"hidden_act": "nope"}):
+        with pytest.raises(UserError, match=r"with --model_config .*: remove from it what the weights do not have"):
+            load_model(arguments(model_name_or_path=str(audioset_ast), model_config=fields), CLASSES, 3.0)

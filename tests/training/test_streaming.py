@@ -104,6 +104,12 @@ def test_a_share_smaller_than_a_batch_still_fills_one(train):
     assert len(list(few)) == len(few) == 8
 
 
+@pytest.mark.parametrize(("batch_size", "batches"), [(16, 1), (8, 2), (4, 4)])
+def test_an_epoch_is_whole_steps_however_a_batch_is_split(train, batch_size, batches):
+    assert len(stream(train, batch_size, batches_per_step=batches)) == 32
+    assert len(stream(train.select(range(2)), batch_size, batches_per_step=batches)) == 16
+
+
 def test_a_clip_that_fills_a_batch_twice_is_transformed_anew_each_time(train):
     seeds = []
     few = stream(train.select(range(2)), 8, transform=lambda waveform, seed: seeds.append(tuple(seed)) or waveform)

@@ -26,7 +26,8 @@ from transformers import (
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.averaging import interpolate
-from irmas_recipe.training.clips import TrainingClips, collate
+from irmas_recipe.training.clips import TrainingClips, WindowedClips, collate
+from irmas_recipe.training.evaluation import validation_figures
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import AugmentationArguments
 from irmas_recipe.training.layers import parameter_groups
@@ -102,6 +103,13 @@ def test_loss_and_gradient_do_not_depend_on_how_a_batch_is_split(tmp_path):
     accumulated.train()
     for one, other in zip(first_logs(whole), first_logs(accumulated), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_an_epoch_has_as_many_steps_however_a_batch_is_split(tmp_path, batches):
+    trainer = build(tmp_path, per_device_train_batch_size=12 // batches, gradient_accumulation_steps=batches, num_train_epochs=2)  # fmt: skip
+    trainer.train()  # of 16 clips 12 are drawn: 4 more would make a short step
+    assert trainer.state.global_step == trainer.planned_steps() == 2
 
 
 def test_two_processes_train_as_one(tmp_path):
@@ -189,6 +197,16 @@ def test_predicting_computes_no_validation_figures_and_evaluating_still_does(tmp
     trainer.compute_metrics = lambda prediction: {"clips": len(prediction.predictions)}
     assert "test_clips" not in trainer.predict(trainer.eval_dataset).metrics
     assert trainer.evaluate()["eval_clips"] == 16
+
+
+def test_the_validation_loss_does_not_depend_on_the_evaluation_batch(tmp_path):
+    losses = []
+    for batch_size in (1, 5, 32):
+        trainer = build(tmp_path, per_device_eval_batch_size=batch_size)
+        windows = WindowedClips(Noise().waveforms, Noise().labels.numpy(), 8000, 4000, batch_size)
+        trainer.compute_metrics = validation_figures(windows, "mean")
+        losses.append(trainer.evaluate(windows)["eval_loss"])
+    assert losses == pytest.approx([build(tmp_path, per_device_eval_batch_size=1).evaluate()["eval_loss"]] * 3)
 
 
 def test_the_best_checkpoint_is_really_loaded(tmp_path):

@@ -1,10 +1,10 @@
 """The parameters of a classical system, and how a recipe and the command line set them."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from irmas_dataset.cores import usable_cores
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.fields import COUNT, OVERWRITE, PROBABILITY, SEED, Bounds, DataArguments, option
 from irmas_recipe.training.recipe import ResolvedRecipe, parse_system
@@ -57,8 +57,7 @@ class ClassicalRecipe(ResolvedRecipe):
     @property
     def processes(self) -> int:
         """How many processes compute features and search."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.classical.processes or cores
+        return self.classical.processes or usable_cores()
 
 
 def parse_classical_recipe(arguments: list[str]) -> ClassicalRecipe:

@@ -2,14 +2,12 @@
 
 from .configuration_mfcc import MfccConfig
 from .feature_extraction_mfcc import MfccFeatureExtractor
-from .modeling_mfcc import MfccForAudioClassification, add_labels, resize_labels, with_labels
+from .modeling_mfcc import MfccForAudioClassification, with_labels
 
 __all__ = [
     "MfccConfig",
     "MfccFeatureExtractor",
     "MfccForAudioClassification",
-    "add_labels",
-    "resize_labels",
     "with_labels",
 ]
 

@@ -137,50 +137,19 @@ class MfccForAudioClassification(PreTrainedModel):
         return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
 
 
-def add_labels(
-    model: MfccForAudioClassification, labels: list[str], filters: list[int] | None = None
-) -> MfccForAudioClassification:
-    """Return a larger model: `model`'s sub-networks, frozen, and one new sub-network for each of `labels`.
-
-    `filters` gives the new ones another size than `config.filters`. Raises ValueError for a label that the model already has.
-    """
-    present = sorted(set(labels) & set(model.label_names))
-    if present:
-        raise ValueError(f"The model already has {', '.join(present)}: resize_labels gives a label a new sub-network.")
-    return _rebuild(model, [*model.label_names, *labels], labels, filters)
-
-
 def with_labels(model: MfccForAudioClassification, label_names: list[str]) -> MfccForAudioClassification:
     """Return a model of `label_names` in this order: `model`'s sub-networks, frozen, and new ones where it has none."""
-    return _rebuild(model, label_names, [label for label in label_names if label not in model.label_names], None)
-
-
-def resize_labels(
-    model: MfccForAudioClassification, labels: list[str], filters: list[int]
-) -> MfccForAudioClassification:
-    """Return the same model with new, untrained sub-networks of `filters` for `labels`, all others frozen.
-
-    Raises ValueError for a label that the model does not have.
-    """
-    return _rebuild(model, model.label_names, labels, filters)
-
-
-def _rebuild(
-    model: MfccForAudioClassification, label_names: list[str], new_labels: list[str], filters: list[int] | None
-) -> MfccForAudioClassification:
-    """Return a model of `label_names` that copies `model`'s sub-networks except those of `new_labels`."""
+    new_labels = [label for label in label_names if label not in model.label_names]
     config = copy.deepcopy(model.config)
     config.id2label = dict(enumerate(label_names))
     config.label2id = {label: index for index, label in enumerate(label_names)}
-    config.trainable_labels = list(new_labels)
-    if filters is not None:
-        config.label_filters = {**(config.label_filters or {}), **{label: list(filters) for label in new_labels}}
+    config.trainable_labels = new_labels
     for name, untuned in UNTUNED.items():
         if getattr(config, name, None):
             tuned = dict(zip(model.label_names, getattr(config, name), strict=True))
             setattr(config, name, [tuned.get(label, untuned) for label in label_names])
     rebuilt = MfccForAudioClassification(config).to(device=model.device, dtype=model.dtype)
     for label, old in zip(model.label_names, model.subnetworks, strict=True):
-        if label in label_names and label not in new_labels:
+        if label in label_names:
             rebuilt.subnetworks[label_names.index(label)].load_state_dict(old.state_dict())
     return rebuilt.train(model.training)

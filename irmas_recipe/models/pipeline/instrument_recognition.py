@@ -485,8 +485,12 @@ def are_numbers(stored: Any, labels: int, count: int, highest: float) -> bool:
 
 
 def longest_window_seconds(feature_extractor: Any) -> float:
-    """Return how much audio the extractor keeps: AST's cuts at `max_length` frames of 25 ms every 10 ms, Whisper's at 30 s."""
+    """Return how much audio the extractor keeps: AST's `max_length` frames of 25 ms every 10 ms, PaSST's `max_frames`, Whisper's 30 s."""
     if type(feature_extractor).__name__ == "ASTFeatureExtractor":
         return (feature_extractor.max_length * 10 + 25) / 1000
+    if seconds := getattr(feature_extractor, "max_length_seconds", None):  # BEATs
+        return seconds
     samples = getattr(feature_extractor, "n_samples", None) or getattr(feature_extractor, "nb_max_samples", None)
+    if frames := getattr(feature_extractor, "max_frames", None):
+        samples = frames * feature_extractor.hop_length
     return samples / feature_extractor.sampling_rate if samples else math.inf
