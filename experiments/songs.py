@@ -61,7 +61,8 @@ def main(argv: list[str]) -> None:
             soup = arguments.soup if system == "fine-tuned" else []
             others = [str(fold / f"other-{place + 1}") for place in range(len(soup))]
             for other, also in zip(others, soup, strict=True):
-                train(*given, *shlex.split(also), f"--output_dir={other}")
+                own = [*shlex.split(also), "--initial_weight=0"]  # that of the soup is mixed in last, once
+                train(*given, *own, f"--output_dir={other}")
             if others:
                 given += ["--soup", *others]
             train(*given, f"--output_dir={fold / system}")

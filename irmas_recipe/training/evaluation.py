@@ -16,6 +16,7 @@ from transformers import EvalPrediction, PreTrainedModel
 
 from irmas_dataset import WaveformColumn
 from irmas_metric.figures import ranking_figures
+from irmas_recipe.models.pipeline.instrument_recognition import PER_LABEL
 from irmas_recipe.models.pipeline.windows import LONGEST_CLIP_SECONDS, TimelineRules
 from irmas_recipe.training.clips import (
     Mixtures,
@@ -237,13 +238,14 @@ def evaluate(recipe: Recipe, prepared: DatasetDict, trainer: InstrumentTrainer) 
 def remember_protocol(model: PreTrainedModel, data: DataArguments, tuned: dict[str, np.ndarray]) -> None:
     """Store in the model's configuration how it was evaluated, what was `tuned`, and the rules for long audio.
 
-    The pipeline does the same.
+    The pipeline does the same. What was not tuned is forgotten: a starting checkpoint's was for other weights.
     """
     stored = protocol(data)
     for name in ("window_seconds", "hop_seconds", "aggregation", "separation"):
         setattr(model.config, name, stored[name])
     rules = {"longest_clip_seconds": LONGEST_CLIP_SECONDS} | asdict(TimelineRules())
-    for name, value in (rules | {name: values.tolist() for name, values in tuned.items()}).items():
+    of_labels = dict.fromkeys(PER_LABEL) | {name: values.tolist() for name, values in tuned.items()}
+    for name, value in (rules | of_labels).items():
         setattr(model.config, name, value)
 
 

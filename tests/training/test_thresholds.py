@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from irmas_recipe.models.pipeline.instrument_recognition import PER_LABEL
+from irmas_recipe.training.evaluation import remember_protocol
+from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.thresholds import (
     POOLED_POSITIVES,
     best_single_threshold,
     tune_thresholds,
     validation_mixtures,
 )
+from tests.tiny import build
 
 
 def example(num_clips=80, num_classes=4, seed=0):
@@ -161,3 +165,13 @@ class CountingList(list):
     def __getitem__(self, index):
         self.lookups += 1
         return super().__getitem__(index)
+
+
+def test_what_a_starting_checkpoint_had_tuned_for_the_timeline_is_forgotten():
+    model, _ = build("cnn")
+    for name in PER_LABEL:
+        setattr(model.config, name, [0.1] * model.config.num_labels)
+    remember_protocol(model, DataArguments(), {"thresholds": np.full(model.config.num_labels, 0.3)})
+    assert {name: getattr(model.config, name) for name in PER_LABEL} == dict.fromkeys(PER_LABEL) | {
+        "thresholds": [0.3] * model.config.num_labels
+    }
