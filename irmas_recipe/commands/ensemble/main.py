@@ -161,16 +161,9 @@ def how_made(runs: list[Run], results: Results, output_dir: Path) -> str:
         row = [run.name, *figures, f"{parameters:,}" if parameters else ""]
         rows.append(row + ([f"{weights[run.name]:.3f}"] if weights else []))
     method = results.recipe["method"]
-    parts = [
-        "irmas",
-        "ensemble",
-        *(str(run.folder) for run in runs),
-        "--output_dir",
-        str(output_dir),
-        "--method",
-        method,
-    ]
+    members = (str(run.folder) for run in runs)
+    command = shlex.join(["irmas", "ensemble", *members, "--output_dir", str(output_dir), "--method", method])
     return (
         f"It is an ensemble of {len(runs)} runs: a clip's score for a class is {METHODS_IN_WORDS[method]}.\n\n"
-        f"{markdown_table(rows, right_aligned_from=1)}\n\n```bash\n{shlex.join(parts)}\n```"
+        f"{markdown_table(rows, right_aligned_from=1)}\n\n```bash\n{command}\n```"
     )
