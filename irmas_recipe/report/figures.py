@@ -261,7 +261,7 @@ def draw_training_curves(history: list[dict]) -> Figure:
     for axes in panels:
         tidy(axes, grid="y")
         axes.set_xlabel("epoch", fontsize=12, color=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.set_xlim(left=0)
         if axes is not rate:
             axes.legend(frameon=False, fontsize=11, labelcolor=INK)
