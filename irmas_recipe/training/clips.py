@@ -140,13 +140,16 @@ class WindowedClips(torch.utils.data.Dataset):
         self.windows_per_clip = [len(of_clip) for of_clip in starts]
         self.windows = [(clip, start) for clip, of_clip in enumerate(starts) for start in of_clip]
         self.windows += self.windows[-1:] * (-len(self.windows) % batch_size)
+        self.latest = (-1, np.zeros(0, np.int16))
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> dict:
         clip, start = self.windows[index]
-        window = self.clips[clip][start : start + self.window_samples]
+        if self.latest[0] != clip:  # a mixture is summed once, not for each of its windows
+            self.latest = (clip, self.clips[clip])
+        window = self.latest[1][start : start + self.window_samples]
         return {"waveforms": fit_length(window, self.window_samples), "labels": torch.from_numpy(self.labels[clip])}
 
     def scores(self, logits: np.ndarray, how: str) -> np.ndarray:

@@ -33,7 +33,7 @@ from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.precision import full_precision
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.separated import separated
-from irmas_recipe.training.songs import MOMENTS_FILE, Lengthened, tune_moments, validation_songs, write_moments
+from irmas_recipe.training.songs import MOMENTS_FILE, Lengthened, tune_timeline, validation_songs, write_moments
 from irmas_recipe.training.thresholds import LABELS_PER_TEST_CLIP, fit_slopes, tune_thresholds, validation_mixtures
 from irmas_recipe.training.trainer import InstrumentTrainer
 
@@ -225,7 +225,7 @@ def evaluate(recipe: Recipe, prepared: DatasetDict, trainer: InstrumentTrainer) 
         window, hop = window_and_hop_samples(data, rate)
         songs = validation_songs(prepared["validation"], data, window, hop, rate, eval_batch(recipe))
         heard = songs.moments(trainer.predict(songs.windows).predictions, data.aggregation)
-        tuned |= {"confidence_slopes": slopes} | tune_moments(heard)
+        tuned |= {"confidence_slopes": slopes} | tune_timeline(heard)
         if run_dir is not None:
             write_moments(run_dir / MOMENTS_FILE, heard, prepared["validation"].features["instruments"].feature.names)
     remember_protocol(trainer.model, data, tuned)

@@ -48,7 +48,6 @@ def separated(
     Several processes may call this at once: the first one fills the cache, the others wait and load it.
 
     Args:
-        mixtures: at most as many as there are clips.
         num_proc: number of processes that separate (default: one per core, fewer for few mixtures).
     """
     if separation is None or not len(mixtures):
@@ -60,7 +59,7 @@ def separated(
     num_proc = num_proc or min(usable_cores(), max(1, len(mixtures) // MIXTURES_PER_PROCESS))
     with cache_lock(prepared, fingerprint):
         table = (
-            prepared.select(range(len(mixtures)))
+            prepared.select(np.resize(np.arange(len(prepared)), len(mixtures)))  # a row for each
             .select_columns(["path"])
             .map(
                 separate_batch,
@@ -95,9 +94,8 @@ def training_mixtures(
     `probability` is the share that has two clips to `most_clips`.
     """
     members = training_members(prepared, data, probability, most_clips)
-    one_row_each = prepared.select(np.resize(np.arange(len(prepared)), len(members)))
     mixtures = Mixtures(WaveformColumn(prepared), members)
-    mixtures = separated(mixtures, one_row_each, separation(data), sampling_rate, processes(data))
+    mixtures = separated(mixtures, prepared, separation(data), sampling_rate, processes(data))
     return as_split(mixtures.waveforms.dataset, members, prepared)
 
 

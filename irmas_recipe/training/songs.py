@@ -1,7 +1,7 @@
-"""Validation songs: validation mixtures one after another, on which what a timeline needs is tuned.
+"""Validation songs: bands of validation clips that take turns, on which what a timeline needs is tuned.
 
 A clip's thresholds judge the mean over a clip that plays the same instruments throughout; a timeline judges moments, and
-windows in which the players change. So its thresholds are tuned on moments of songs that are made for it.
+windows in which the players change. So its thresholds are tuned on songs that are made for it.
 """
 
 from collections import defaultdict
@@ -15,17 +15,18 @@ import torch
 from datasets import Dataset
 
 from irmas_dataset import WaveformColumn
-from irmas_recipe.models.pipeline.windows import moments
+from irmas_recipe.models.pipeline.windows import TimelineRules, moments
 from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, united
 from irmas_recipe.training.data import processes, separation
 from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.separated import separated
-from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds, validation_mixtures
+from irmas_recipe.training.thresholds import LABELS_PER_TEST_CLIP, fit_slopes, tune_thresholds, validation_mixtures
 
 SECTION_SECONDS = 12.0
-SECTIONS = 4  # of a song
+SECTIONS = 5  # of a song
+BANDS = (0, 1, 1, 1)  # as many of two players as of three and of four
+MOST_SONGS = 100  # enough to tune on, however many validation clips there are
 MOMENTS_FILE = "validation_moments.parquet"
-MOST_SECTIONS = 1000  # enough to tune on, however many validation clips there are
 
 
 class Lengthened(Sequence):
@@ -119,27 +120,58 @@ class ValidationSongs:
 def validation_songs(
     validation: Dataset, data: DataArguments, window: int, hop: int, sampling_rate: int, batch_size: int = 1
 ) -> ValidationSongs:
-    """Return songs of the prepared validation clips: mixtures as `validation_mixtures` chooses them, one a section.
+    """Return songs of the prepared validation clips: a band of 2 to 4 each, of which one or several play in a section.
+
+    As many play at once as instruments in IRMAS's test clips, or one where the recipe's `validation_clips` says `single`.
 
     window, hop: in samples.
     """
     clips, labels, recordings = WaveformColumn(validation), multi_hot(validation), validation["recording"][:]
     classes = classes_to_mix(clips, labels)
-    members = validation_mixtures(classes, recordings, seed=data.split_seed)[:MOST_SECTIONS]
+    most = (
+        MOST_SONGS if separation(data) is None else max(1, len(clips) // SECTIONS)
+    )  # to separate a section takes long
+    bands = validation_mixtures(classes, recordings, data.split_seed, BANDS)[: min(most, MOST_SONGS)]
+    members = sections_of(bands, data.split_seed, LABELS_PER_TEST_CLIP if data.validation_clips == "mixtures" else (1,))
     samples = max(window, round(SECTION_SECONDS * sampling_rate))
     sections = Mixtures(Lengthened(clips, recordings, classes, samples), members)
     sections = separated(sections, validation, separation(data), sampling_rate, processes(data))
-    songs = [list(range(first, min(first + SECTIONS, len(members)))) for first in range(0, len(members), SECTIONS)]
+    songs = [list(range(first, first + SECTIONS)) for first in range(0, len(members), SECTIONS)]
     of_section = united(labels, members)
     windows = WindowedClips(Songs(sections, songs), united(of_section, songs), window, hop, batch_size)
     return ValidationSongs(windows, [of_section[song] for song in songs], sampling_rate)
 
 
-def tune_moments(songs: list[Moments]) -> dict[str, np.ndarray]:
-    """Return `window_thresholds` (classes,) and `window_confidence_slopes` (classes, 2) of the moments of songs."""
-    labels, scores = (np.concatenate([getattr(song, part) for song in songs]) for part in ("labels", "scores"))
+def sections_of(bands: list[tuple[int, ...]], seed: int, proportions: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return who plays in each band's SECTIONS sections, one after another: 1, 2, ... of it in the given proportions."""
+    random, shares = np.random.default_rng(seed), np.array(proportions) / np.sum(proportions)
+    sections = []
+    for band in bands:
+        for playing in 1 + random.choice(len(shares), size=SECTIONS, p=shares):
+            sections.append(tuple(random.permutation(band)[:playing].tolist()))
+    return sections
+
+
+def tune_timeline(songs: list[Moments]) -> dict[str, np.ndarray]:
+    """Return `window_thresholds` (classes,) and `window_confidence_slopes` (classes, 2), by the answers about the songs.
+
+    A song's answer names what it plays for long enough by the rules of a timeline, and counts once, however many moments it
+    has: those of a section are alike, and would make a threshold look surer than it is.
+    """
+    rules = TimelineRules()
+    labels = np.stack([labels_of(song, rules) for song in songs])
+    scores = np.array([[rules.sustained_score(song.edges, column) for column in song.scores.T] for song in songs])
     thresholds = tune_thresholds(labels, scores)
     return {"window_thresholds": thresholds, "window_confidence_slopes": fit_slopes(labels, scores, thresholds)}
+
+
+def labels_of(song: Moments, rules: TimelineRules) -> np.ndarray:
+    """Return whether a song plays each class for long enough, (classes,): 1 if so, 0 if not, -1 where it is not known."""
+    surely, perhaps = (
+        np.array([rules.sustained_score(song.edges, column) for column in plays.T])
+        for plays in (song.labels == 1, song.labels != 0)
+    )
+    return np.where(perhaps == surely, surely, -1)
 
 
 def write_moments(path: Path, songs: list[Moments], classes: list[str]) -> None:

@@ -20,7 +20,7 @@ from irmas_recipe.commands.system import load_system
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.recipe_file import system_of
-from irmas_recipe.training.songs import MOMENTS_FILE, read_moments, tune_moments
+from irmas_recipe.training.songs import MOMENTS_FILE, read_moments, tune_timeline
 from run_irmas import classical as run_classical
 from run_irmas import ensemble as run_ensemble
 from tests.report.example_run import read_predictions, read_results
@@ -79,7 +79,7 @@ def test_thresholds_of_the_timeline_are_tuned_on_songs(run_dir):
     results = read_results(run_dir)
     moments = read_moments(run_dir / MOMENTS_FILE, results["dataset"]["classes"])
     tuned = results["moments"]["window_thresholds"]
-    assert tuned == tune_moments(moments)["window_thresholds"].tolist()
+    assert tuned == tune_timeline(moments)["window_thresholds"].tolist()
     recognise = load_system(str(run_dir))
     assert recognise.resolve_thresholds(of_moments=True) == tuned != recognise.resolve_thresholds()
 

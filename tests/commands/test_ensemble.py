@@ -19,7 +19,7 @@ from irmas_recipe.commands.ensemble.arguments import METHODS
 from irmas_recipe.commands.ensemble.fusion import Fusion, as_numbers, fit, fit_weights, logits, regress, votes
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.report.results import Results
-from irmas_recipe.training.songs import MOMENTS_FILE, Moments, read_moments, tune_moments, write_moments
+from irmas_recipe.training.songs import MOMENTS_FILE, Moments, read_moments, tune_timeline, write_moments
 from irmas_recipe.training.thresholds import tune_thresholds
 from run_irmas import ensemble as run_ensemble
 from tests.report.example_run import FREQUENCIES, make_run, random_test_set, read_predictions, read_results
@@ -188,10 +188,14 @@ def test_thresholds_of_the_timeline_are_tuned_on_fused_moments(runs, tmp_path):
     for song, truth in zip(fused, playing, strict=True):
         np.testing.assert_array_equal(song.labels, truth[(song.edges[:-1] // 12).astype(int)])
     tuned = read_results(tmp_path / "both")["moments"]
-    assert tuned["window_thresholds"] == tune_moments(fused)["window_thresholds"].tolist()
+    assert tuned["window_thresholds"] == tune_timeline(fused)["window_thresholds"].tolist()
     assert Results.read(tmp_path / "both").as_config()["window_thresholds"] == tuned["window_thresholds"]
 
-    write_moments(members[1] / MOMENTS_FILE, fused[:-1], codes)  # other songs
+    write_moments(members[1] / MOMENTS_FILE, read_moments(members[1] / MOMENTS_FILE, codes)[:5], codes)
+    run_ensemble([*map(str, members), "--output_dir", str(tmp_path / "shorter")])
+    assert len(read_moments(tmp_path / "shorter" / MOMENTS_FILE, codes)) == 5, "the songs that both have heard"
+
+    write_moments(members[1] / MOMENTS_FILE, fused[::-1], codes)  # other songs
     run_ensemble([*map(str, members), "--output_dir", str(tmp_path / "apart")])
     assert "moments" not in read_results(tmp_path / "apart")
 

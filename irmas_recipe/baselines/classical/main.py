@@ -31,7 +31,7 @@ from irmas_recipe.training import evaluation, machine
 from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, present_counts, united
 from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
 from irmas_recipe.training.run_folder import RunFolder, choose
-from irmas_recipe.training.songs import MOMENTS_FILE, tune_moments, validation_songs, write_moments
+from irmas_recipe.training.songs import MOMENTS_FILE, tune_timeline, validation_songs, write_moments
 from irmas_recipe.training.thresholds import proportions_of, validation_mixtures
 
 CLASSIFIERS_IN_WORDS = {
@@ -178,7 +178,7 @@ def tuned_on_songs(
     heard = feature_table(songs.windows, features, validation, recipe.processes, "validation songs")
     moments = songs.moments(system.logits(heard), data.aggregation)
     write_moments(run_dir / MOMENTS_FILE, moments, validation.features["instruments"].feature.names)
-    return {"moments": {name: values.tolist() for name, values in tune_moments(moments).items()}}
+    return {"moments": {name: values.tolist() for name, values in tune_timeline(moments).items()}}
 
 
 def how_made(recipe: ClassicalRecipe, system: CalibratedClassifiers) -> str:

@@ -17,7 +17,14 @@ from irmas_recipe.report.text import markdown_table
 from irmas_recipe.report.write import finish, results_in_words
 from irmas_recipe.training.evaluation import write_scores
 from irmas_recipe.training.run_folder import RunFolder, choose
-from irmas_recipe.training.songs import MOMENTS_FILE, Moments, read_moments, tune_moments, write_moments
+from irmas_recipe.training.songs import (
+    MOMENTS_FILE,
+    SECTION_SECONDS,
+    Moments,
+    read_moments,
+    tune_timeline,
+    write_moments,
+)
 from irmas_recipe.training.thresholds import tune_thresholds
 
 METHODS_IN_WORDS = {
@@ -81,12 +88,21 @@ def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
 
 
 def read_songs(runs: list[Run]) -> list[list[Moments]] | None:
-    """Return every run's moments of each validation song; None where a run has none, or has heard other songs."""
+    """Return every run's moments of each validation song that all have heard; None where a run has none, or others.
+
+    A run that separates its songs has heard the first of them only.
+    """
     if not all((run.folder / MOMENTS_FILE).is_file() for run in runs):
         return None
-    of_runs = [read_moments(run.folder / MOMENTS_FILE, run.results.classes) for run in runs]
-    lasts = [[round(float(song.edges[-1]), 1) for song in of_run] for of_run in of_runs]
-    return list(zip(*of_runs, strict=True)) if all(last == lasts[0] for last in lasts) else None
+    together = list(zip(*[read_moments(run.folder / MOMENTS_FILE, run.results.classes) for run in runs], strict=False))
+    same = all(what_plays(song) == what_plays(heard[0]) for heard in together for song in heard)
+    return together if same else None
+
+
+def what_plays(song: Moments) -> list[int]:
+    """Return in how many sections a song plays each class, which its windows do not change, and how many it has."""
+    seconds = np.diff(song.edges) @ np.column_stack([song.labels == 1, np.ones(len(song.labels))])
+    return np.round(seconds / SECTION_SECONDS).astype(int).tolist()
 
 
 def fused_songs(songs: list[list[Moments]], fusion: Fusion) -> list[Moments]:
@@ -116,7 +132,7 @@ def write_run(
     moments = {}
     if songs is not None and validation is not None:
         together = fused_songs(songs, fusion)
-        moments["moments"] = {name: values.tolist() for name, values in tune_moments(together).items()}
+        moments["moments"] = {name: values.tolist() for name, values in tune_timeline(together).items()}
         write_moments(folder.work / MOMENTS_FILE, together, first.classes)
     protocol = {name: first.protocol[name] for name in ("thresholds_from", "bootstrap_resamples")}
     results = Results.measure(
