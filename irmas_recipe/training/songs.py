@@ -22,7 +22,7 @@ from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.separated import separated
 from irmas_recipe.training.thresholds import LABELS_PER_TEST_CLIP, fit_slopes, tune_thresholds, validation_mixtures
 
-SECTION_SECONDS = 12.0
+SECTION_SECONDS = 12.0  # at least; a window, where that is longer
 SECTIONS = 5  # of a song
 BANDS = (0, 1, 1, 1)  # as many of two players as of three and of four
 MOST_SONGS = 100  # enough to tune on, however many validation clips there are
@@ -96,6 +96,7 @@ class ValidationSongs:
 
     windows: WindowedClips
     labels: list[np.ndarray]  # of each song: multi-hot (sections, classes)
+    section_samples: int
     sampling_rate: int
 
     def moments(self, logits: np.ndarray, aggregation: str) -> list[Moments]:
@@ -109,10 +110,9 @@ class ValidationSongs:
                 for start, energy in zip(starts, energies[first : first + count], strict=True)
             ]
             edges, scores = moments(spans, torch.from_numpy(logits[first : first + count]), aggregation)
-            edges = edges / self.sampling_rate
             middles = (edges[:-1] + edges[1:]) / 2
-            section = np.minimum((middles / SECTION_SECONDS).astype(int), len(self.labels[song]) - 1)
-            found.append(Moments(edges, self.labels[song][section], scores))
+            section = np.minimum((middles / self.section_samples).astype(int), len(self.labels[song]) - 1)
+            found.append(Moments(edges / self.sampling_rate, self.labels[song][section], scores))
             first += count
         return found
 
@@ -139,7 +139,7 @@ def validation_songs(
     songs = [list(range(first, first + SECTIONS)) for first in range(0, len(members), SECTIONS)]
     of_section = united(labels, members)
     windows = WindowedClips(Songs(sections, songs), united(of_section, songs), window, hop, batch_size)
-    return ValidationSongs(windows, [of_section[song] for song in songs], sampling_rate)
+    return ValidationSongs(windows, [of_section[song] for song in songs], samples, sampling_rate)
 
 
 def sections_of(bands: list[tuple[int, ...]], seed: int, proportions: Sequence[int]) -> list[tuple[int, ...]]:

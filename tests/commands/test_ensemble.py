@@ -169,7 +169,7 @@ def runs(tmp_path_factory) -> list[Path]:
     return [first, second]
 
 
-def test_thresholds_of_the_timeline_are_tuned_on_fused_moments(runs, tmp_path):
+def test_thresholds_of_the_timeline_are_tuned_on_fused_moments(runs, tmp_path, caplog):
     codes, random, members = read_results(runs[0])["dataset"]["classes"], np.random.default_rng(0), []
     playing = [random.integers(0, 2, (4, len(codes))) for _ in range(8)]  # in the sections of 12 s of each song
     for run, hop in zip(runs, (1.5, 2.0), strict=True):
@@ -195,9 +195,11 @@ def test_thresholds_of_the_timeline_are_tuned_on_fused_moments(runs, tmp_path):
     run_ensemble([*map(str, members), "--output_dir", str(tmp_path / "shorter")])
     assert len(read_moments(tmp_path / "shorter" / MOMENTS_FILE, codes)) == 5, "the songs that both have heard"
 
-    write_moments(members[1] / MOMENTS_FILE, fused[::-1], codes)  # other songs
+    halves = [Moments(song.edges[:25], song.labels[:24], song.scores[:24]) for song in fused]  # other songs
+    write_moments(members[1] / MOMENTS_FILE, halves, codes)
     run_ensemble([*map(str, members), "--output_dir", str(tmp_path / "apart")])
     assert "moments" not in read_results(tmp_path / "apart")
+    assert "judged by the thresholds of clips" in caplog.text
 
 
 def test_the_command_of_the_card_can_be_pasted(runs, tmp_path):

@@ -46,14 +46,14 @@ def test_a_song_is_played_by_a_band_that_comes_back(validation):
     assert all((first == second).all() for first, second in zip(songs.labels, again.labels, strict=True))
 
 
-def test_moments_know_who_plays_in_their_section(validation):
-    songs = validation_songs(validation, DataArguments(data_dir="music"), 2 * RATE, RATE, RATE)
+@pytest.mark.parametrize(("window", "section"), [(2, SECTION_SECONDS), (30, 30)])
+def test_moments_know_who_plays_in_their_section(validation, window, section):
+    songs = validation_songs(validation, DataArguments(data_dir="music"), window * RATE, RATE, RATE)
     count = sum(songs.windows.windows_per_clip)
     heard = songs.moments(np.zeros((count, len(CLASSES)), np.float32), "mean")
     for moments, sections in zip(heard, songs.labels, strict=True):
-        assert moments.edges[[0, -1]].tolist() == [0, SECTIONS * SECTION_SECONDS]
-        section = (moments.edges[:-1] // SECTION_SECONDS).astype(int)
-        np.testing.assert_array_equal(moments.labels, sections[section])
+        assert moments.edges[[0, -1]].tolist() == [0, SECTIONS * section]
+        np.testing.assert_array_equal(moments.labels, sections[(moments.edges[:-1] // section).astype(int)])
         np.testing.assert_allclose(moments.scores, 0.5)
 
 

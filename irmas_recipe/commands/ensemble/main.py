@@ -17,14 +17,7 @@ from irmas_recipe.report.text import markdown_table
 from irmas_recipe.report.write import finish, results_in_words
 from irmas_recipe.training.evaluation import write_scores
 from irmas_recipe.training.run_folder import RunFolder, choose
-from irmas_recipe.training.songs import (
-    MOMENTS_FILE,
-    SECTION_SECONDS,
-    Moments,
-    read_moments,
-    tune_timeline,
-    write_moments,
-)
+from irmas_recipe.training.songs import MOMENTS_FILE, Moments, read_moments, tune_timeline, write_moments
 from irmas_recipe.training.thresholds import tune_thresholds
 
 METHODS_IN_WORDS = {
@@ -55,7 +48,8 @@ def main(recipe: EnsembleRecipe) -> None:
         np.stack([run.results.thresholds for run in runs]),
     )
     folder.claim(recipe)
-    write_run(folder, runs, validation, fusion, fused, read_songs(runs))
+    songs = None if validation is None else read_songs(runs)
+    write_run(folder, runs, validation, fusion, fused, songs)
     print(results_in_words(folder))
 
 
@@ -88,21 +82,26 @@ def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
 
 
 def read_songs(runs: list[Run]) -> list[list[Moments]] | None:
-    """Return every run's moments of each validation song that all have heard; None where a run has none, or others.
+    """Return every run's moments of each validation song that all have heard; None, with a warning, where there are none.
 
-    A run that separates its songs has heard the first of them only.
+    A run that separates its songs has heard the first of them only. Runs that were validated on the same mixtures have
+    heard the same songs, unless their lengths differ.
     """
-    if not all((run.folder / MOMENTS_FILE).is_file() for run in runs):
-        return None
-    together = list(zip(*[read_moments(run.folder / MOMENTS_FILE, run.results.classes) for run in runs], strict=False))
-    same = all(what_plays(song) == what_plays(heard[0]) for heard in together for song in heard)
-    return together if same else None
-
-
-def what_plays(song: Moments) -> list[int]:
-    """Return in how many sections a song plays each class, which its windows do not change, and how many it has."""
-    seconds = np.diff(song.edges) @ np.column_stack([song.labels == 1, np.ones(len(song.labels))])
-    return np.round(seconds / SECTION_SECONDS).astype(int).tolist()
+    without = [run.folder for run in runs if not (run.folder / MOMENTS_FILE).is_file()]
+    if without:
+        reason = f"{without[0] / MOMENTS_FILE} is missing"
+    else:
+        of_runs = [read_moments(run.folder / MOMENTS_FILE, run.results.classes) for run in runs]
+        together = list(zip(*of_runs, strict=False))
+        if all(len({round(float(song.edges[-1]), 1) for song in heard}) == 1 for heard in together):
+            return together
+        reason = f"the songs of {MOMENTS_FILE} are not as long in all runs"
+    logging.warning(
+        "%s: the ensemble's timeline is judged by the thresholds of clips, unless its runs are trained again, all with "
+        "thresholds from validation.",
+        reason,
+    )
+    return None
 
 
 def fused_songs(songs: list[list[Moments]], fusion: Fusion) -> list[Moments]:
@@ -130,7 +129,7 @@ def write_run(
     if fusion.weights is not None:
         recipe["weights"] = {run.name: round(float(w), 6) for run, w in zip(runs, fusion.weights, strict=True)}
     moments = {}
-    if songs is not None and validation is not None:
+    if songs is not None:
         together = fused_songs(songs, fusion)
         moments["moments"] = {name: values.tolist() for name, values in tune_timeline(together).items()}
         write_moments(folder.work / MOMENTS_FILE, together, first.classes)
