@@ -5,7 +5,8 @@ python -m experiments.songs CHECKPOINT FOLDER --output_dir OUT [--songs 24] [--s
 FOLDER is as in experiments.leave_source_out, and so are the folds. In each the recipes are trained on what is left, and
 songs are built of the test recordings: those of sources left out, and held-out ones of sources that training heard. A
 song is 4 to 7 sections of 12 to 30 s; in each one instrument plays or two at once, each repeated from one recording. Two
-answers are measured: that of the clip rule, the mean over the song, and that of the timeline. Finished runs are kept.
+answers are measured: that of the clip rule, the mean over the song, and that of the timeline. Beside them is what the scores of
+the timeline would give with the one threshold that is best on these songs, which no answer may use. Finished runs are kept.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from irmas_dataset.audio import resample
 from irmas_dataset.errors import start
 from irmas_dataset.labels import readable_name
 from irmas_dataset.whole_file import write_json
+from irmas_metric.single_threshold import best_single_threshold
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.report.provenance import commit
 from irmas_recipe.report.text import markdown_table, with_interval
@@ -152,7 +154,10 @@ def repeated(clip: np.ndarray, samples: int) -> np.ndarray:
 
 
 def listen(recognise: InstrumentRecognitionPipeline, songs: list[tuple[Path, list[tuple]]]) -> list[dict]:
-    """Return for each song how many tags and seconds were right, said and true: {"clip" | "timeline" | "seconds": [3]}."""
+    """Return for each song how many tags and seconds were right, said and true: {"clip" | "timeline" | "seconds": [3]}.
+
+    Beside them are the timeline's `scores` of all labels, and the labels that are `present`.
+    """
     rows = []
     for path, truth in tqdm(songs, desc=path_words(songs), leave=False):
         played, true_seconds = defaultdict(float), set()
@@ -160,20 +165,27 @@ def listen(recognise: InstrumentRecognitionPipeline, songs: list[tuple[Path, lis
             played[readable_name(code)] += last - first
             true_seconds |= {(readable_name(code), second) for second in range(round(first), round(last))}
         present = {label for label, seconds in played.items() if seconds >= PRESENT_SECONDS}
-        by_time = recognise(str(path), return_timeline=True)
+        by_time = recognise(str(path), return_timeline=True, all_labels=True)
         said_seconds = {
             (part["label"], second)
             for part in by_time["timeline"]
             for second in range(round(part["start_seconds"]), round(part["end_seconds"]))
         }
         own = getattr(recognise.model.config, "aggregation", "mean")
-        answers = {"clip": recognise(str(path), aggregation=own), "timeline": by_time["instruments"]}
-        row = {"song": path.name}
-        for rule, answer in answers.items():
-            said = {entry["label"] for entry in answer}
-            row[rule] = [len(said & present), len(said), len(present)]
-        rows.append(row | {"seconds": [len(said_seconds & true_seconds), len(said_seconds), len(true_seconds)]})
+        scores = {entry["label"]: entry["score"] for entry in by_time["instruments"]}
+        said = {
+            "clip": {entry["label"] for entry in recognise(str(path), aggregation=own)},
+            "timeline": {label for label, score in scores.items() if score >= by_time["thresholds"][label]},
+        }
+        row = {"song": path.name, "present": sorted(present), "scores": scores}
+        row |= {rule: counted(heard, present) for rule, heard in said.items()}
+        rows.append(row | {"seconds": counted(said_seconds, true_seconds)})
     return rows
+
+
+def counted(said: set, true: set) -> list[int]:
+    """Return how many were right, said and true."""
+    return [len(said & true), len(said), len(true)]
 
 
 def path_words(songs: list[tuple[Path, list[tuple]]]) -> str:
@@ -182,21 +194,35 @@ def path_words(songs: list[tuple[Path, list[tuple]]]) -> str:
 
 
 def summary(rows: list[dict], resamples: int) -> dict:
-    """Return micro-F1 of tags by both rules, of the timeline by seconds, and the paired gain, with 95 % intervals over songs."""
+    """Return micro-F1 of tags by both rules, of the timeline by seconds, and the paired gain, with 95 % intervals over songs.
+
+    `oracle` is that of tags by the timeline's scores, at the one threshold that is best on these songs.
+    """
     results = {}
     for part in ("unseen", "seen"):
         for system in RECIPES:
             chosen = [row for row in rows if (row["part"], row["system"]) == (part, system)]
             weights = np.random.default_rng(0).multinomial(len(chosen), np.ones(len(chosen)) / len(chosen), resamples).T
-            figures = {
-                name: f1(np.array([row[name] for row in chosen]), weights) for name in ("clip", "timeline", "seconds")
-            }
+            rows_of = {name: [row[name] for row in chosen] for name in ("clip", "timeline", "seconds")}
+            rows_of["oracle"] = at_best_threshold(chosen)
+            figures = {name: f1(np.array(of_songs), weights) for name, of_songs in rows_of.items()}
             gain = (figures["timeline"][0] - figures["clip"][0], figures["timeline"][1] - figures["clip"][1])
             results[f"{part}, {system}"] = {
                 name: {"micro_f1": float(value), "ci95": np.percentile(resampled, [2.5, 97.5]).tolist()}
                 for name, (value, resampled) in (figures | {"gain": gain}).items()
             } | {"songs": len(chosen)}
     return results
+
+
+def at_best_threshold(rows: list[dict]) -> list[list[int]]:
+    """Return how many tags of each song would be right, said and true at the one threshold that is best for all songs."""
+    labels = sorted(rows[0]["scores"])
+    scores = np.array([[row["scores"][label] for label in labels] for row in rows])
+    present = np.array([[label in row["present"] for label in labels] for row in rows])
+    heard = scores >= best_single_threshold(present, scores)
+    return [
+        counted(set(np.flatnonzero(one)), set(np.flatnonzero(true))) for one, true in zip(heard, present, strict=True)
+    ]
 
 
 def f1(counts: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -208,11 +234,21 @@ def f1(counts: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
 
 def table(results: dict) -> str:
     """Return the figures as a Markdown table."""
-    rows = [["sources, system", "songs", "tags by the mean", "tags by the timeline", "gain", "timeline by seconds"]]
+    rows = [
+        [
+            "sources, system",
+            "songs",
+            "tags by the mean",
+            "tags by the timeline",
+            "gain",
+            "tags, oracle",
+            "timeline by seconds",
+        ]
+    ]
     for name, of_one in results.items():
         cells = [
             with_interval(of_one[figure]["micro_f1"], of_one[figure]["ci95"], signed=figure == "gain")
-            for figure in ("clip", "timeline", "gain", "seconds")
+            for figure in ("clip", "timeline", "gain", "oracle", "seconds")
         ]
         rows.append([name, str(of_one["songs"]), *cells])
     return markdown_table(rows)
