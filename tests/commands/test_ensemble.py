@@ -262,6 +262,22 @@ def test_a_run_of_another_kind_is_not_written_over(runs, tmp_path):
     assert (classical / "results.json").read_bytes() == before
 
 
+def test_a_finished_ensemble_says_which_member_has_changed(runs, tmp_path, capsys):
+    members = [shutil.copytree(run, tmp_path / run.name) for run in runs]
+    command = [*map(str, members), "--output_dir", str(tmp_path / "both")]
+    run_ensemble(command)
+    run_ensemble(command)
+    assert capsys.readouterr().out.count("tuned thresholds") == 2
+    table = pd.read_parquet(members[1] / "predictions.parquet")
+    table.sample(frac=1, random_state=2).to_parquet(members[1] / "predictions.parquet", index=False)
+    with pytest.raises(
+        UserError, match=r"second has changed since .*both was made of it: .*--overwrite_output_dir true"
+    ):
+        run_ensemble(command)
+    run_ensemble([*command, "--overwrite_output_dir", "true"])
+    run_ensemble(command)
+
+
 def test_user_errors_are_one_sentence(runs, tmp_path):
     out = ["--output_dir", str(tmp_path / "out")]
     with pytest.raises(UserError, match="at least two runs"):

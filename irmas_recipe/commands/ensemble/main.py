@@ -10,7 +10,7 @@ import numpy as np
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.ensemble.arguments import FITTED, EnsembleRecipe
 from irmas_recipe.commands.ensemble.fusion import Fusion, fit, on_common_edges
-from irmas_recipe.commands.ensemble.members import members_of
+from irmas_recipe.commands.ensemble.members import find_members, members_of
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
 from irmas_recipe.report.text import markdown_table
@@ -44,6 +44,7 @@ def main(recipe: EnsembleRecipe) -> None:
     method = recipe.method
     folder = choose(recipe, Path(recipe.output_dir), recipe.overwrite_output_dir)
     if folder.is_finished:
+        find_members(folder.path, Results.read(folder.path))  # that none has changed
         print(results_in_words(folder))
         return
     runs = read_runs([Path(run) for run in recipe.runs])
