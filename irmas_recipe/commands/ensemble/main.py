@@ -155,16 +155,20 @@ def write_run(
 def cost(runs: list[Run]) -> dict:
     """Return the `train` part of results.json: what all runs together cost; a figure that one lacks is left out."""
     trains = [run.results.train for run in runs]
-    speeds = [train.get("inference_clips_per_second") for train in trains]
-    total = {
-        "seconds": round(sum(train.get("seconds") or 0 for train in trains), 3),
-        "clips_per_second": 0.0,
-        "peak_memory_bytes": max(train.get("peak_memory_bytes") or 0 for train in trains),
-        "device": " + ".join(dict.fromkeys(train["device"] for train in trains if train.get("device"))),
-        "parameters": sum(train.get("parameters") or 0 for train in trains),
+    together = {
+        "seconds": lambda seconds: round(sum(seconds), 3),
+        "peak_memory_bytes": max,
+        "parameters": sum,
+        "inference_clips_per_second": lambda speeds: round(1 / sum(1 / speed for speed in speeds), 3),
     }
-    if all(speeds):
-        total["inference_clips_per_second"] = round(1 / sum(1 / speed for speed in speeds), 3)
+    total = {
+        "clips_per_second": 0.0,
+        "device": " + ".join(dict.fromkeys(train["device"] for train in trains if train.get("device"))),
+    }
+    for name, combine in together.items():
+        of_each = [train.get(name) for train in trains]
+        if all(of_each):
+            total[name] = combine(of_each)
     return total
 
 
