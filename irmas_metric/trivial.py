@@ -24,16 +24,18 @@ def trivial_figures(
     labels, prior_scores = as_arrays(labels, np.broadcast_to(prior, np.shape(labels)))
     num_clips, num_classes = labels.shape
     class_names = names_of_classes(class_names, num_classes)
-    by_frequency = np.argsort(-(labels == 1).sum(axis=0), kind="stable")
-    # Of all sets of k classes, the k most frequent ones have the most hits, so one set per size is enough.
+    hits, known = (labels == 1).sum(axis=0), (labels >= 0).sum(axis=0)
+    by_share = np.argsort(-hits / np.maximum(known, 1), kind="stable")
+    # Micro-F1 of a set is 2 * its hits / (all positives + its known labels): the best set has every class whose hits
+    # per known label exceed half of that, so one set per size is enough.
     constants = [
-        _figures_of_answers(labels, np.tile(np.isin(np.arange(num_classes), by_frequency[:size]), (num_clips, 1)))
+        _figures_of_answers(labels, np.tile(np.isin(np.arange(num_classes), by_share[:size]), (num_clips, 1)))
         for size in range(1, num_classes + 1)
     ]
     best = int(np.argmax([constant["micro_f1"] for constant in constants]))
     ranking = ranking_figures(labels, prior_scores)
     return {
-        "constant": constants[best] | {"classes": [class_names[column] for column in by_frequency[: best + 1]]},
+        "constant": constants[best] | {"classes": [class_names[column] for column in by_share[: best + 1]]},
         "all": constants[-1],
         "nothing": _figures_of_answers(labels, np.zeros_like(labels)),
         "one_label": _figures_of_answers(labels, (labels == 1) & (np.cumsum(labels == 1, axis=1) == 1)),

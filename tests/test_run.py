@@ -182,10 +182,16 @@ def test_an_interrupted_run_resumes(finished, folder):
     run, _ = finished
     before = json.loads((run / "results.json").read_text())
     (run / "README.md").unlink()  # the card is the last that a run writes
+    behind = run / "checkpoint-2/origin.json"
+    made_from = json.loads(behind.read_text())
+    assert 0 < made_from["seconds"] <= before["train"]["seconds"] and made_from["validation_seconds"] > 0
+    behind.write_text(json.dumps(made_from | {"seconds": 7200.0, "validation_seconds": 60.0}))
     again = start([sys.executable, str(ROOT / "run_irmas.py"), "tiny.yaml"], folder)
     assert again.returncode == 0 and "Resuming from" in again.stderr
     after = json.loads((run / "results.json").read_text())
     assert after["test"] == before["test"] and after["train"]["resumed"]
+    assert 7200 < after["train"]["seconds"] < 7500 and after["train"]["validation_seconds"] == 60
+    assert "That is 2 device-hours" in (run / "README.md").read_text(), "before and after the interruption"
     assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-1", "checkpoint-2"}, (
         "no step was taken twice"
     )

@@ -8,7 +8,7 @@ from typing import Any
 from irmas_recipe.commands.doctor import hub_cache, is_here
 from irmas_recipe.home import shipped
 from irmas_recipe.training.recipe_file import read_recipe, shipped_recipes
-from irmas_recipe.training.released import RELEASED
+from irmas_recipe.training.released import LICENCES_ON_THE_HUB, RELEASED
 
 SECONDS = 3.0
 HEADER = ["model", "parameters", "operations", "licence", "trained on", "here", "recipe"]
@@ -29,12 +29,15 @@ class Entry:
 
 WHISPER_BASE = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
 LARGER_CLAP = {"depths": [2, 2, 12, 2], "hidden_size": 1024, "patch_embeds_hidden_size": 128}
-ON_THE_HUB = (
-    Entry("MIT/ast-finetuned-audioset-10-10-0.4593", "ast", {}, "bsd-3-clause", "AudioSet, mAP .459"),
-    Entry("facebook/hubert-base-ls960", "hubert", {}, "apache-2.0", "960 h of speech"),
-    Entry("microsoft/wavlm-base-plus", "wavlm", {}, "cc-by-sa-3.0*", "94,000 h of speech"),
-    Entry("openai/whisper-base", "whisper", WHISPER_BASE, "apache-2.0", "680,000 h of speech with text"),
-    Entry("laion/larger_clap_general", "clap", LARGER_CLAP, "apache-2.0", "sounds, music and speech with texts"),
+ON_THE_HUB = tuple(
+    Entry(name, architecture, config, LICENCES_ON_THE_HUB[name] + note, trained_on)
+    for name, architecture, config, note, trained_on in (
+        ("MIT/ast-finetuned-audioset-10-10-0.4593", "ast", {}, "", "AudioSet, mAP .459"),
+        ("facebook/hubert-base-ls960", "hubert", {}, "", "960 h of speech"),
+        ("microsoft/wavlm-base-plus", "wavlm", {}, "*", "94,000 h of speech"),
+        ("openai/whisper-base", "whisper", WHISPER_BASE, "", "680,000 h of speech with text"),
+        ("laion/larger_clap_general", "clap", LARGER_CLAP, "", "sounds, music and speech with texts"),
+    )
 )
 """What the recipes start from, beside the released checkpoints."""
 SIZES = {"mn04": {"width_mult": 0.4}, "passt-s16": {"frequency_stride": 16, "time_stride": 16}}

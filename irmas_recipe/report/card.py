@@ -20,19 +20,12 @@ from irmas_recipe.report.example import EXAMPLE, EXAMPLE_INSTRUMENTS
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
 from irmas_recipe.report.published_section import published_section
 from irmas_recipe.report.results import FIGURES, Results
+from irmas_recipe.report.results import FILE as RESULTS
 from irmas_recipe.report.text import markdown_table, with_interval
-from irmas_recipe.training.released import released_as
+from irmas_recipe.training.released import HUB, LICENCES_ON_THE_HUB, released_as
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 USAGE_TEMPLATE = Path(__file__).with_name("usage.md.jinja")
-
-LICENCE_OF_RELEASED_WEIGHTS = {
-    "audio-spectrogram-transformer": "bsd-3-clause",
-    "irmas_beats": "mit",
-    "irmas_passt": "apache-2.0",
-    "irmas_mobilenet": "mit",
-}
-"""model_type -> the licence under which the authors released the checkpoint that such a model starts from."""
 
 AGGREGATION_IN_WORDS = {
     "mean": "the mean of its windows' logits",
@@ -74,6 +67,7 @@ PAPER_OF = {
     "clap_audio_model": "wu2023clap",
 }
 """The type of a pretrained model or encoder -> its paper in CITATION.cff."""
+OTHER = "other"  # what the Hub calls a licence that it does not list
 FEW_SONGS = 20  # with fewer, resampling songs is itself coarse
 
 
@@ -91,8 +85,8 @@ def write_card(
     results, config = Results.read(run_dir), read_config(run_dir)
     name = (repo_id or run_dir.resolve().name).split("/")[-1]
     licence = licence_of(results, config)
-    released = released_as(config.get("released_as"))
-    data = metadata(results, name, licence, library, results.base_model or (released and released.hub_id))
+    base_model = results.base_model or getattr(released_as(config.get("released_as")), "hub_id", None)
+    data = metadata(results, name, licence, library, base_model)
     if (run_dir / EXAMPLE).is_file():
         data["widget"] = [
             {"src": EXAMPLE, "example_title": f"{listed(EXAMPLE_INSTRUMENTS).capitalize()} (synthesised)"}
@@ -120,7 +114,7 @@ def write_card(
         training=[] if how_made else training_lines(results, config),
         at_commit=f" at commit `{results.commit}`" if results.commit else "",
         versions=", ".join(f"{library} {version}" for library, version in results.versions.items()),
-        licence=licence,
+        licence=licence_sentence(results, licence, base_model),
         citation=citation(results, config),
     )
     card.content = re.sub(r"\n{3,}", "\n\n", card.content).rstrip() + "\n"
@@ -138,6 +132,8 @@ def metadata(results: Results, name: str, licence: str, library: str, base_model
     by_threshold = {"micro_f1", "macro_f1"}
     return ModelCardData(
         license=licence,
+        license_name="that-of-the-base-model" if licence == OTHER and base_model else None,
+        license_link=HUB + base_model if licence == OTHER and base_model else None,
         library_name=library,
         pipeline_tag="audio-classification",
         base_model=base_model,
@@ -178,12 +174,28 @@ def read_config(run_dir: Path) -> dict:
 
 
 def licence_of(results: Results, config: dict) -> str:
-    """Return the licence of the weights: that of the released checkpoint they come from, else this project's."""
-    if not results.recipe.get("model_name_or_path"):
+    """Return the licence of the weights: that of the checkpoint they come from, "other" where it is not known here.
+
+    Weights that come from no checkpoint have this project's.
+    """
+    start = results.recipe.get("model_name_or_path") or results.recipe.get("backbone_name_or_path")
+    if not start:
         return "apache-2.0"
     if released := released_as(config.get("released_as")):
         return released.licence
-    return LICENCE_OF_RELEASED_WEIGHTS.get(config.get("model_type"), "apache-2.0")
+    if Path(start, RESULTS).is_file():
+        return licence_of(Results.read(Path(start)), read_config(Path(start)))
+    return LICENCES_ON_THE_HUB.get(start, OTHER)
+
+
+def licence_sentence(results: Results, licence: str, base_model: str | None) -> str:
+    """Return under which licence the weights are."""
+    if licence != OTHER:
+        alike = ", like those they come from" if results.recipe.get("model_name_or_path") else ""
+        return f"The weights are released under `{licence}`{alike}."
+    if base_model:
+        return f"The weights are under the licence of `{base_model}`, which they started from: [its page]({HUB}{base_model}) says which."
+    return "The weights are under the licence of the checkpoint that they started from, which is not known here."
 
 
 def listed(codes: Sequence[str]) -> str:

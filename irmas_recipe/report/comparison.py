@@ -33,11 +33,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows: runs in the order given, then what needs no listening, then published systems where they compare."""
+    """All rows: runs in the order given, then what needs no listening, then published systems where they compare.
+
+    `resamples` are those behind each run's intervals, in the same order; differences have as many as the first run.
+    """
 
     rows: list[Row]
     test_set: str
-    resamples: int
+    resamples: list[int]
 
     def of_kind(self, kind: str) -> list[Row]:
         """Return the rows of one kind: run, trivial or published."""
@@ -48,8 +51,8 @@ def compare_runs(folders: list[Path]) -> Comparison:
     """Read run folders and compare each with the first; UserError where they cannot be compared."""
     runs = read_runs(folders, allow_halves=True)
     first = runs[0]
-    resamples = first.results.protocol["bootstrap_resamples"]
-    rows = [run_row(run, first, resamples) for run in runs] + trivial_rows(first.results.trivial)
+    resamples = [run.results.protocol["bootstrap_resamples"] for run in runs]
+    rows = [run_row(run, first, resamples[0]) for run in runs] + trivial_rows(first.results.trivial)
     wholes = [run for run in runs if not run.results.is_of_half]
     if wholes and all(run.results.music == "irmas" for run in wholes):
         rows += published_rows()

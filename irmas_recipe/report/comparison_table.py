@@ -78,13 +78,18 @@ def csv_record(row: Row) -> dict:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return what a reader of the table must know."""
-    lines = [f"[95 % interval], {comparison.resamples:,} resamples of whole songs, thresholds held fixed."]
-    if len(comparison.of_kind(RUN)) > 1:
+    numbers, runs = comparison.resamples, comparison.of_kind(RUN)
+    how_many = f"{numbers[0]:,} resamples of whole songs"
+    if len(set(numbers)) > 1:
+        of_each = ", ".join(f"{row.name} {number:,}" for row, number in zip(runs, numbers, strict=True))
+        how_many = f"resamples of whole songs ({of_each}; differences {numbers[0]:,})"
+    lines = [f"[95 % interval], {how_many}, thresholds held fixed."]
+    if len(runs) > 1:
         lines.append(
             f"Differences: both runs on the same resamples. {STAR} the interval leaves out 0: "
             "the choice of songs alone does not explain the difference."
         )
-    halves = [row.name for row in comparison.of_kind(RUN) if row.is_of_half]
+    halves = [row.name for row in runs if row.is_of_half]
     if halves:
         lines.append(
             f"{', '.join(halves)}: figures of half of the test set, with thresholds tuned on the test clips of the other half. "

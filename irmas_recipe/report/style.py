@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 # Okabe and Ito's palette (2008): told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -48,8 +49,13 @@ def title(figure: Figure, words: str, subtitle: str) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a picture as a PNG, in a folder that is made where it is missing; return its path."""
+    """Write a picture as a PNG, in a folder that is made where it is missing; return its path.
+
+    A dollar sign is one: no text is a formula, and names of classes, runs and files may have any.
+    """
     FigureCanvasAgg(figure)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DOTS_PER_INCH, facecolor="white", pil_kwargs={"optimize": True})
     return path

@@ -31,7 +31,7 @@ def draw_timeline(file: str | Path, result: dict) -> Figure:
     figure = Figure(figsize=(12, 1.75 + 0.36 * len(labels)), dpi=110, layout="constrained")
     rows, waveform = figure.subplots(2, 1, sharex=True, height_ratios=[0.36 * len(labels), 0.8])
     name = shortened(Path(file).name.encode("utf-8", "replace").decode("utf-8"), 76)
-    rows.set_title(name.replace("$", r"\$"), loc="left", color=INK, fontsize=12, fontweight="bold")
+    rows.set_title(name, loc="left", color=INK, fontsize=12, fontweight="bold")
     rows.set_title(
         LEGENDS[result["rule"]] if result["timeline"] else NOTHING_HEARD, loc="right", color=QUIET, fontsize=9
     )

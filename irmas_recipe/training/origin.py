@@ -1,4 +1,7 @@
-"""What a checkpoint was made from: its data and its processes, so that a run is resumed with the same or not at all."""
+"""What a checkpoint was made from: its data and its processes, so that a run is resumed with the same or not at all.
+
+The seconds that went into it stand beside them, so that a resumed run counts all of its own.
+"""
 
 import hashlib
 import json
@@ -41,6 +44,14 @@ def digest(split: Dataset) -> str:
 def write_origin(checkpoint: Path, made_from: dict) -> None:
     """Write it into a checkpoint."""
     write_json(checkpoint / FILE, made_from)
+
+
+def seconds_behind(checkpoint: Path | None) -> dict[str, float]:
+    """Return the seconds of training and of validation up to a checkpoint; nothing where an earlier version wrote it."""
+    if checkpoint is None or not (checkpoint / FILE).is_file():
+        return {}
+    made_from = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
+    return {name: made_from[name] for name in ("seconds", "validation_seconds") if name in made_from}
 
 
 def check_origin(checkpoint: Path | None, now: dict) -> None:

@@ -160,6 +160,16 @@ RELEASED = {
 }
 """Name -> checkpoint."""
 
+LICENCES_ON_THE_HUB = {
+    "MIT/ast-finetuned-audioset-10-10-0.4593": "bsd-3-clause",
+    "facebook/hubert-base-ls960": "apache-2.0",
+    "microsoft/wavlm-base-plus": "cc-by-sa-3.0",
+    "openai/whisper-base": "apache-2.0",
+    "laion/larger_clap_general": "apache-2.0",
+    "microsoft/swin-tiny-patch4-window7-224": "apache-2.0",
+}
+"""What the recipes start from on the Hub -> its licence there; no other checkpoint's is known here."""
+
 DEFAULT_MODEL = "released/mn04"
 """Which `predict` uses where none is named. mn10 is the better model, but thresholds for music have to come from a
 measurement, and only mn04's weights could be measured (released_thresholds.json)."""

@@ -21,7 +21,7 @@ from irmas_recipe.training.data import EXCERPT_SECONDS
 from irmas_recipe.training.features import device_features, time_axis
 from irmas_recipe.training.head import balanced_weights, fit_output_layer, output_layer, window_embeddings
 from irmas_recipe.training.machine import free_memory_bytes
-from irmas_recipe.training.origin import origin
+from irmas_recipe.training.origin import origin, seconds_behind
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.separated import training_mixtures
 from irmas_recipe.training.streaming import StreamedClips
@@ -85,7 +85,7 @@ def build_trainer(
 def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -> dict:
     """Train, or not at all for 0 epochs; return the `train` part of results.json."""
     model, arguments = trainer.model, recipe.training
-    start, clips = time.perf_counter(), 0.0
+    trainer.started, trainer.seconds_before, clips = time.perf_counter(), seconds_behind(checkpoint), 0.0
     others = [strictly_from_pretrained(type(model), run, model.config).state_dict() for run in recipe.model.soup or []]
     initial: dict[str, torch.Tensor] = {}
     if recipe.model.initial_weight:
@@ -103,8 +103,7 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
     if initial:
         interpolate(model, initial, recipe.model.initial_weight)
     return {
-        "seconds": round(time.perf_counter() - start - trainer.evaluation_seconds, 3),
-        "validation_seconds": round(trainer.evaluation_seconds, 3),
+        **trainer.seconds(),
         "clips_per_second": clips,
         "peak_memory_bytes": machine.peak_memory_bytes(arguments.device),
         "device": machine.device_name(arguments.device),

@@ -3,9 +3,10 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,12 @@ MOST_UNCHECKED_LOSSES = 64  # whose batches are held in memory; after each look 
 
 
 class InstrumentTrainer(Trainer):
-    """A Trainer whose batches are int16 waveforms (batch, samples) and labels (batch, classes)."""
+    """A Trainer whose batches are int16 waveforms (batch, samples) and labels (batch, classes).
+
+    `seconds_before` are those behind the checkpoint that a run resumes from (see origin.py).
+    """
+
+    seconds_before: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ class InstrumentTrainer(Trainer):
         self.features = features
         self.augmentation = augmentation
         self.average: WeightAverage | None = None
-        self.evaluation_seconds = 0.0
+        self.started, self.evaluation_seconds = time.perf_counter(), 0.0
         self.epoch_sampler: EpochSampler | None = None
         self._step_and_batch = (-1, 0)
         self._unchecked: list[tuple[int, torch.Tensor, dict]] = []
@@ -323,6 +329,12 @@ class InstrumentTrainer(Trainer):
         self.evaluation_seconds += time.perf_counter() - start
         return output
 
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of training and of validation behind the weights, without those that a kill undid."""
+        training = time.perf_counter() - self.started - self.evaluation_seconds
+        now = {"seconds": training, "validation_seconds": self.evaluation_seconds}
+        return {name: round(seconds + self.seconds_before.get(name, 0.0), 3) for name, seconds in now.items()}
+
     def share_buffers(self) -> None:
         """Give every process the first one's buffers: each has seen other clips, and batch statistics would differ."""
         if self.args.world_size > 1:
@@ -353,7 +365,7 @@ class InstrumentTrainer(Trainer):
             save_file(averaged, folder / AVERAGE_FILE)
         open_to_readers(folder)
         if self.made_from is not None and folder.name.startswith(PREFIX_CHECKPOINT_DIR):
-            write_origin(folder, self.made_from)
+            write_origin(folder, self.made_from | self.seconds())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load the weights to resume from, strictly."""

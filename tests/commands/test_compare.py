@@ -192,6 +192,15 @@ def test_files_are_written(runs, tmp_path, capsys):
         assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
 
 
+def test_every_run_is_given_its_own_number_of_resamples(runs, tmp_path):
+    for render in (as_text, as_markdown):
+        assert "[95 % interval], 40 resamples of whole songs, thresholds held fixed." in render(compare_runs(runs))
+    fewer = make_run(tmp_path / "fewer", resamples=3)
+    said = "[95 % interval], resamples of whole songs (fewer 3, first 40; differences 3), thresholds held fixed."
+    for render in (as_text, as_markdown):
+        assert said in render(compare_runs([fewer, runs[0]]))
+
+
 def half_of(source: Path, folder: Path) -> Path:
     """Copy a run as if its figures were of the songs of an even number."""
     shutil.copytree(source, folder)

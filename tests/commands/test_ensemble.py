@@ -264,6 +264,37 @@ def test_a_run_of_another_kind_is_not_written_over(runs, tmp_path):
     assert (classical / "results.json").read_bytes() == before
 
 
+def test_a_finished_ensemble_says_which_member_has_changed(runs, tmp_path, capsys):
+    members = [shutil.copytree(run, tmp_path / run.name) for run in runs]
+    command = [*map(str, members), "--output_dir", str(tmp_path / "both")]
+    run_ensemble(command)
+    run_ensemble(command)
+    assert capsys.readouterr().out.count("tuned thresholds") == 2
+    table = pd.read_parquet(members[1] / "predictions.parquet")
+    table.sample(frac=1, random_state=2).to_parquet(members[1] / "predictions.parquet", index=False)
+    with pytest.raises(
+        UserError, match=r"second has changed since .*both was made of it: .*--overwrite_output_dir true"
+    ):
+        run_ensemble(command)
+    run_ensemble([*command, "--overwrite_output_dir", "true"])
+    run_ensemble(command)
+
+
+def test_a_cost_that_a_member_does_not_say_is_not_that_of_the_ensemble(runs, tmp_path):
+    """A classical system counts no parameters, and nothing is known of what `evaluate` measured."""
+    members, known = [shutil.copytree(run, tmp_path / run.name) for run in runs], read_results(runs[0])["train"]
+    for kept in ({}, {"seconds": 5.0, "peak_memory_bytes": 1, "device": "a CPU"}):
+        (members[1] / "results.json").write_text(json.dumps(read_results(runs[1]) | {"train": kept}))
+        folder = tmp_path / f"with {len(kept)}"
+        run_ensemble([*map(str, members), "--output_dir", str(folder)])
+        cost = read_results(folder)["train"]
+        assert "parameters" not in cost and "inference_clips_per_second" not in cost
+        assert cost.get("seconds") == (known["seconds"] + 5 if kept else None)
+        assert cost.get("peak_memory_bytes") == (known["peak_memory_bytes"] if kept else None)
+        row = compare_runs([folder]).of_kind("run")[0]
+        assert row.parameters is None and row.training_seconds == cost.get("seconds")
+
+
 def test_user_errors_are_one_sentence(runs, tmp_path):
     out = ["--output_dir", str(tmp_path / "out")]
     with pytest.raises(UserError, match="at least two runs"):

@@ -6,7 +6,7 @@ from irmas_recipe.commands import models
 from irmas_recipe.models import ARCHITECTURES, OF_TRANSFORMERS
 from irmas_recipe.models.mobilenet import MobileNetAudioConfig, MobileNetAudioForAudioClassification
 from irmas_recipe.training.recipe_file import find_recipe, read_recipe, shipped_recipes
-from irmas_recipe.training.released import RELEASED
+from irmas_recipe.training.released import LICENCES_ON_THE_HUB, RELEASED, is_released
 
 
 def test_the_table_has_every_architecture_and_every_checkpoint_that_a_recipe_starts_from():
@@ -14,6 +14,8 @@ def test_the_table_has_every_architecture_and_every_checkpoint_that_a_recipe_sta
     names, architectures = {entry.name for entry in entries}, {entry.architecture for entry in entries}
     assert {*ARCHITECTURES, *OF_TRANSFORMERS} - {"audio-spectrogram-transformer"} <= architectures
     started = {read_recipe(path).get("model_name_or_path") for path in shipped_recipes()} - {None}
+    backbones = {read_recipe(path).get("backbone_name_or_path") for path in shipped_recipes()} - {None}
+    assert {name for name in started | backbones if not is_released(name)} == LICENCES_ON_THE_HUB.keys()
     assert started <= names and {released.path for released in RELEASED.values()} <= names
 
 

@@ -551,14 +551,14 @@ def test_killed_processes_leave_a_table_to_go_on_with(run, music, tmp_path, proc
 
 def test_pictures_of_the_longest_names_are_drawn_and_told_apart(run, tmp_path, capsys):
     """A file system takes 255 bytes, and `.png` is added to the name."""
-    names = ["a", "n" * 250 + "1", "n" * 250 + "2", "音" * 83]
+    names = ["a", "n" * 250 + "1", "n" * 250 + "2", "音" * 83, r"$\frac$"]
     for number, name in enumerate(names):
         (tmp_path / "music").mkdir(exist_ok=True)
         soundfile.write(tmp_path / "music" / f"{name}.wav", 0.1 * np.sin(np.arange(16_000) * (number + 1) / 20), 16_000)
     predict.main([run, str(tmp_path / "music"), "--timeline", str(tmp_path / "pictures"), "--format", "csv"])
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(names)
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
-    assert len(pictures) == 4 and pictures[0] == "a.wav.png"
+    assert len(pictures) == 5 and pictures[:2] == [r"$\frac$.wav.png", "a.wav.png"]
     assert all(name.endswith(".png") and len(name.encode()) <= 255 for name in pictures)
 
 

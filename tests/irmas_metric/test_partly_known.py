@@ -1,5 +1,7 @@
 """Labels that are partly known: every figure is scikit-learn's on what is known, class by class and clip by clip."""
 
+import itertools
+
 import evaluate
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from sklearn import metrics
 
 from irmas_metric.bootstrap import resampled_decisions, resampled_ranking, song_bootstrap, song_weights
 from irmas_metric.calibration import reliability
-from irmas_metric.figures import figures, with_unknown
+from irmas_metric.figures import decision_figures, figures, with_unknown
 from irmas_metric.openmic import openmic_figures
 from irmas_metric.protocol import test_results
 from irmas_metric.single_threshold import best_single_threshold
@@ -118,3 +120,14 @@ def test_the_evaluate_module_takes_a_mask(example, tmp_path):
     assert masked["map"] == pytest.approx(figures(labels, scores)["map"])
     with pytest.raises(ValueError, match=r"The mask \(120, 3\) must be of the labels' shape"):
         metric.compute(predictions=scores, references=true, known=known[:, :3])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_constant_answer_is_the_best_of_all_sets(seed):
+    """Classes of which little is known have few hits, and may be the best to answer all the same."""
+    rng = np.random.default_rng(seed)
+    known = rng.random((60, 5)) < [0.1, 0.3, 0.5, 0.8, 0.0 if seed % 2 else 1.0]
+    labels = with_unknown((rng.random((60, 5)) < rng.permutation([0.9, 0.7, 0.5, 0.3, 0.1])).astype(int), known)
+    sets = [np.array(chosen) for chosen in itertools.product([False, True], repeat=5)]
+    best = max(decision_figures(labels, np.tile(chosen, (60, 1)))["micro_f1"] for chosen in sets)
+    assert trivial_figures(labels)["constant"]["micro_f1"] == pytest.approx(best)

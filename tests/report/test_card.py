@@ -197,17 +197,53 @@ def test_a_card_of_the_whole_of_irmas_needs_no_warning(run_dir):
     ("recipe", "config", "licence", "base"),
     [
         ({"model_name_or_path": None}, {"model_type": "irmas_cnn"}, "apache-2.0", None),
-        ({"model_name_or_path": "/weights/beats"}, {"model_type": "irmas_beats"}, "mit", None),
-        ({"model_name_or_path": "someone/passt"}, {"model_type": "irmas_passt"}, "apache-2.0", "someone/passt"),
+        ({"model_name_or_path": "/weights/beats"}, {"model_type": "irmas_beats"}, "other", None),
+        ({"model_name_or_path": "someone/passt"}, {"model_type": "irmas_passt"}, "other", "someone/passt"),
+        ({"model_name_or_path": "m-a-p/MERT-v1-95M"}, {"model_type": "irmas_encoder"}, "other", "m-a-p/MERT-v1-95M"),
+        (
+            {"model_name_or_path": "microsoft/wavlm-base-plus"},
+            {"model_type": "wavlm"},
+            "cc-by-sa-3.0",
+            "microsoft/wavlm-base-plus",
+        ),
+        (
+            {"model_name_or_path": None, "backbone_name_or_path": "microsoft/swin-tiny-patch4-window7-224"},
+            {"model_type": "irmas_crnn"},
+            "apache-2.0",
+            None,
+        ),
+        (
+            {"model_name_or_path": None, "backbone_name_or_path": "someone/swin"},
+            {"model_type": "irmas_crnn"},
+            "other",
+            None,
+        ),
     ],
 )
 def test_the_licence_is_that_of_the_weights_it_comes_from(tmp_path, recipe, config, licence, base):
     run_dir = make_run(tmp_path, recipe=recipe, num_clips=60, resamples=10)
     (run_dir / "config.json").write_text(json.dumps(config))
     data = metadata_load(write_card(run_dir))
+    card = (run_dir / "README.md").read_text()
     assert data["license"] == licence
     assert data.get("base_model") == base
-    assert "/weights/" not in (run_dir / "README.md").read_text()
+    assert "/weights/" not in card
+    address = f"https://huggingface.co/{base}" if licence == "other" and base else None
+    assert data.get("license_link") == address and ("license_name" in data) == bool(address)
+    assert (f"The weights are released under `{licence}`" in card) == (licence != "other")
+    assert ("under the licence of" in card) == (licence == "other") and (
+        not address or f"[its page]({address})" in card
+    )
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_a_run_that_starts_from_a_run_has_its_licence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"num_clips": 60, "resamples": 10}
+    for name, start, licence in (("scratch", None, "apache-2.0"), ("mert", "m-a-p/MERT-v1-95M", "other")):
+        make_run(tmp_path / name, recipe={"model_name_or_path": start}, **options)
+        again = make_run(tmp_path / f"{name} again", recipe={"model_name_or_path": name}, **options)
+        assert metadata_load(write_card(again))["license"] == licence
 
 
 @pytest.mark.filterwarnings("ignore:No clip carries")

@@ -8,6 +8,8 @@ from matplotlib._pylab_helpers import Gcf
 from PIL import Image
 
 from irmas_dataset.errors import UserError
+from irmas_recipe.report.comparison import compare_runs
+from irmas_recipe.report.comparison_figure import draw_comparison
 from irmas_recipe.report.figures import (
     confusion_rates,
     draw_confusions,
@@ -58,6 +60,13 @@ def test_a_collection_of_ones_own_is_drawn_too(tmp_path, num_classes):
     classes = [f"instrument number {number}" for number in range(num_classes)]
     run_dir = make_run(tmp_path, classes=classes, frequencies=(0.4,) * num_classes, tuned=False, num_clips=80)
     assert len(draw_figures(run_dir)) == 4
+
+
+def test_dollar_signs_in_names_are_no_formulas(tmp_path):
+    names = [r"$\frac$", "A$$AP", "5 $ to 6 $", "_$^$_"]
+    run_dir = make_run(tmp_path / "$^$", classes=names, frequencies=(0.4,) * 4, tuned=False, num_clips=80)
+    assert len(draw_figures(run_dir)) == 4
+    assert draw_comparison(compare_runs([run_dir]), tmp_path / "comparison.png").is_file()
 
 
 def test_pictures_of_many_classes_show_those_with_the_most_clips(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.ensemble.arguments import FITTED, EnsembleRecipe
 from irmas_recipe.commands.ensemble.fusion import Fusion, fit, on_common_edges
-from irmas_recipe.commands.ensemble.members import members_of
+from irmas_recipe.commands.ensemble.members import find_members, members_of
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE, Run, ScoredClips, read_runs, read_scored_clips
 from irmas_recipe.report.text import markdown_table
@@ -37,6 +37,7 @@ def main(recipe: EnsembleRecipe) -> None:
     method = recipe.method
     folder = choose(recipe, Path(recipe.output_dir), recipe.overwrite_output_dir)
     if folder.is_finished:
+        find_members(folder.path, Results.read(folder.path))  # that none has changed
         print(results_in_words(folder))
         return
     runs = read_runs([Path(run) for run in recipe.runs])
@@ -153,16 +154,20 @@ def write_run(
 def cost(runs: list[Run]) -> dict:
     """Return the `train` part of results.json: what all runs together cost; a figure that one lacks is left out."""
     trains = [run.results.train for run in runs]
-    speeds = [train.get("inference_clips_per_second") for train in trains]
-    total = {
-        "seconds": round(sum(train.get("seconds") or 0 for train in trains), 3),
-        "clips_per_second": 0.0,
-        "peak_memory_bytes": max(train.get("peak_memory_bytes") or 0 for train in trains),
-        "device": " + ".join(dict.fromkeys(train["device"] for train in trains if train.get("device"))),
-        "parameters": sum(train.get("parameters") or 0 for train in trains),
+    together = {
+        "seconds": lambda seconds: round(sum(seconds), 3),
+        "peak_memory_bytes": max,
+        "parameters": sum,
+        "inference_clips_per_second": lambda speeds: round(1 / sum(1 / speed for speed in speeds), 3),
     }
-    if all(speeds):
-        total["inference_clips_per_second"] = round(1 / sum(1 / speed for speed in speeds), 3)
+    total = {
+        "clips_per_second": 0.0,
+        "device": " + ".join(dict.fromkeys(train["device"] for train in trains if train.get("device"))),
+    }
+    for name, combine in together.items():
+        of_each = [train.get(name) for train in trains]
+        if all(of_each):
+            total[name] = combine(of_each)
     return total
 
 
