@@ -153,6 +153,22 @@ def test_every_architecture_gives_torchs_logits_for_any_batch(name, tmp_path):
 
 
 @needs_onnx
+def test_a_graph_that_fails_on_silence_is_refused(tmp_path):
+    class Normalised(torch.nn.Module):
+        def __init__(self, features):
+            super().__init__()
+            self.features = features
+
+        def forward(self, waveforms):
+            return self.features(waveforms / waveforms.abs().amax(dim=1, keepdim=True))
+
+    classifier = WaveformClassifier(*build("ast"))
+    classifier.features = Normalised(classifier.features)
+    with pytest.raises(UserError, match="differ from torch's by nan"):
+        export_onnx(classifier, 16_000, tmp_path / "model.onnx")
+
+
+@needs_onnx
 @pytest.mark.slow
 def test_measure_says_what_the_test_set_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
