@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .bootstrap import song_weights
+from .bootstrap import intervals, song_weights
 from .figures import as_arrays
 
 
@@ -34,7 +34,8 @@ def reliability(
     ]
 
     def error(count: np.ndarray, total: np.ndarray, true: np.ndarray) -> np.ndarray:
-        return np.abs(total - true).sum(axis=0) / count.sum(axis=0)
+        with np.errstate(invalid="ignore"):  # NaN in a resample of which nothing is known
+            return np.abs(total - true).sum(axis=0) / count.sum(axis=0)
 
     count, total, true = (values.sum(axis=0) for values in of_clip)
     weights = song_weights(songs, resamples, seed)
@@ -42,7 +43,7 @@ def reliability(
     filled = count > 0
     return {
         "ece": float(error(count, total, true)),
-        "ece_ci95": np.percentile(resampled, [2.5, 97.5]).tolist(),
+        "ece_ci95": list(intervals({"ece": resampled})["ece"]),
         "bins": [
             {"from": low / bins, "to": (low + 1) / bins, "decisions": int(count[low]),
              "mean": float(total[low] / count[low]), "rate": float(true[low] / count[low])}

@@ -5,6 +5,7 @@ imports are tried in a separate process.
 """
 
 import argparse
+import http.client
 import importlib.metadata
 import json
 import os
@@ -274,16 +275,17 @@ def check_hub() -> Finding:
 
 
 def fetch(address: str, headers: dict[str, str]) -> tuple[int | None, dict]:
-    """Return the status (None for no answer) and the JSON of an address, within HUB_SECONDS."""
+    """Return the status (None for no answer, or one that is no JSON object) and the JSON of an address, within HUB_SECONDS."""
     answer: list[tuple[int | None, dict]] = []
 
     def ask() -> None:
         try:
             with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=HUB_SECONDS) as reply:
-                answer.append((reply.status, json.loads(reply.read() or b"{}")))
+                body = json.loads(reply.read() or b"{}")
+                answer.append((reply.status, body) if isinstance(body, dict) else (None, {}))
         except urllib.error.HTTPError as error:
             answer.append((error.code, {}))
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             answer.append((None, {}))
 
     asking = threading.Thread(target=ask, daemon=True)  # looking up a name can take longer than any timeout

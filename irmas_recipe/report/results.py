@@ -200,11 +200,8 @@ class Results:
         name = self.recipe.get("model_name_or_path") or ""
         if name and Path(name, FILE).is_file():
             return Results.read(Path(name)).base_model
-        return (
-            name
-            if not is_released(name) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists()
-            else None
-        )
+        may_be_id = not is_released(name) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
+        return name if may_be_id and not Path(name).parent.is_dir() else None  # a folder that is gone is no id either
 
     @property
     def test_set(self) -> str:

@@ -62,8 +62,10 @@ def check_classes(names: list[str], folder: str) -> None:
     """Raise UserError for classes that no table of scores could hold: a single one, or one named as another column."""
     if len(names) < 2:
         raise UserError(f"{folder} holds one class, {names[0]}: there is nothing to tell apart; add folders of others.")
-    if taken := sorted({"clip", "song", "instruments", "unknown", "path", "duration_seconds"} & set(names)):
-        raise UserError(f"{folder} holds a class named '{taken[0]}', as a column of every table is: rename its folder.")
+    of_clips = {"clip", "song", "instruments", "unknown", "path", "duration_seconds"}
+    of_moments = {"start_seconds", "end_seconds", *(f"label_{name}" for name in names)}
+    if taken := sorted((of_clips | of_moments) & set(names)):
+        raise UserError(f"{folder} holds a class named '{taken[0]}', as a column of a table is: rename its folder.")
 
 
 def check_before_training(recipe: Recipe, splits: DatasetDict) -> None:

@@ -170,7 +170,8 @@ def test_a_recipe_without_a_system_is_a_networks(tmp_path):
         (["--mix_max_clips", "1"], "between 2 and 5"),
         (["--window_seconds", "0.1"], "too short for features"),
         (["--search_folds", "1"], "at least 2"),
-        (["--grid", "[1]"], "mapping of lists"),
+        (["--grid", "[1]"], "mapping of non-empty lists"),
+        (["--grid", '{"C": []}'], "mapping of non-empty lists"),
         (["--grid", "{1"], "not valid JSON"),
     ],
 )

@@ -1,5 +1,7 @@
 """Classifiers on rows whose classes are known: every family learns, nothing leaks between folds, scores are calibrated."""
 
+import re
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -71,6 +73,23 @@ def test_the_default_grids_name_real_parameters(name):
 def test_an_unknown_parameter_is_refused():
     with pytest.raises(UserError, match="trees is no parameter of random_forest"):
         candidates("random_forest", "none", {"trees": [1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "grid", "sentence"),
+    [
+        (
+            "naive_bayes",
+            {"var_smoothing": ["a"]},
+            "{'var_smoothing': 'a'}: The 'var_smoothing' parameter of GaussianNB",
+        ),
+        ("nearest_neighbours", {"n_neighbors": [1000]}, "{'n_neighbors': 1000}: Expected n_neighbors"),
+    ],
+)
+def test_a_value_that_scikit_learn_refuses_is_named(rows, name, grid, sentence):
+    features, labels, fold = rows
+    with pytest.raises(UserError, match=re.escape(f"--grid: scikit-learn refuses {sentence}")):
+        search_and_fit(build(name, "none", 0), candidates(name, "none", grid), features, labels, fold, 1)
 
 
 def test_folds_hold_whole_recordings_and_every_class():

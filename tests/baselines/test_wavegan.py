@@ -111,6 +111,21 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path):
     np.testing.assert_array_equal(straight.generate(3, seed=1), second.generate(3, seed=1))
 
 
+def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path):
+    trainer, path = tiny(), tmp_path / "checkpoint.pt"
+    trainer.save(path)
+    for damaged in (
+        path.read_bytes()[:-500],
+        path.read_bytes()[:2000],
+        b"no weights",
+        b"\x80\x02X\x01\x00\x00\x00\xff.",
+        b"",
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"checkpoint\.pt cannot be read \(.+\): remove it to start"):
+            trainer.load(path)
+
+
 @pytest.fixture
 def common(tmp_path) -> list[str]:
     """Six small files of two classes, and the command line of a tiny WaveGAN on them."""

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -218,6 +219,25 @@ def test_a_hub_that_is_down_slow_or_switched_off_never_hangs(hub, monkeypatch):
     assert fetch("http://127.0.0.1:9", {}) == (None, {})
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE is set" in check_hub().text
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[1,2]", b"SSH-2.0-OpenSSH_9.6\r\n"], ids=["list", "ssh"]
+)
+def test_a_server_that_is_no_hub_is_told_as_one_that_does_not_answer(hub, monkeypatch, answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        finding = check_hub()
+    assert finding.state == "note" and "does not answer" in finding.text
 
 
 def test_checkpoints_that_recipes_need_are_looked_for(tmp_path, monkeypatch):

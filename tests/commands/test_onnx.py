@@ -15,6 +15,7 @@ from transformers import Wav2Vec2FeatureExtractor
 import run_irmas
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.onnx import main as onnx_command
+from irmas_recipe.commands.onnx.arguments import parse_arguments
 from irmas_recipe.commands.onnx.export import (
     WaveformClassifier,
     export_onnx,
@@ -22,11 +23,14 @@ from irmas_recipe.commands.onnx.export import (
     open_session,
     require_onnx,
 )
+from irmas_recipe.commands.onnx.measurement import measure
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.training.head import output_layer
+from irmas_recipe.training.recogniser import load_recogniser
+from tests.irmas_dataset.test_extra import write_tones
 from tests.test_run import TINY as TINY_RECIPE
-from tests.tiny import SECONDS, TINY, build
+from tests.tiny import SECONDS, TINY, build, saved_run
 
 try:
     require_onnx()
@@ -149,6 +153,22 @@ def test_every_architecture_gives_torchs_logits_for_any_batch(name, tmp_path):
 
 
 @needs_onnx
+def test_a_graph_that_fails_on_silence_is_refused(tmp_path):
+    class Normalised(torch.nn.Module):
+        def __init__(self, features):
+            super().__init__()
+            self.features = features
+
+        def forward(self, waveforms):
+            return self.features(waveforms / waveforms.abs().amax(dim=1, keepdim=True))
+
+    classifier = WaveformClassifier(*build("ast"))
+    classifier.features = Normalised(classifier.features)
+    with pytest.raises(UserError, match="differ from torch's by nan"):
+        export_onnx(classifier, 16_000, tmp_path / "model.onnx")
+
+
+@needs_onnx
 @pytest.mark.slow
 def test_measure_says_what_the_test_set_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -163,6 +183,22 @@ def test_measure_says_what_the_test_set_says(tmp_path, monkeypatch, capsys):
         assert float(row[2]) == pytest.approx(test["tuned"]["micro_f1"], abs=6e-4)
         assert float(row[3]) == pytest.approx(test["lrap"], abs=6e-4)
     assert float(rows[3][4]) < 1e-4 and all(float(row[5]) > 0 for row in rows[2:])
+
+
+def test_measure_takes_the_flags_of_the_test_set(tmp_path):
+    """Torch alone, which is the first row of the table and needs no optional package."""
+    music = write_tones(tmp_path / "music", "train", {"harp": [200, 210, 220], "horn": [300, 310, 320]})
+    write_tones(music, "test", {"harp": [250], "horn": [350, 355]})
+    folder = saved_run(tmp_path / "run", ["harp", "horn"], [0.4, 0.6])
+    (folder / "recipe.yaml").write_text(
+        yaml.safe_dump({"data_dir": str(music), "window_seconds": 1.0, "use_cpu": True})
+    )
+    recognise = load_recogniser(str(folder), device="cpu")
+    classifier = WaveformClassifier(recognise.model, recognise.feature_extractor)
+    for flags in ([], ["--data_dir", str(music), "--recording_pattern", "[0-9]+"]):
+        args = parse_arguments([str(folder), "out", "--measure", *flags])
+        table = measure(args, classifier, {}, recognise.window_and_hop())
+        assert "| torch |" in table and "3 test clips, 3 windows, 8 at a time" in table
 
 
 def test_without_the_optional_packages_the_way_out_is_one_sentence(run, tmp_path, monkeypatch):

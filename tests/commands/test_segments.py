@@ -299,11 +299,17 @@ def test_the_printed_command_trains_with_what_was_heard(tmp_path, monkeypatch, c
     }  # fmt: skip
     Path("tiny.yaml").write_text(yaml.safe_dump(recipe))
     run_irmas.main(["tiny.yaml", "--output_dir", "runs/first"])
+    earlier = {"extra_train_dir": "earlier", "extra_label_map": {"Flöte": "flu"}, "extra_columns": {"data_config": "a"}}
+    Path("runs/first/recipe.yaml").write_text(Path("runs/first/recipe.yaml").read_text() + yaml.safe_dump(earlier))
     capsys.readouterr()
     table = segments("runs/first", "new", "--output_dir", "heard", "--unsure")
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"Wrote {len(table)} windows of 5 files to heard, 0.1 minutes of music:"
-    assert said[-2] == "Listen to heard/train: move a wrong file into the folder of the right class, or delete it."
+    assert said[-3] == "Listen to heard/train: move a wrong file into the folder of the right class, or delete it."
+    assert said[-2] == (
+        "runs/first was trained with earlier too: to keep its clips, copy them into the folders of their classes in "
+        "heard/train (extra_label_map in runs/first/recipe.yaml names them)."
+    )
     assert sorted(path.name for path in Path("heard/train").iterdir()) == ["AC%2FDC", "flute"]
     moved = Path("heard", table["path"][0])
     moved.rename(moved.parents[1] / ("flute" if moved.parent.name != "flute" else "AC%2FDC") / moved.name)
@@ -312,4 +318,5 @@ def test_the_printed_command_trains_with_what_was_heard(tmp_path, monkeypatch, c
     assert results["dataset"]["classes"] == ["AC/DC", "flu"] and results["dataset"]["extra_train_clips"] == len(table)
     assert "runs/first-corrected was trained with heard too" not in "\n".join(said)
     segments("runs/first-corrected", "new", "--output_dir", "again", "--unsure")
-    assert "runs/first-corrected was trained with heard too" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "runs/first-corrected was trained with heard too" in said and "extra_label_map" not in said

@@ -82,6 +82,13 @@ def test_what_an_unknown_label_is_scored_changes_nothing(example):
     assert 0 < best_single_threshold(labels, scores) < 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_resample_of_songs_that_nobody_has_judged_leaves_the_interval_finite():
+    labels = np.array([[1, 0], [0, 1], [-1, -1]])
+    found = reliability(labels, np.full(labels.shape, 0.75), ["a", "b", "c"], resamples=200)
+    assert found["ece"] == 0.25 and found["ece_ci95"] == [0.25, 0.25]
+
+
 def test_each_resample_equals_the_figures_of_its_clips(example):
     labels, _, _, scores = example
     weights = song_weights([f"song {row % 9}" for row in range(len(labels))], resamples=6, seed=0)

@@ -297,6 +297,8 @@ def test_a_folder_as_base_model_is_no_hub_id(tmp_path, monkeypatch):
     (tmp_path / "runs" / "first").mkdir(parents=True)
     run_dir = make_run(tmp_path / "run", recipe={"model_name_or_path": "runs/first"}, num_clips=60, resamples=10)
     assert "base_model" not in metadata_load(write_card(run_dir))
+    (tmp_path / "runs" / "first").rmdir()
+    assert "base_model" not in metadata_load(write_card(run_dir))
 
 
 @pytest.mark.filterwarnings("ignore:No clip carries")

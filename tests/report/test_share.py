@@ -55,6 +55,22 @@ def test_the_run_folder_is_pushed_privately_with_a_card_that_names_it(tmp_path, 
     assert "https://huggingface.co/someone/my-run (private)" in capsys.readouterr().out
 
 
+def test_of_an_interrupted_replacement_nothing_is_pushed(tmp_path, hub):
+    pushed = ["README.md", "classifiers.skops", "config.json", "figures/per_class_f1.png", "instrument_recognition.py",
+              "model.safetensors", "predictions.parquet", "recipe.yaml", "results.json", "validation_moments.parquet"]  # fmt: skip
+    kept = ["checkpoint-4/training_args.bin", "tuned/training_args.bin", "results.json.unfinished"]
+    kept += [f".replacement/{name}" for name in ("checkpoint-2/training_args.bin", "checkpoint-2/model.safetensors")]
+    kept += [f".replacement/{name}" for name in ("recipe.yaml", "runs/events.out", "results.json")]
+    for name in (*pushed, *kept):
+        (tmp_path / "my-run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "my-run" / name).touch()
+    push_run(tmp_path, "--push_to_hub", "--hub_token", "hf_secret")
+    folder = hub["upload"]["folder_path"]
+    found = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    sent = huggingface_hub.utils.filter_repo_objects(found, ignore_patterns=hub["upload"]["ignore_patterns"])
+    assert list(sent) == pushed
+
+
 def test_public_only_when_said_so(tmp_path, hub):
     push_run(tmp_path, "--push_to_hub", "--hub_private_repo", "false", "--hub_model_id", "named")
     assert hub["create"] == {"repo_id": "named", "repo_type": "model", "private": False, "exist_ok": True}

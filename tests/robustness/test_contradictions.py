@@ -66,7 +66,13 @@ def test_classes_that_the_checkpoint_does_not_know(checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("labels", "sentence"), [(("piano",), "holds one class, piano"), (("song", "speech"), "a class named 'song'")]
+    ("labels", "sentence"),
+    [
+        (("piano",), "holds one class, piano"),
+        (("song", "speech"), "a class named 'song'"),
+        (("end_seconds", "speech"), "a class named 'end_seconds'"),
+        (("label_speech", "speech"), "a class named 'label_speech'"),
+    ],
 )
 def test_classes_that_no_table_could_hold(tmp_path, labels, sentence):
     music = make_folder(tmp_path / "music", seconds=1.0, labels=labels)

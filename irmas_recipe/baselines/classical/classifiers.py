@@ -190,9 +190,16 @@ def search_and_fit(
 def held_out_scores(
     system: Pipeline, setting: dict, features: np.ndarray, labels: np.ndarray, fold: np.ndarray, held_out: int
 ) -> np.ndarray:
-    """Return the raw scores of one fold's rows by classifiers that never saw its recordings."""
-    fitted = fit(system, setting, features[fold != held_out], labels[fold != held_out])
-    return raw_scores(fitted, features[fold == held_out])
+    """Return the raw scores of one fold's rows by classifiers that never saw its recordings.
+
+    Raises:
+        UserError: a value of the grid is one that scikit-learn does not take, or not for so few rows.
+    """
+    try:
+        fitted = fit(system, setting, features[fold != held_out], labels[fold != held_out])
+        return raw_scores(fitted, features[fold == held_out])
+    except ValueError as error:
+        raise UserError(f"--grid: scikit-learn refuses {short(setting)}: {error}") from error
 
 
 def fit(system: Pipeline, setting: dict, features: np.ndarray, labels: np.ndarray) -> Pipeline:

@@ -80,8 +80,9 @@ def check(recipe: ClassicalRecipe) -> None:
     if data.window_seconds < 0.5:
         raise UserError(f"--window_seconds {data.window_seconds} is too short for features: give at least 0.5.")
     if classical.grid is not None and not (
-        isinstance(classical.grid, dict) and all(isinstance(values, list) for values in classical.grid.values())
+        isinstance(classical.grid, dict)
+        and all(isinstance(values, list) and values for values in classical.grid.values())
     ):
-        raise UserError('--grid must be a mapping of lists, such as {"C": [1, 10]}.')
+        raise UserError('--grid must be a mapping of non-empty lists, such as {"C": [1, 10]}.')
     if recipe.run_dir.exists() and not recipe.run_dir.is_dir():
         raise UserError(f"--output_dir {recipe.run_dir} is a file: name a folder.")

@@ -20,6 +20,7 @@ from irmas_dataset.write_audio import write_audio
 from irmas_recipe.baselines.wavegan.networks import LATENT_SIZE, Discriminator, Generator, discriminator_loss
 from irmas_recipe.baselines.wavegan.recipe import WaveganRecipe
 from irmas_recipe.report.style import save
+from irmas_recipe.training.checkpoint import first_sentence
 from irmas_recipe.training.clips import fit_length
 from irmas_recipe.training.data import load_data, separation
 
@@ -95,8 +96,13 @@ class WaveganTrainer:
             torch.save(state, unfinished)
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint; UserError where it is of networks of another size."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        """Go on from a checkpoint; UserError where it cannot be read or is of networks of another size."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged pickle can raise anything
+            raise UserError(
+                f"{path} cannot be read ({first_sentence(error)}): remove it to start the training anew."
+            ) from error
         try:
             for name in ("generator", "discriminator"):
                 getattr(self, name).load_state_dict(state[name])

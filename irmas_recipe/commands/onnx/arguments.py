@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from irmas_dataset.forms.flags import add_column_flags
 from irmas_recipe.commands.arguments import check_batch_size, check_output_folder
 
 
@@ -23,6 +24,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add("--window_seconds", metavar="S", type=float, help="instead of the model's own")
     add("--measure", action="store_true", help="compare scores on the run's test set, and speed, with torch's")
     add("--data_dir", metavar="D", help="with --measure: folder with the test set (default: the run's)")
+    add_column_flags(parser)
+    add("--recording_pattern", metavar="REGEX", help="as in the recipe")
     add("--batch_size", metavar="N", type=int, default=8, help="with --measure: windows at a time (default: 8)")
     add("--trust_remote_code", action="store_true", help="run code that comes with a model on the Hub")
     args = parser.parse_args(argv)

@@ -103,9 +103,16 @@ def next_steps(model: str, folder: Path) -> str:
     recipe = Path(model, "recipe.yaml")
     steps = [f"Listen to {folder / 'train'}: move a wrong file into the folder of the right class, or delete it."]
     if recipe.is_file():
-        if earlier := read_recipe(recipe).get("extra_train_dir"):
-            steps.append(f"{model} was trained with {earlier} too: copy its class folders into {folder / 'train'}.")
+        trained_by = read_recipe(recipe)
+        about_earlier = [name for name in ("extra_label_map", "extra_columns") if trained_by.get(name) is not None]
+        if earlier := trained_by.get("extra_train_dir"):
+            classes = f" (extra_label_map in {recipe} names them)" if "extra_label_map" in about_earlier else ""
+            steps.append(
+                f"{model} was trained with {earlier} too: to keep its clips, copy them into the folders of their classes in "
+                f"{folder / 'train'}{classes}."
+            )
         command = f"irmas {shlex.quote(str(recipe))} --extra_train_dir {given}"
+        command += "".join(f" --{name} null" for name in about_earlier)
         command += f" --output_dir {shlex.quote(model.rstrip('/') + '-corrected')}"
     else:
         command = f"irmas RECIPE --data_dir {given}"
