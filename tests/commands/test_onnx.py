@@ -189,13 +189,14 @@ def test_measure_takes_the_flags_of_the_test_set(tmp_path):
     """Torch alone, which is the first row of the table and needs no optional package."""
     music = write_tones(tmp_path / "music", "train", {"harp": [200, 210, 220], "horn": [300, 310, 320]})
     write_tones(music, "test", {"harp": [250], "horn": [350, 355]})
+    tests_alone = write_tones(tmp_path / "tests", "test", {"harp": [250], "horn": [350, 355]})
     folder = saved_run(tmp_path / "run", ["harp", "horn"], [0.4, 0.6])
     (folder / "recipe.yaml").write_text(
         yaml.safe_dump({"data_dir": str(music), "window_seconds": 1.0, "use_cpu": True})
     )
     recognise = load_recogniser(str(folder), device="cpu")
     classifier = WaveformClassifier(recognise.model, recognise.feature_extractor)
-    for flags in ([], ["--data_dir", str(music), "--recording_pattern", "[0-9]+"]):
+    for flags in ([], ["--data_dir", str(music), "--recording_pattern", "[0-9]+"], ["--data_dir", str(tests_alone)]):
         args = parse_arguments([str(folder), "out", "--measure", *flags])
         table = measure(args, classifier, {}, recognise.window_and_hop())
         assert "| torch |" in table and "3 test clips, 3 windows, 8 at a time" in table

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import DatasetDict
 from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
@@ -74,9 +75,9 @@ def windows_of_test(
     with tempfile.TemporaryDirectory() as scratch:
         recipe, tuned_songs = evaluation_recipe(args, scratch)
     quiet_libraries(recipe.training.process_index)
-    data = load_data(recipe.data)
+    data = load_data(recipe.data, needed=("test",))
     recipe.data.window_seconds, recipe.data.hop_seconds = window_and_hop
-    prepared = prepare_splits(data, recipe.data, sampling_rate)["test"]
+    prepared = prepare_splits(DatasetDict({"test": data["test"]}), recipe.data, sampling_rate)["test"]
     prepared = prepared.select(unseen_rows(prepared, tuned_songs))
     windows = evaluation.windows_of(prepared, recipe.data, sampling_rate)
     return windows, prepared.features["instruments"].feature.names
