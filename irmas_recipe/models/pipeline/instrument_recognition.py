@@ -170,9 +170,11 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             if not 0 <= given["thresholds"] <= 1:
                 raise ValueError(f"threshold={given['thresholds']} is not a score: give a number from 0 to 1.")
         if "thresholds" in given:
-            given["thresholds"] = self.resolve_thresholds(given["thresholds"])
+            self.resolve_thresholds(given["thresholds"])  # checked here; what a dictionary leaves out differs by rule
         if "window_seconds" in given or "hop_seconds" in given:
             self.window_and_hop(given.get("window_seconds"), given.get("hop_seconds"))
+        if given.get("all_labels"):
+            given.setdefault("top_k", None)  # not the one with which the pipeline was made
         return (
             {name: given[name] for name in PREPROCESSING if name in given},
             {},
@@ -348,7 +350,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         windows: list[dict],
         aggregation: str | None = None,
         longest_clip_seconds: float | None = None,
-        thresholds: list[float] | None = None,
+        thresholds: float | list[float] | dict[str, float] | None = None,
         all_labels: bool = False,
         top_k: int | None = None,
         return_timeline: bool = False,

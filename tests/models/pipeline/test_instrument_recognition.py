@@ -127,6 +127,24 @@ def test_labels_are_chosen_by_thresholds_and_top_k(recognise):
         recognise(clip, threshold=0.5, thresholds=0.5)
 
 
+def test_a_threshold_of_one_label_leaves_the_timelines_of_the_others(recognise, monkeypatch):
+    monkeypatch.setattr(recognise.model.config, "window_thresholds", [0.3, 0.4, 0.6], raising=False)
+    clip = {"array": music(2), "sampling_rate": RATE}
+    first, *others = recognise.labels
+    for longest, expected in ((30.0, [0.5, 0.9]), (1.0, [0.4, 0.6])):
+        given = {"longest_clip_seconds": longest, "return_timeline": True, "thresholds": {first: 0.7}}
+        assert recognise(clip, **given)["thresholds"] == {first: 0.7} | dict(zip(others, expected, strict=True))
+
+
+def test_every_label_can_be_asked_of_a_pipeline_that_was_made_for_few(recognise):
+    made = InstrumentRecognitionPipeline(
+        model=recognise.model, feature_extractor=recognise.feature_extractor, device="cpu", top_k=1
+    )
+    clip = {"array": music(2), "sampling_rate": RATE}
+    counts = [len(made(clip, **given)) for given in ({}, {"top_k": None}, {"all_labels": True}, {"top_k": 2})]
+    assert counts == [1, 3, 3, 2]
+
+
 def named(entries: list[dict]) -> list[tuple[str, float]]:
     return [(entry["label"], entry["score"]) for entry in entries]
 
