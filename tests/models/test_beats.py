@@ -489,3 +489,4 @@ def test_the_position_convolution_by_fft_is_the_direct_one(kernel_size, length):
     torch.testing.assert_close(found, expected)
     wanted, got = (torch.autograd.grad(each.square().sum(), direct.weight)[0] for each in (expected, found))
     torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
+    assert convolve_by_fft(direct.bfloat16(), maps.bfloat16()).dtype == torch.bfloat16, "as the next layer takes it"

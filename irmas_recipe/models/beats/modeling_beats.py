@@ -67,7 +67,7 @@ class BeatsPositionConvolution(nn.Module):
 def convolve_by_fft(convolution: nn.Conv1d, maps: torch.Tensor) -> torch.Tensor:
     """Return what a grouped convolution with bias and a padding of half its kernel makes of maps (batch, channels, length).
 
-    As products of spectra, in float32, also under autocast; up to rounding the same.
+    As products of spectra, in float32, also under autocast; up to rounding the same, and of the type of `maps`.
     """
     with torch.autocast(maps.device.type, enabled=False):
         kernel, groups, length = convolution.kernel_size[0], convolution.groups, maps.shape[-1]
@@ -79,7 +79,7 @@ def convolve_by_fft(convolution: nn.Conv1d, maps: torch.Tensor) -> torch.Tensor:
         products = spectra @ filters  # (groups, frequencies, batch, channels of a group)
         sums = torch.fft.irfft(products.permute(2, 0, 3, 1), size).flatten(1, 2)
         first = kernel - 1 - kernel // 2
-        return sums[..., first : first + length] + convolution.bias.float()[:, None]
+        return (sums[..., first : first + length] + convolution.bias.float()[:, None]).to(maps.dtype)
 
 
 class BeatsRelativePositionBias(nn.Module):
