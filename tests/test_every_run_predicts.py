@@ -172,6 +172,11 @@ def test_an_ensemble_tags_a_catalogue_into_parts_and_is_resumed():
     assert [before == after for before, after in zip(written, again, strict=True)] == [True, False, True]
     with pytest.raises(UserError, match="--embeddings is for networks"):
         run_irmas.main([*asked[:-6], "--parts", "vectors", "--device", "cpu", "--embeddings", "file"])
+    with pytest.raises(UserError, match="--bf16 is for networks"):
+        run_irmas.main([*asked[:-6], "--parts", "vectors", "--device", "cpu", "--bf16"])
+    Path("none.txt").touch()
+    with pytest.raises(UserError, match="The --list names no file"):
+        run_irmas.main(["predict", "runs/mean", "--list", "none.txt", "--device", "cpu"])
 
 
 def test_an_ensemble_does_not_read_far_ahead():

@@ -12,6 +12,7 @@ from accelerate.utils import get_cpu_distributed_information
 from tqdm import tqdm
 
 from irmas_dataset.cores import usable_cores
+from irmas_dataset.errors import UserError
 from irmas_recipe.commands.predict.lists import every_name, share_of
 from irmas_recipe.commands.predict.outputs import heading
 from irmas_recipe.commands.predict.parts import Parts
@@ -67,7 +68,13 @@ def workers_for(asked: int | None, files: int) -> int:
 
 
 def lower_precision(recognise: InstrumentRecognitionPipeline, names: list[str]) -> None:
-    """Make a network compute in bfloat16, and print how far its scores of the first files are from float32's."""
+    """Make a network compute in bfloat16, and print how far its scores of the first files are from float32's.
+
+    Raises:
+        UserError: the model is no network.
+    """
+    if next(recognise.model.parameters(), None) is None:
+        raise UserError("--bf16 is for networks: this model has no layers.")
     full = scores_of(recognise, names)
     recognise.model = copy.deepcopy(recognise.model).to(torch.bfloat16)
     low = scores_of(recognise, names)

@@ -22,7 +22,8 @@ def find_audio(paths: list[Path]) -> list[Path]:
     for path in paths:
         named += map(Path, names_in(sys.stdin.buffer)) if path == Path("-") else [path]
     if not named:
-        raise UserError("The standard input names no file: write one a line.")
+        where = "The standard input" if Path("-") in paths else "The --list"
+        raise UserError(f"{where} names no file: write one a line.")
     for path in named:
         if not os.path.exists(path):
             raise UserError(f"There is no file or folder {to_text(path)}.")
