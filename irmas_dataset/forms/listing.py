@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 MARKER = "TAKEN_FROM"
 """Written last into the folder of the files: what they were taken from."""
+FETCHED = "fetched.txt"
+"""Beside them: the files that `export.stream` wrote, each with its checksum or the state of the tables."""
 NO_RECORDINGS = (
     "no column names the recording of a clip, so each file counts as one: clips of one recording may be on both sides of a "
     "split, which makes figures too good; name the column with --recording_column, or give --recording_pattern"
@@ -125,12 +127,13 @@ def file_name(split: str, number: int, path: str | None) -> str:
 def take_files(form: Form, home: Path) -> None:
     """Write every row's audio into a file in `home`, unless that is done; several processes may call this at once."""
     home.mkdir(parents=True, exist_ok=True)
-    facts = Hasher.hash([form.audio, sorted(form.splits.items()), [facts_of(form, split) for split in form.splits]])
+    facts = state_of(form)
     with FileLock(home / ".lock"):
         marker = home / MARKER
         if marker.exists() and json.loads(marker.read_text())["facts"] == facts:
             return
         marker.unlink(missing_ok=True)
+        (home / FETCHED).unlink(missing_ok=True)
         for split in form.splits:
             shutil.rmtree(home / split, ignore_errors=True)
             (home / split).mkdir()
@@ -153,6 +156,11 @@ def read_whole(path: str) -> bytes:
     except FileNotFoundError:
         logger.warning("%s, which a table names, does not exist.", path)
         return b""
+
+
+def state_of(form: Form) -> str:
+    """Return a name for what the audio of a data set comes from: its column, its splits and their files."""
+    return Hasher.hash([form.audio, sorted(form.splits.items()), [facts_of(form, split) for split in form.splits]])
 
 
 def facts_of(form: Form, split: str) -> list[tuple]:

@@ -100,6 +100,41 @@ def test_files_are_taken_out_once_and_again_when_a_table_changes(tmp_path):
     assert path.stat().st_mtime_ns != before
 
 
+def md5_of_test(splits) -> set[str]:
+    return {hashlib.md5(Path(path).read_bytes()).hexdigest() for path in splits["test"]["path"]}
+
+
+def test_streamed_audio_is_fetched_again_when_a_table_changes(tmp_path):
+    for split, seed in (("train", 0), ("test", 50)):
+        root = table(tmp_path / "set", Value("string"), ["kora", "oud"] * 4, split, first_seed=seed)
+    before = md5_of_test(load_streamed(str(root)))
+    table(root, Value("string"), ["kora", "oud"] * 4, "test", first_seed=100)
+    after = md5_of_test(load_streamed(str(root)))
+    assert len(before) == len(after) == 8 and not before & after
+    assert after == md5_of_test(load_irmas(root)) == md5_of_test(load_streamed(str(root)))
+
+
+def test_another_column_of_audio_is_another_test_set_however_it_is_read(tmp_path):
+    for split in ("train", "test"):
+        mix, stem = (rows_of(["kora", "oud"] * 4, first_seed=seed) for seed in (0, 100))
+        rows = [{"mix": a["audio"], "stem": b["audio"], "label": a["label"]} for a, b in zip(mix, stem, strict=True)]
+        (tmp_path / "set/data").mkdir(parents=True, exist_ok=True)
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / f"set/data/{split}-00000-of-00001.parquet")
+    wanted = {
+        "mix": {hashlib.md5(wav(seed)).hexdigest() for seed in range(8)},
+        "stem": {hashlib.md5(wav(100 + seed)).hexdigest() for seed in range(8)},
+    }
+    reads = (
+        (load_streamed, "mix"),
+        (load_streamed, "stem"),
+        (load_irmas, "mix"),
+        (load_streamed, "stem"),
+        (load_irmas, "mix"),
+    )
+    for load, column in reads:
+        assert md5_of_test(load(str(tmp_path / "set"), columns=Columns(audio_column=column))) == wanted[column]
+
+
 def test_class_folders_of_the_hub_are_training_clips(tmp_path):
     for number in range(8):
         write_audio(tmp_path / f"set/{CLASSES[number % 2]}/{number}.wav", number)
@@ -240,10 +275,10 @@ def test_a_set_of_any_form_is_exported(tmp_path, expected):
     assert clips_of(load_irmas(tmp_path / "export", validation_fraction=0.3)) == expected
 
 
-def rows_of(values: list, more: dict | None = None) -> list[dict]:
+def rows_of(values: list, more: dict | None = None, first_seed: int = 0) -> list[dict]:
     """Return one row for each value of `label`, with audio of its own."""
     return [
-        {"audio": {"bytes": wav(number), "path": f"{number}.wav"}, "label": value} | (more or {})
+        {"audio": {"bytes": wav(first_seed + number), "path": f"{number}.wav"}, "label": value} | (more or {})
         for number, value in enumerate(values)
     ]
 
@@ -254,11 +289,11 @@ def wav(seed: int) -> bytes:
     return content.getvalue()
 
 
-def table(root: Path, kind: object, values: list, split: str = "train", **more) -> Path:
+def table(root: Path, kind: object, values: list, split: str = "train", first_seed: int = 0, **more) -> Path:
     """Write Parquet with audio and a column `label` of a type; `more`: columns of text."""
     features = Features({"audio": Audio(), "label": kind} | {name: Value("string") for name in more})
     (root / "data").mkdir(parents=True, exist_ok=True)
-    content = pa.Table.from_pylist(rows_of(values, more), features.arrow_schema)
+    content = pa.Table.from_pylist(rows_of(values, more, first_seed), features.arrow_schema)
     pyarrow.parquet.write_table(content, root / f"data/{split}-00000-of-00001.parquet")
     return root
 
