@@ -93,7 +93,12 @@ def placed_clips(
 
 
 def text_of(value: object) -> str:
-    """Return a cell as text; none where it is empty: None, or NaN as pandas writes it."""
+    """Return a cell as text; none where it is empty: None, or NaN as pandas writes it.
+
+    A whole float is written as its integer: pandas turns a column of integers into floats where one is missing.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return "" if value is None or value != value else str(value)
 
 

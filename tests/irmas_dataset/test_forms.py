@@ -478,7 +478,19 @@ def test_recordings_that_are_nan_are_missing(tmp_path):
         splits = load(str(root))
         for column in ("recording", "song"):
             found = [name for split in splits.values() for name in split[column][:]]
-            assert len(set(found)) == 7 and found.count("7.0") == 2 and "nan" not in found
+            assert len(set(found)) == 7 and found.count("7") == 2 and "nan" not in found
+
+
+def test_a_recording_has_one_number_whatever_its_type_in_a_split(tmp_path):
+    for split, seed, numbers in (("train", 0, [1.0, 2.0, 3.0, 4.0, 5.0, None]), ("test", 50, [1, 2, 7, 8, 7, 8])):
+        root = table(tmp_path / "set", Value("string"), ["kora", "oud"] * 3, split, first_seed=seed)
+        shard = root / f"data/{split}-00000-of-00001.parquet"
+        rows = pyarrow.parquet.read_table(shard)
+        pyarrow.parquet.write_table(rows.append_column("recording", pa.array(numbers)), shard)
+    splits = load_irmas(root)
+    assert set(splits["test"]["recording"]) == {"1", "2", "7", "8"}
+    of_training = {*splits["train"]["recording"], *splits["validation"]["recording"]}
+    assert {"3", "4", "5"} < of_training and len(of_training) == 4  # and the file of the clip without a number
 
 
 def test_an_export_read_back_keeps_the_order_and_the_classes_without_clips(tmp_path):
