@@ -181,6 +181,13 @@ def parquet(root: Path, features: dict, row: dict) -> Path:
     return root
 
 
+def value_of(kind: object) -> object:
+    """Return a value of a type of label."""
+    if isinstance(kind, List):
+        return [value_of(kind.feature)]
+    return 0 if isinstance(kind, ClassLabel) else 1.0 if kind.dtype == "float32" else "kora"
+
+
 @pytest.mark.parametrize(
     ("features", "columns", "sentence"),
     [
@@ -189,6 +196,8 @@ def parquet(root: Path, features: dict, row: dict) -> Path:
         ({"text": Value("string"), "label": Value("string")}, {}, r"no column of audio among text, label"),
         ({"audio": Audio(), "mood": Value("string"), "player": Value("string")}, {},
          r"which of its columns audio, mood, player has the labels is not clear: name it, such as --label_column mood"),
+        ({"audio": Audio(), "genre": ClassLabel(names=["kora"]), "instruments": List(Value("string"))}, {},
+         r"which of its columns audio, genre, instruments has .* not clear: name it, such as --label_column instruments"),
         ({"audio": Audio(), "label": Value("string")}, {"label_column": "lable"},
          r"--label_column lable: .* no such column; its columns are audio, label"),
         ({"audio": Audio(), "label": Value("string")}, {"audio_column": "label"},
@@ -200,7 +209,7 @@ def parquet(root: Path, features: dict, row: dict) -> Path:
 )  # fmt: skip
 def test_an_error_names_the_columns_and_the_flag(tmp_path, features, columns, sentence):
     row = {
-        name: {"bytes": b"", "path": "a"} if isinstance(kind, Audio) else 1.0 if kind.dtype == "float32" else "kora"
+        name: {"bytes": b"", "path": "a"} if isinstance(kind, Audio) else value_of(kind)
         for name, kind in features.items()
     }
     with pytest.raises(UserError, match=sentence) as raised:
