@@ -32,7 +32,15 @@ from irmas_dataset.export.tables import (
 from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, from_text, irmas_listing
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import Form, form_title, open_form
-from irmas_dataset.forms.listing import FETCHED, MARKER, facts_of, home_of, placed_clips, recordings_warning, state_of
+from irmas_dataset.forms.listing import (
+    FETCHED,
+    MARKER,
+    facts_of,
+    home_of_form,
+    placed_clips,
+    recordings_warning,
+    state_of,
+)
 from irmas_dataset.loading import Splits, divide, warn_of_damaged
 from irmas_dataset.openmic import list_openmic
 from irmas_dataset.own_folder import own_folder_title
@@ -69,7 +77,8 @@ def load_streamed(
             listing = listing_of(location, folder, splits)
         else:
             check_is_form(location)
-            form, home = open_form(location, columns), home_of(location, columns, cache_dir)
+            form = open_form(location, columns)
+            home = home_of_form(form, cache_dir)
             check_is_streamed(form)
             state = state_of(form)
             splits = {

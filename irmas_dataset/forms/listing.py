@@ -43,10 +43,11 @@ def list_form(
     The recording of a clip is its column, else what `recording_pattern` finds in the file's name, else the file.
     Raises UserError for a data set that cannot be read, or whose columns have to be named.
     """
-    form, home = open_form(location, columns), home_of(location, columns, cache_dir)
+    form = open_form(location, columns)
+    home = home_of_form(form, cache_dir)
     try:
         warnings = [*form.warnings, *recordings_warning(form, recording_pattern)]
-        if home != Path(form.location):
+        if home != Path(os.path.realpath(form.location)):
             take_files(form, home)
         clips = [clip for split in form.splits for clip in clips_of(form, split, home, recording_pattern)]
     except UserError:
@@ -68,7 +69,15 @@ def home_of(location: str | Path, columns: Columns, cache_dir: str | Path | None
     folder = Path(os.path.abspath(os.path.expanduser(location)))
     if is_exported(folder):
         return files_folder(folder, cache_dir) if columns.are_given else folder
-    return files_folder(folder, cache_dir) if has_form(folder) and not keeps_files(folder) else folder
+    if not has_form(folder):
+        return folder
+    return Path(os.path.realpath(folder)) if keeps_files(folder) else files_folder(folder, cache_dir)
+
+
+def home_of_form(form: Form, cache_dir: str | Path | None = None) -> Path:
+    """Return `home_of` of an open data set, without links where that is its own folder: `datasets` gives such paths."""
+    home = home_of(form.location, form.columns, cache_dir)
+    return Path(os.path.realpath(home)) if home == Path(form.location) else home
 
 
 def clips_of(form: Form, split: str, home: Path, recording_pattern: str | None) -> list[Clip]:

@@ -22,6 +22,9 @@ from irmas_dataset.export.write import export
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import is_hub_id
 from irmas_dataset.forms.labels import answer
+from irmas_recipe.training.data import data_folder, load_data
+from irmas_recipe.training.evaluation import clip_names
+from irmas_recipe.training.fields import DataArguments
 from tests.irmas_dataset.folders import write_audio
 from tests.irmas_dataset.form_folders import CLASSES, TEST, TRAIN, WRITERS, audio_folder, own_folder, parquet_folder
 from tests.irmas_dataset.range_server import serve_folder
@@ -406,6 +409,20 @@ def test_a_table_above_the_splits_folders_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("load", [load_irmas, load_streamed])
+def test_a_folder_behind_a_link_is_read_and_its_clips_have_the_names_in_it(tmp_path, load):
+    (tmp_path / "link").symlink_to(audio_folder(tmp_path / "set", "csv"))
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text("path,instruments\ntrain/train00.wav,oud\ntrain/train01.wav,oud\n")
+    splits = load(str(tmp_path / "link"), validation_fraction=0.3, corrections=corrections)
+    assert len(splits["train"]) + len(splits["validation"]) == TRAIN and len(splits["test"]) == TEST
+    oud = CLASSES.index("oud")
+    changed = [r for split in splits.values() for r in split if r["path"].endswith(("train00.wav", "train01.wav"))]
+    assert [row["instruments"] for row in changed] == [[oud], [oud]]
+    home = data_folder(DataArguments(data_dir=str(tmp_path / "link")))
+    assert all(name.startswith("test/test") for name in clip_names(splits["test"], home))
+
+
+@pytest.mark.parametrize("load", [load_irmas, load_streamed])
 def test_a_test_split_without_labels_is_held_out_instead(tmp_path, caplog, load):
     root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
     table(root, ClassLabel(names=["kora", "oud"]), [-1] * 4, split="test")
@@ -508,3 +525,12 @@ def test_an_export_read_back_keeps_the_order_and_the_classes_without_clips(tmp_p
     export(root, tmp_path / "export")
     for load in (load_irmas, load_streamed):
         assert load(str(tmp_path / "export"))["train"].features["instruments"].feature.names == names
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_recipes_data_folder_may_start_with_a_tilde(tmp_path, monkeypatch, streaming):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    export(own_folder(tmp_path / "own"), tmp_path / "export")
+    data = DataArguments(data_dir="~/export", streaming=streaming)
+    splits = load_data(data)
+    assert clip_names(splits["test"], data_folder(data))[0].startswith("test/test")
