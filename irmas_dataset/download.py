@@ -103,7 +103,7 @@ def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES,
     Any other folder is left unchanged: extracting only two of the four archives, or using your own music, is allowed.
     Raises UserError as `download` does, for any other folder without music, and for a download while offline.
     """
-    data_dir = Path(data_dir)
+    data_dir = Path(data_dir).expanduser()
     visible = (
         {path.name for path in data_dir.iterdir() if not path.name.startswith(".")} if data_dir.is_dir() else set()
     )

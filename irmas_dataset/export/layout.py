@@ -20,8 +20,9 @@ COLUMNS = ("path", "instruments", "recording", "song", "genre", "drums", "durati
 
 def is_exported(data_dir: str | Path) -> bool:
     """Tell whether a folder is a finished export: tables of our columns (or damaged ones) beside a card."""
-    shards = list_shards(Path(data_dir))
-    if not shards or not (Path(data_dir) / CARD).is_file():
+    data_dir = Path(data_dir).expanduser()
+    shards = list_shards(data_dir)
+    if not shards or not (data_dir / CARD).is_file():
         return False
     try:
         return set(COLUMNS) <= set(pyarrow.parquet.read_schema(shards[0]).names)

@@ -32,7 +32,15 @@ from irmas_dataset.export.tables import (
 from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, from_text, irmas_listing
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import Form, form_title, open_form
-from irmas_dataset.forms.listing import facts_of, home_of, placed_clips, recordings_warning
+from irmas_dataset.forms.listing import (
+    FETCHED,
+    MARKER,
+    facts_of,
+    home_of_form,
+    placed_clips,
+    recordings_warning,
+    state_of,
+)
 from irmas_dataset.loading import Splits, divide, warn_of_damaged
 from irmas_dataset.openmic import list_openmic
 from irmas_dataset.own_folder import own_folder_title
@@ -62,15 +70,17 @@ def load_streamed(
     `read_audio`. The other arguments are those of `load_irmas`. Several processes may call this at once.
     Raises UserError for a location that is not an export with audio.
     """
-    folder = files_folder(location, cache_dir)
+    folder, state = files_folder(location, cache_dir), None
     try:
         if shards := shards_of_export(location, columns):
             splits = {name: table_of_rows(files, folder, name, cache_dir) for name, files in shards.items()}
             listing = listing_of(location, folder, splits)
         else:
             check_is_form(location)
-            form, home = open_form(location, columns), home_of(location, columns, cache_dir)
+            form = open_form(location, columns)
+            home = home_of_form(form, cache_dir)
             check_is_streamed(form)
+            state = state_of(form)
             splits = {
                 split: table_of_form(form, split, home, recording_pattern, cache_dir)
                 for split in splits_with_clips(form)
@@ -83,7 +93,7 @@ def load_streamed(
         parts = Splits(divide(splits, listing, corrections, validation_fraction, test_fraction_if_no_test, seed))
         parts.is_synthetic = listing.is_synthetic
         for name in ("validation", "test"):
-            fetch(parts[name], folder)
+            fetch(parts[name], folder, state)
             parts[name] = with_facts(parts[name].remove_columns(list(PLACE)))
     except UserError:
         raise
@@ -228,19 +238,24 @@ def rows_of(shards: tuple[tuple[str, int], ...], columns: tuple[str, ...], folde
                     }
 
 
-def fetch(split: Dataset, folder: Path) -> None:
-    """Write those files of a split into the folder that are not there yet; one process at a time."""
+def fetch(split: Dataset, folder: Path, state: str | None = None) -> None:
+    """Write those files of a split into the folder that are not there yet; one process at a time.
+
+    state: names what the tables have, where the checksums of their files are not known.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "fetched.txt"
+    log = folder / FETCHED
     with FileLock(folder / ".lock"):
         lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        # path -> md5, the last line counts; a killed process may have left half a line
+        # path -> md5 or state, the last line counts; a killed process may have left half a line
         there = dict(reversed(line.split("\t", 1)) for line in lines if "\t" in line)
         rows = zip(split["path"][:], split["md5"][:], split["shard"][:], strict=True)
         missing = [i for i, (path, md5, shard) in enumerate(rows)  # a file of its own on this disk is its own shard
-                   if path != shard and (there.get(path) != str(md5) or not Path(path).exists())]  # fmt: skip
+                   if path != shard and (there.get(path) != (md5 or state) or not Path(path).exists())]  # fmt: skip
         rows = split.select(missing)
         places = by_row_group(rows["shard"][:], rows["row_group"][:])
+        if missing:
+            (folder / MARKER).unlink(missing_ok=True)  # `take_files` may have written the same files, of another state
         with open(log, "a", encoding="utf-8") as done:
             for (shard, group), clips in tqdm(places.items(), desc=f"Fetching {split.split} files", disable=not places):
                 found = rows[clips]
@@ -248,7 +263,7 @@ def fetch(split: Dataset, folder: Path) -> None:
                 for path, md5, content in zip(found["path"], found["md5"], contents, strict=True):
                     Path(path).parent.mkdir(parents=True, exist_ok=True)
                     Path(path).write_bytes(content)
-                    done.write(f"{md5}\t{path}\n")
+                    done.write(f"{md5 or state}\t{path}\n")
 
 
 def listing_of(location: str, folder: Path, splits: dict[str, Dataset]) -> Listing:

@@ -34,7 +34,8 @@ def label_columns(features: Features, given: str | None, where: str) -> tuple[st
     """Return the column of the labels, or several 0/1 columns (written with commas between them).
 
     A guess takes the only ClassLabel, else the only text whose name means labels, else the only text, else every boolean;
-    nothing where there are both booleans and a text that may be a title.
+    nothing where there are both booleans and a text that may be a title, or where a text's name means labels and that of
+    no ClassLabel does.
     """
     if given is not None:
         names = (given,) if given in features else tuple(split_labels(given.replace(",", ";")))
@@ -42,9 +43,13 @@ def label_columns(features: Features, given: str | None, where: str) -> tuple[st
     rest = {name: kind for name, kind in features.items() if name != UNKNOWN and not is_audio(kind)}
     texts = [name for name, kind in rest.items() if is_text(kind)]
     flags = [name for name, kind in rest.items() if isinstance(kind, Value) and kind.dtype == "bool"]
+    named_texts = [name for name in texts if name.lower() in LABEL_NAMES]
+    ids = [name for name, kind in rest.items() if isinstance(inner(kind), ClassLabel)]
+    if ids and not any(name.lower() in LABEL_NAMES for name in ids):
+        ids = named_texts + ids
     guesses = (
-        [name for name, kind in rest.items() if isinstance(inner(kind), ClassLabel)],
-        [name for name in texts if name.lower() in LABEL_NAMES],
+        ids,
+        named_texts,
         [name for name in texts if name.lower() not in RECORDING_NAMES],
         flags,
     )

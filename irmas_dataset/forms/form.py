@@ -244,9 +244,9 @@ def problem_of(error: Exception) -> str:
 
 def check_tables_are_read(folder: Path, builder: DatasetBuilder) -> None:
     """Raise UserError for a metadata table that `datasets` passes over, as it does with one above the splits' folders."""
-    read = {str(path) for files in builder.config.data_files.values() for path in files}
+    read = {os.path.realpath(path) for files in builder.config.data_files.values() for path in files}
     tables = metadata_tables(folder)
-    if tables and not any(str(path) in read for path in tables):
+    if tables and not any(os.path.realpath(path) in read for path in tables):
         raise UserError(
             f"{tables[0]} is not read by `datasets`, which takes train and test in the names of files or folders for splits: "
             "put a table into the folder of each split, with `file_name` relative to it, or list both under `configs` in "

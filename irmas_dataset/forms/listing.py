@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 MARKER = "TAKEN_FROM"
 """Written last into the folder of the files: what they were taken from."""
+FETCHED = "fetched.txt"
+"""Beside them: the files that `export.stream` wrote, each with its checksum or the state of the tables."""
 NO_RECORDINGS = (
     "no column names the recording of a clip, so each file counts as one: clips of one recording may be on both sides of a "
     "split, which makes figures too good; name the column with --recording_column, or give --recording_pattern"
@@ -41,10 +43,11 @@ def list_form(
     The recording of a clip is its column, else what `recording_pattern` finds in the file's name, else the file.
     Raises UserError for a data set that cannot be read, or whose columns have to be named.
     """
-    form, home = open_form(location, columns), home_of(location, columns, cache_dir)
+    form = open_form(location, columns)
+    home = home_of_form(form, cache_dir)
     try:
         warnings = [*form.warnings, *recordings_warning(form, recording_pattern)]
-        if home != Path(form.location):
+        if home != Path(os.path.realpath(form.location)):
             take_files(form, home)
         clips = [clip for split in form.splits for clip in clips_of(form, split, home, recording_pattern)]
     except UserError:
@@ -66,7 +69,15 @@ def home_of(location: str | Path, columns: Columns, cache_dir: str | Path | None
     folder = Path(os.path.abspath(os.path.expanduser(location)))
     if is_exported(folder):
         return files_folder(folder, cache_dir) if columns.are_given else folder
-    return files_folder(folder, cache_dir) if has_form(folder) and not keeps_files(folder) else folder
+    if not has_form(folder):
+        return folder
+    return Path(os.path.realpath(folder)) if keeps_files(folder) else files_folder(folder, cache_dir)
+
+
+def home_of_form(form: Form, cache_dir: str | Path | None = None) -> Path:
+    """Return `home_of` of an open data set, without links where that is its own folder: `datasets` gives such paths."""
+    home = home_of(form.location, form.columns, cache_dir)
+    return Path(os.path.realpath(home)) if home == Path(form.location) else home
 
 
 def clips_of(form: Form, split: str, home: Path, recording_pattern: str | None) -> list[Clip]:
@@ -91,7 +102,12 @@ def placed_clips(
 
 
 def text_of(value: object) -> str:
-    """Return a cell as text; none where it is empty: None, or NaN as pandas writes it."""
+    """Return a cell as text; none where it is empty: None, or NaN as pandas writes it.
+
+    A whole float is written as its integer: pandas turns a column of integers into floats where one is missing.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return "" if value is None or value != value else str(value)
 
 
@@ -125,12 +141,13 @@ def file_name(split: str, number: int, path: str | None) -> str:
 def take_files(form: Form, home: Path) -> None:
     """Write every row's audio into a file in `home`, unless that is done; several processes may call this at once."""
     home.mkdir(parents=True, exist_ok=True)
-    facts = Hasher.hash([form.audio, sorted(form.splits.items()), [facts_of(form, split) for split in form.splits]])
+    facts = state_of(form)
     with FileLock(home / ".lock"):
         marker = home / MARKER
         if marker.exists() and json.loads(marker.read_text())["facts"] == facts:
             return
         marker.unlink(missing_ok=True)
+        (home / FETCHED).unlink(missing_ok=True)
         for split in form.splits:
             shutil.rmtree(home / split, ignore_errors=True)
             (home / split).mkdir()
@@ -153,6 +170,11 @@ def read_whole(path: str) -> bytes:
     except FileNotFoundError:
         logger.warning("%s, which a table names, does not exist.", path)
         return b""
+
+
+def state_of(form: Form) -> str:
+    """Return a name for what the audio of a data set comes from: its column, its splits and their files."""
+    return Hasher.hash([form.audio, sorted(form.splits.items()), [facts_of(form, split) for split in form.splits]])
 
 
 def facts_of(form: Form, split: str) -> list[tuple]:

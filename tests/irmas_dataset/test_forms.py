@@ -22,6 +22,9 @@ from irmas_dataset.export.write import export
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import is_hub_id
 from irmas_dataset.forms.labels import answer
+from irmas_recipe.training.data import data_folder, load_data
+from irmas_recipe.training.evaluation import clip_names
+from irmas_recipe.training.fields import DataArguments
 from tests.irmas_dataset.folders import write_audio
 from tests.irmas_dataset.form_folders import CLASSES, TEST, TRAIN, WRITERS, audio_folder, own_folder, parquet_folder
 from tests.irmas_dataset.range_server import serve_folder
@@ -100,6 +103,41 @@ def test_files_are_taken_out_once_and_again_when_a_table_changes(tmp_path):
     assert path.stat().st_mtime_ns != before
 
 
+def md5_of_test(splits) -> set[str]:
+    return {hashlib.md5(Path(path).read_bytes()).hexdigest() for path in splits["test"]["path"]}
+
+
+def test_streamed_audio_is_fetched_again_when_a_table_changes(tmp_path):
+    for split, seed in (("train", 0), ("test", 50)):
+        root = table(tmp_path / "set", Value("string"), ["kora", "oud"] * 4, split, first_seed=seed)
+    before = md5_of_test(load_streamed(str(root)))
+    table(root, Value("string"), ["kora", "oud"] * 4, "test", first_seed=100)
+    after = md5_of_test(load_streamed(str(root)))
+    assert len(before) == len(after) == 8 and not before & after
+    assert after == md5_of_test(load_irmas(root)) == md5_of_test(load_streamed(str(root)))
+
+
+def test_another_column_of_audio_is_another_test_set_however_it_is_read(tmp_path):
+    for split in ("train", "test"):
+        mix, stem = (rows_of(["kora", "oud"] * 4, first_seed=seed) for seed in (0, 100))
+        rows = [{"mix": a["audio"], "stem": b["audio"], "label": a["label"]} for a, b in zip(mix, stem, strict=True)]
+        (tmp_path / "set/data").mkdir(parents=True, exist_ok=True)
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / f"set/data/{split}-00000-of-00001.parquet")
+    wanted = {
+        "mix": {hashlib.md5(wav(seed)).hexdigest() for seed in range(8)},
+        "stem": {hashlib.md5(wav(100 + seed)).hexdigest() for seed in range(8)},
+    }
+    reads = (
+        (load_streamed, "mix"),
+        (load_streamed, "stem"),
+        (load_irmas, "mix"),
+        (load_streamed, "stem"),
+        (load_irmas, "mix"),
+    )
+    for load, column in reads:
+        assert md5_of_test(load(str(tmp_path / "set"), columns=Columns(audio_column=column))) == wanted[column]
+
+
 def test_class_folders_of_the_hub_are_training_clips(tmp_path):
     for number in range(8):
         write_audio(tmp_path / f"set/{CLASSES[number % 2]}/{number}.wav", number)
@@ -146,6 +184,13 @@ def parquet(root: Path, features: dict, row: dict) -> Path:
     return root
 
 
+def value_of(kind: object) -> object:
+    """Return a value of a type of label."""
+    if isinstance(kind, List):
+        return [value_of(kind.feature)]
+    return 0 if isinstance(kind, ClassLabel) else 1.0 if kind.dtype == "float32" else "kora"
+
+
 @pytest.mark.parametrize(
     ("features", "columns", "sentence"),
     [
@@ -154,6 +199,8 @@ def parquet(root: Path, features: dict, row: dict) -> Path:
         ({"text": Value("string"), "label": Value("string")}, {}, r"no column of audio among text, label"),
         ({"audio": Audio(), "mood": Value("string"), "player": Value("string")}, {},
          r"which of its columns audio, mood, player has the labels is not clear: name it, such as --label_column mood"),
+        ({"audio": Audio(), "genre": ClassLabel(names=["kora"]), "instruments": List(Value("string"))}, {},
+         r"which of its columns audio, genre, instruments has .* not clear: name it, such as --label_column instruments"),
         ({"audio": Audio(), "label": Value("string")}, {"label_column": "lable"},
          r"--label_column lable: .* no such column; its columns are audio, label"),
         ({"audio": Audio(), "label": Value("string")}, {"audio_column": "label"},
@@ -165,7 +212,7 @@ def parquet(root: Path, features: dict, row: dict) -> Path:
 )  # fmt: skip
 def test_an_error_names_the_columns_and_the_flag(tmp_path, features, columns, sentence):
     row = {
-        name: {"bytes": b"", "path": "a"} if isinstance(kind, Audio) else 1.0 if kind.dtype == "float32" else "kora"
+        name: {"bytes": b"", "path": "a"} if isinstance(kind, Audio) else value_of(kind)
         for name, kind in features.items()
     }
     with pytest.raises(UserError, match=sentence) as raised:
@@ -240,10 +287,10 @@ def test_a_set_of_any_form_is_exported(tmp_path, expected):
     assert clips_of(load_irmas(tmp_path / "export", validation_fraction=0.3)) == expected
 
 
-def rows_of(values: list, more: dict | None = None) -> list[dict]:
+def rows_of(values: list, more: dict | None = None, first_seed: int = 0) -> list[dict]:
     """Return one row for each value of `label`, with audio of its own."""
     return [
-        {"audio": {"bytes": wav(number), "path": f"{number}.wav"}, "label": value} | (more or {})
+        {"audio": {"bytes": wav(first_seed + number), "path": f"{number}.wav"}, "label": value} | (more or {})
         for number, value in enumerate(values)
     ]
 
@@ -254,11 +301,11 @@ def wav(seed: int) -> bytes:
     return content.getvalue()
 
 
-def table(root: Path, kind: object, values: list, split: str = "train", **more) -> Path:
+def table(root: Path, kind: object, values: list, split: str = "train", first_seed: int = 0, **more) -> Path:
     """Write Parquet with audio and a column `label` of a type; `more`: columns of text."""
     features = Features({"audio": Audio(), "label": kind} | {name: Value("string") for name in more})
     (root / "data").mkdir(parents=True, exist_ok=True)
-    content = pa.Table.from_pylist(rows_of(values, more), features.arrow_schema)
+    content = pa.Table.from_pylist(rows_of(values, more, first_seed), features.arrow_schema)
     pyarrow.parquet.write_table(content, root / f"data/{split}-00000-of-00001.parquet")
     return root
 
@@ -362,6 +409,20 @@ def test_a_table_above_the_splits_folders_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("load", [load_irmas, load_streamed])
+def test_a_folder_behind_a_link_is_read_and_its_clips_have_the_names_in_it(tmp_path, load):
+    (tmp_path / "link").symlink_to(audio_folder(tmp_path / "set", "csv"))
+    corrections = tmp_path / "corrections.csv"
+    corrections.write_text("path,instruments\ntrain/train00.wav,oud\ntrain/train01.wav,oud\n")
+    splits = load(str(tmp_path / "link"), validation_fraction=0.3, corrections=corrections)
+    assert len(splits["train"]) + len(splits["validation"]) == TRAIN and len(splits["test"]) == TEST
+    oud = CLASSES.index("oud")
+    changed = [r for split in splits.values() for r in split if r["path"].endswith(("train00.wav", "train01.wav"))]
+    assert [row["instruments"] for row in changed] == [[oud], [oud]]
+    home = data_folder(DataArguments(data_dir=str(tmp_path / "link")))
+    assert all(name.startswith("test/test") for name in clip_names(splits["test"], home))
+
+
+@pytest.mark.parametrize("load", [load_irmas, load_streamed])
 def test_a_test_split_without_labels_is_held_out_instead(tmp_path, caplog, load):
     root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
     table(root, ClassLabel(names=["kora", "oud"]), [-1] * 4, split="test")
@@ -443,7 +504,19 @@ def test_recordings_that_are_nan_are_missing(tmp_path):
         splits = load(str(root))
         for column in ("recording", "song"):
             found = [name for split in splits.values() for name in split[column][:]]
-            assert len(set(found)) == 7 and found.count("7.0") == 2 and "nan" not in found
+            assert len(set(found)) == 7 and found.count("7") == 2 and "nan" not in found
+
+
+def test_a_recording_has_one_number_whatever_its_type_in_a_split(tmp_path):
+    for split, seed, numbers in (("train", 0, [1.0, 2.0, 3.0, 4.0, 5.0, None]), ("test", 50, [1, 2, 7, 8, 7, 8])):
+        root = table(tmp_path / "set", Value("string"), ["kora", "oud"] * 3, split, first_seed=seed)
+        shard = root / f"data/{split}-00000-of-00001.parquet"
+        rows = pyarrow.parquet.read_table(shard)
+        pyarrow.parquet.write_table(rows.append_column("recording", pa.array(numbers)), shard)
+    splits = load_irmas(root)
+    assert set(splits["test"]["recording"]) == {"1", "2", "7", "8"}
+    of_training = {*splits["train"]["recording"], *splits["validation"]["recording"]}
+    assert {"3", "4", "5"} < of_training and len(of_training) == 4  # and the file of the clip without a number
 
 
 def test_an_export_read_back_keeps_the_order_and_the_classes_without_clips(tmp_path):
@@ -452,3 +525,12 @@ def test_an_export_read_back_keeps_the_order_and_the_classes_without_clips(tmp_p
     export(root, tmp_path / "export")
     for load in (load_irmas, load_streamed):
         assert load(str(tmp_path / "export"))["train"].features["instruments"].feature.names == names
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_recipes_data_folder_may_start_with_a_tilde(tmp_path, monkeypatch, streaming):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    export(own_folder(tmp_path / "own"), tmp_path / "export")
+    data = DataArguments(data_dir="~/export", streaming=streaming)
+    splits = load_data(data)
+    assert clip_names(splits["test"], data_folder(data))[0].startswith("test/test")
