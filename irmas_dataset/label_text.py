@@ -84,19 +84,22 @@ def _unescape(match: re.Match) -> str:
     return chr(int(match[1], 16))
 
 
-def labels_of_fields(fields: dict[str, str]) -> dict[str, list[str]]:
+def labels_of_fields(fields: dict[str, str], classes: Iterable[str] = ()) -> dict[str, list[str]]:
     """Return the labels of many fields, place -> field. A comma or | without quotes separates labels that are known apart.
 
+    classes: labels that are known already, as they stand.
     Raises UserError for one that may or may not be part of a label.
     """
     parts = {where: labels_and_quotes(field) for where, field in fields.items()}
+    classes = set(classes)
     known = {label for found in parts.values() for label, is_quoted in found if is_quoted or not COMMA.search(label)}
+    known |= classes
     labels = {}
     for where, found in parts.items():
         labels[where] = []
         for label, is_quoted in found:
             of_comma = [normalised(part) for part in COMMA.split(label) if normalised(part)]
-            if is_quoted or not COMMA.search(label):
+            if is_quoted or label in classes or not COMMA.search(label):
                 labels[where].append(label)
             elif set(of_comma) <= known:
                 labels[where] += of_comma

@@ -27,7 +27,6 @@ from irmas_dataset.label_text import (
     normalised,
     one_spelling,
     read_rows,
-    split_labels,
 )
 
 SEGMENT_ENDING = re.compile(r"(?:__\d{4,}\.\d\ds)+$")
@@ -185,8 +184,14 @@ def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
     """Read labels.csv: `path,instruments[,recording][,unknown][,split]`, with labels separated by ; or by commas in quotes."""
     table = root / "labels.csv"
     read = read_rows(table, "path", "instruments")
-    labels = labels_of_fields({where: row["instruments"] for where, row in read})
-    rows = [_row_of_table(root, where, row, labels[where]) for where, row in read]
+    fields = {
+        f"{where}, column {name}": row.get(name, "") for where, row in read for name in ("instruments", "unknown")
+    }
+    labels = labels_of_fields(fields)  # a label that stands by itself in one column is known in the other
+    rows = [
+        _row_of_table(root, where, row, *(labels[f"{where}, column {name}"] for name in ("instruments", "unknown")))
+        for where, row in read
+    ]
     _check_recordings(rows)
     listed = Counter(str(root / row["path"]) for row in rows)
     if rows and max(listed.values()) > 1:
@@ -196,14 +201,13 @@ def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
     return rows
 
 
-def _row_of_table(root: Path, where: str, row: dict, labels: list[str]) -> dict:
+def _row_of_table(root: Path, where: str, row: dict, labels: list[str], unknown: list[str]) -> dict:
     path = _path_inside(root, row["path"].strip(), where)
-    if not labels and not row.get("unknown"):
+    if not labels and not unknown:
         raise UserError(f"{where}: {path} has no label in the column instruments.")
     split = row.get("split", "").strip().casefold() or ("test" if path.casefold().startswith("test/") else "train")
     if split not in ("train", "test"):
         raise UserError(f"{where}: the split is {row['split']!r}; write train or test, or nothing.")
-    unknown = split_labels(row.get("unknown", ""))
     kept = {"path": path, "split": split, "labels": labels, "unknown": unknown, "recording": row.get("recording")}
     return kept | {"where": where}
 

@@ -1,14 +1,15 @@
 """Labels as data sets write them: class ids, names, lists of either, or one 0/1 column for each class."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from datasets import ClassLabel, Features, Value
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.forms.columns import UNKNOWN, inner, is_text
-from irmas_dataset.label_text import label_of_folder, labels_of_fields, normalised, one_spelling
+from irmas_dataset.forms.columns import UNKNOWN, inner, is_number, is_text
+from irmas_dataset.label_text import join_labels, label_of_folder, labels_of_fields, normalised, one_spelling
 
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 NOT_KNOWN = ("", "-1", "-1.0", "nan", "none", "null", "unknown")
@@ -20,35 +21,47 @@ class LabelReader:
 
     columns: tuple[str, ...]
     classes: tuple[str, ...]
+    unknown: object = None  # the type of a column that lists unknown classes, where there is one
     names: tuple[str, ...] = ()  # of class ids
-    meaning: dict[str, list[str]] = field(default_factory=dict)  # a text as it stands there -> its labels
+    kind: object = None  # the type of the column of the labels, where it has text
+    meaning: dict[str, list[str]] = field(default_factory=dict)  # a field, as `field_of` returns it -> its labels
 
     def read(self, row: dict, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return present and unknown classes, in class order; all are unknown where the label is missing.
 
-        Raises UserError for a value that means neither yes, no nor unknown.
+        Raises UserError for a value that means neither yes, no nor unknown, or an unknown class that is no class.
         """
+        unknown = self.unknown_of(row, where)
         if len(self.columns) > 1:
             answers = {name: answer(row[name], f"{where}, column {name}") for name in self.columns}
             present = {name for name, is_present in answers.items() if is_present}
-            unknown = {name for name, is_present in answers.items() if is_present is None}
+            unknown |= {name for name, is_present in answers.items() if is_present is None}
         else:
             values = as_list(row[self.columns[0]])
             values = None if values and all(is_missing(value) for value in values) else values
             present = {label for value in values or () for label in self.labels_of(value)}
-            unknown = set(self.classes) if values is None else self.unknown_of(row)
+            unknown = set(self.classes) if values is None else unknown
         unknown -= present
         return tuple(filter(present.__contains__, self.classes)), tuple(filter(unknown.__contains__, self.classes))
 
-    def unknown_of(self, row: dict) -> set[str]:
-        """Return the classes that the row's own column of unknown ones names, if it has one."""
-        return {label for value in as_list(row.get(UNKNOWN)) or () for label in self.labels_of(value)}
+    def unknown_of(self, row: dict, where: str) -> set[str]:
+        """Return the classes that the row's own column of unknown ones lists, if it has one."""
+        where = f"{where}, column {UNKNOWN}"
+        spelling = {name.casefold(): name for name in self.classes} | {name: name for name in self.classes}
+        found = set()
+        for text in () if self.unknown is None else fields_of(row.get(UNKNOWN), self.unknown, self.names):
+            for label in labels_of_fields({where: text}, self.classes)[where]:
+                name = spelling.get(label, spelling.get(label.casefold()))
+                if name is None:
+                    raise UserError(f"{where}: {label} is no class; the classes are {', '.join(self.classes)}.")
+                found.add(name)
+        return found
 
     def labels_of(self, value: int | str | None) -> list[str]:
         """Return the labels that one value stands for."""
         if is_missing(value):
             return []
-        return [self.names[value]] if self.names and isinstance(value, int) else self.meaning.get(str(value), [])
+        return [self.names[value]] if self.names else self.meaning.get(field_of(value, self.kind), [])
 
 
 def label_reader(
@@ -58,33 +71,59 @@ def label_reader(
 
     is_of_folders: the classes are the names of folders, as `label_text.folder_name` writes them.
     """
+    unknown = None if UNKNOWN in columns or not lists_classes(features.get(UNKNOWN)) else features[UNKNOWN]
     if len(columns) > 1:
-        return LabelReader(columns, columns)
+        return LabelReader(columns, columns, unknown)
     kind = inner(features[columns[0]])
     if isinstance(kind, ClassLabel):
         names = tuple(label_of_folder(name) if is_of_folders else normalised(name) for name in kind.names)
-        return LabelReader(columns, tuple(dict.fromkeys(names)), names)  # several ids may stand for one class
-    is_whole = isinstance(features[columns[0]], Value) and "int" in kind.dtype
+        return LabelReader(columns, tuple(dict.fromkeys(names)), unknown, names)  # several ids may stand for one class
+    is_whole = is_whole_number(features[columns[0]])
     if not is_text(features[columns[0]]) and not is_whole:
         raise UserError(
             f"--label_column {columns[0]}: {where} has no class names there but {kind}; name a column of class numbers "
             "or names, or several 0/1 columns with commas between them."
         )
-    fields: dict[str, int] = {}
-    for row in rows:
-        for value in (*(as_list(row[columns[0]]) or ()), *(as_list(row.get(UNKNOWN)) or ())):
-            if not is_missing(value):
-                fields[str(value)] = fields.get(str(value), 0) + 1
-    if is_whole:
-        names = sorted(fields, key=int)
-        return LabelReader(columns, tuple(names), meaning={name: [name] for name in names})
-    if features[columns[0]] is kind:  # a text may hold several labels, an item of a list is one
-        meaning = labels_of_fields({text: text for text in fields})
-    else:
-        meaning = {text: [normalised(text)] for text in fields if normalised(text)}
-    spelling = one_spelling(label for text, count in fields.items() for label in meaning.get(text, []) * count)
+    kinds = {columns[0]: features[columns[0]]}
+    if unknown is not None and (is_whole_number(inner(unknown)) if is_whole else not is_number(inner(unknown))):
+        kinds[UNKNOWN] = unknown  # it may list classes that no clip has
+    counts = Counter(text for row in rows for name, of in kinds.items() for text in fields_of(row.get(name), of))
+    meaning = labels_of_fields({text: text for text in counts})
+    spelling = one_spelling(label for text, count in counts.items() for label in meaning[text] * count)
     meaning = {text: [spelling[label] for label in labels] for text, labels in meaning.items()}
-    return LabelReader(columns, tuple(sorted(set(spelling.values()))), meaning=meaning)
+    classes = tuple(sorted(set(spelling.values()), key=int if is_whole else None))
+    return LabelReader(columns, classes, unknown, kind=features[columns[0]], meaning=meaning)
+
+
+def is_whole_number(kind: object) -> bool:
+    """Tell whether a column's type is a whole number."""
+    return isinstance(kind, Value) and "int" in kind.dtype
+
+
+def lists_classes(kind: object) -> bool:
+    """Tell whether a column of this type can list classes: text, class ids or numbers, or lists of them."""
+    kind = inner(kind)
+    return is_text(kind) or isinstance(kind, ClassLabel) or (is_number(kind) and kind.dtype != "bool")
+
+
+def fields_of(cell: object, kind: object, names: tuple[str, ...] = ()) -> list[str]:
+    """Return the values of a cell that are labels, as `field_of` does."""
+    return [field_of(value, kind, names) for value in as_list(cell) or () if not is_missing(value)]
+
+
+def field_of(value: int | float | str, kind: object, names: tuple[str, ...] = ()) -> str:
+    """Return a value as a field of a table: a text may hold several labels, an item of a list or a class id is one.
+
+    kind: the type of its column, which names class ids. names: those of numbers without names.
+    """
+    item = inner(kind)
+    if kind is item and isinstance(value, str):
+        return value
+    names = item.names if isinstance(item, ClassLabel) else names
+    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers beside empty cells
+        value = int(value)
+    is_id = isinstance(value, int) and 0 <= value < len(names)
+    return join_labels([normalised(names[value] if is_id else str(value))])
 
 
 def as_list(value: object) -> list | None:
@@ -95,8 +134,8 @@ def as_list(value: object) -> list | None:
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a value is no label: None, the class id -1, or an empty text."""
-    return value is None or value == "" or value == -1
+    """Tell whether a value is no label: None, NaN, the class id -1, or an empty text."""
+    return value is None or value != value or value == "" or value == -1
 
 
 def answer(value: object, where: str) -> bool | None:

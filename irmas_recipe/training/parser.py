@@ -3,18 +3,22 @@
 import argparse
 import copy
 import difflib
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from transformers import HfArgumentParser
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.fields import UNUSABLE, check_numbers
 from irmas_recipe.training.recipe_file import read_recipe, run_name
+
+NULL = "null"
+"""None on the shell, as `--help` shows it and a recipe writes it."""
 
 
 class RecipeParser(HfArgumentParser):
@@ -26,10 +30,29 @@ class RecipeParser(HfArgumentParser):
 
     @staticmethod
     def _parse_dataclass_field(parser: argparse.ArgumentParser, field: Field) -> None:
-        """Hand over the help alone: argparse does not know bounds."""
+        """Hand over the help alone, as argparse does not know bounds; let `null` stand for None where the type has it."""
         plain = copy.copy(field)
         plain.metadata = MappingProxyType({name: value for name, value in field.metadata.items() if name != "bounds"})
         HfArgumentParser._parse_dataclass_field(parser, plain)
+        action = parser._option_string_actions[f"--{field.name}"]
+        is_optional = type(None) in get_args(field.type)
+        action.type = or_null(action.type, is_optional)
+        if is_optional and action.choices is not None:
+            action.choices = [*action.choices, None]
+
+
+def or_null(convert: Callable[[str], Any], is_optional: bool) -> Callable[[str], Any]:
+    """Return what converts the text of a value: `null` to None, or refused where the field cannot be empty."""
+
+    @functools.wraps(convert, updated=())
+    def converted(text: str) -> Any:
+        if text != NULL:
+            return convert(text)
+        if not is_optional:
+            raise argparse.ArgumentTypeError("it cannot be null: give it a value, or remove it for its default")
+        return None
+
+    return converted
 
 
 def fill(path: Path, given: list[str], parts: Iterable[type]) -> tuple[list, dict[str, Any]]:
@@ -53,6 +76,11 @@ def fill(path: Path, given: list[str], parts: Iterable[type]) -> tuple[list, dic
     default_output = ["--output_dir", str(Path("runs", run_name(path)))]
     untouched = vars(parser.parse_args([]))
     values = vars(parser.parse_args([*default_output, *as_arguments(path, known, replaced), *given]))
+    values = {name: None if value == [None] else value for name, value in values.items()}  # a list that is null
+    if broken := [name for name, value in values.items() if isinstance(value, list) and None in value]:
+        raise UserError(f"--{broken[0]} has null in its list: remove it.")
+    if values["output_dir"] is None:
+        values["output_dir"] = default_output[1]
     chosen = {name: value for name, value in values.items() if value != untouched[name]}
     if unusable := [name for name in chosen if name in UNUSABLE]:
         raise UserError(f"--{unusable[0]} {UNUSABLE[unusable[0]]}: remove it from the recipe.")
@@ -76,9 +104,9 @@ def as_arguments(path: Path, known: dict[str, argparse.Action], replaced: set[st
         if isinstance(value, dict) or (isinstance(value, list) and known[name].nargs != "+"):
             arguments.append(f"--{name}={json.dumps(value)}")
         elif isinstance(value, list):
-            arguments += [f"--{name}", *map(str, value)]
-        elif value is not None:
-            arguments.append(f"--{name}={value}")
+            arguments += [f"--{name}", *(NULL if item is None else str(item) for item in value)]
+        else:
+            arguments.append(f"--{name}={NULL if value is None else value}")
     return arguments
 
 

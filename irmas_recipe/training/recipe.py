@@ -65,11 +65,12 @@ class Recipe(ResolvedRecipe):
     given: dict[str, Any]
 
     def values(self) -> dict[str, Any]:
-        """Return every field of ours and every Trainer field that was set."""
+        """Return every field of ours that is not None, and every Trainer field that was set, to None too."""
         ours = {}
         for part in (self.model, self.data, self.augmentation):
             ours |= dataclasses.asdict(part)
-        return {name: plain(value) for name, value in (ours | self.given).items() if value is not None}
+        ours = {name: value for name, value in ours.items() if value is not None}
+        return {name: plain(value) for name, value in (ours | self.given).items()}
 
 
 def plain(value: Any) -> Any:
@@ -247,9 +248,9 @@ def check_training(training: "IrmasTrainingArguments") -> None:
     if training.max_steps == 0 or (training.max_steps > 0 and training.num_train_epochs == 0):
         raise UserError("--max_steps is a number of steps to train: to train nothing, set --num_train_epochs 0 alone.")
     best = (training.metric_for_best_model or "").removeprefix("eval_")
-    if training.load_best_model_at_end and best not in VALIDATION_FIGURES:
+    if (training.load_best_model_at_end or training.save_strategy == "best") and best not in VALIDATION_FIGURES:
         raise UserError(
-            f"--metric_for_best_model {training.metric_for_best_model} is not measured: choose one of "
+            f"--metric_for_best_model {training.metric_for_best_model or 'null'} is not measured: choose one of "
             f"{', '.join(VALIDATION_FIGURES)}."
         )
     if training.load_best_model_at_end and training.greater_is_better != (best != "loss"):

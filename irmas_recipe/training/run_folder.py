@@ -159,7 +159,8 @@ def differences(path: Path, recipe: ResolvedRecipe) -> list[str]:
     """Return the fields in which a saved recipe differs from this one; all of them where none is saved."""
     here = yaml.safe_load(yaml.safe_dump(recipe.values()))
     there = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return [name for name in here | there if name not in NOT_THE_RUN and here.get(name) != there.get(name)]
+    alike = {name for name in here.keys() & there.keys() if here[name] == there[name]}  # null is not the default
+    return [name for name in here | there if name not in NOT_THE_RUN | alike]
 
 
 def named(fields: list[str]) -> str:

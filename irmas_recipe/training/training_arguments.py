@@ -38,6 +38,7 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         self.push_when_finished, self.push_to_hub = self.push_to_hub, False
         # transformers' own callback would leave checkpoints from which a run ends otherwise (see stopping.py).
         self.stop_at_sigterm, self.enable_jit_checkpoint = self.enable_jit_checkpoint, False
+        self.report_to = "none" if self.report_to is None else self.report_to
         super().__post_init__()
         self.refuse_what_does_not_fit()
         # accelerate's configuration may say otherwise, and what is written down about a run would be wrong.

@@ -21,7 +21,7 @@ from irmas_dataset.export.tables import read_audio
 from irmas_dataset.export.write import export
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import is_hub_id
-from irmas_dataset.forms.labels import answer
+from irmas_dataset.forms.labels import answer, label_reader
 from irmas_recipe.training.data import data_folder, load_data
 from irmas_recipe.training.evaluation import clip_names
 from irmas_recipe.training.fields import DataArguments
@@ -257,6 +257,47 @@ def test_without_recordings_a_sentence_says_what_cannot_be_known(tmp_path, caplo
 )  # fmt: skip
 def test_a_cell_says_yes_no_or_nothing(value, says):
     assert answer(value, "here") is says
+
+
+NAMES = ["Violin, fiddle", "flute", "piano"]
+LABELS = {
+    "class ids": (ClassLabel(names=NAMES), lambda name: NAMES.index(name)),
+    "text": (Value("string"), lambda name: f'"{name}"'),
+    "lists of text": (List(Value("string")), lambda name: [name]),
+}
+UNKNOWN_LABELS = {
+    "lists of text": (List(Value("string")), lambda names: names),
+    "lists of class ids": (List(ClassLabel(names=NAMES[::-1])), lambda names: [NAMES[::-1].index(n) for n in names]),
+    "text": (Value("string"), lambda names: ";".join(f'"{name}"' for name in names)),
+    "a class id": (ClassLabel(names=[*NAMES[::-1], "more"]), lambda names: NAMES[::-1].index(names[0])),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("unknown", UNKNOWN_LABELS)
+def test_unknown_classes_are_read_by_the_type_of_their_own_column(labels, unknown):
+    (kind, of_label), (of_unknown, of_names) = LABELS[labels], UNKNOWN_LABELS[unknown]
+    listed = {"flute": NAMES[:1], "piano": NAMES[:1] if unknown == "a class id" else NAMES[:2], NAMES[0]: NAMES[2:]}
+    rows = [{"label": of_label(name), "unknown": of_names(others)} for name, others in listed.items()]
+    reader = label_reader(Features({"label": kind, "unknown": of_unknown}), ("label",), rows, "set")
+    assert reader.classes == tuple(NAMES)
+    assert [reader.read(row, "row") for row in rows] == [((one,), tuple(others)) for one, others in listed.items()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "row", "wrong"),
+    [
+        (ClassLabel(names=["kora", "oud"]), ("label",), {"label": 0, "unknown": ["harp"]}, "harp"),
+        (Value("string"), ("label",), {"label": "kora", "unknown": [7]}, "7"),
+        (Value("int64"), ("label",), {"label": 0, "unknown": ["kora"]}, "kora"),
+        (Value("int8"), ("label", "more"), {"label": 0, "more": 1, "unknown": ["harp"]}, "harp"),
+    ],
+)
+def test_an_unknown_class_that_is_no_class_is_refused(kind, columns, row, wrong):
+    of_unknown = List(Value("int64" if wrong == "7" else "string"))
+    features = Features({name: kind for name in columns} | {"unknown": of_unknown})
+    with pytest.raises(UserError, match=f"row 3, column unknown: {wrong} is no class; the classes are "):
+        label_reader(features, columns, [row], "set").read(row, "row 3")
 
 
 def test_a_cell_that_says_something_else_is_refused():

@@ -223,6 +223,15 @@ def test_a_path_of_the_table_means_the_same_file_however_it_is_written(tmp_path,
     assert read(labelled(root, lines)) == {"clips/a.wav": ("train", ("kora",)), "test/b.wav": ("test", ("kora",))}
 
 
+def test_commas_mean_the_same_in_unknown_as_in_instruments(tmp_path):
+    root = clips_of(tmp_path, ["a.wav", "b.wav", "c.wav"])
+    columns = "path,instruments,unknown"
+    listing = list_own_folder(labelled(root, ['a.wav,kora,"oud, harp"', "b.wav,oud,", "c.wav,harp,"], columns))
+    assert listing.classes == ("harp", "kora", "oud") and listing.clips[0].unknown == ("harp", "oud")
+    with pytest.raises(UserError, match="line 2, column unknown: is `oud, harp` one label or several"):
+        list_own_folder(labelled(root, ['a.wav,kora,"oud, harp"', "b.wav,oud,", "c.wav,kora,"], columns))
+
+
 def test_a_path_that_leads_out_of_the_folder_is_refused_with_its_line(tmp_path):
     write_audio(tmp_path / "elsewhere.wav", 0)
     root = clips_of(tmp_path / "music", ["a.wav"])

@@ -41,6 +41,34 @@ def test_the_resolved_recipe_can_be_run_again(recipe, tmp_path):
     assert parsed.values()["seed"] == 3
 
 
+NULLS = {"save_total_limit": None, "metric_for_best_model": None, "report_to": None, "soup": None, "output_dir": None}
+
+
+@pytest.mark.parametrize("is_in_recipe", [True, False], ids=["in the recipe", "on the shell"])
+def test_null_empties_a_field_whose_default_is_something_else(recipe, tmp_path, is_in_recipe):
+    nulls = {**NULLS, "load_best_model_at_end": False}
+    shell = [text for name in NULLS for text in (f"--{name}", "null")]
+    path = recipe(**nulls) if is_in_recipe else recipe(load_best_model_at_end=False, save_total_limit=4)
+    parsed = parse_recipe([path, *([] if is_in_recipe else shell)])
+    training = parsed.training
+    assert (training.save_total_limit, training.metric_for_best_model, training.report_to) == (None, None, [])
+    assert parsed.model.soup is None and training.output_dir == "runs/recipe"
+    parsed.save(tmp_path / "resolved.yaml")
+    again = parse_recipe([str(tmp_path / "resolved.yaml")])
+    assert again.training.save_total_limit is None and again.values() == parsed.values()
+    assert parse_recipe([path, "--save_total_limit", "3"]).training.save_total_limit == 3
+
+
+@pytest.mark.parametrize(
+    "field", ["learning_rate", "seed", "window_seconds", "architecture", "eval_strategy", "use_cpu"]
+)
+def test_null_is_refused_by_name_where_a_field_cannot_be_empty(recipe, field):
+    for values, shell in (({field: None}, []), ({}, [f"--{field}", "null"])):
+        with pytest.raises(UserError, match=f"--{field}.* cannot be null: give it a value") as error:
+            parse_recipe([recipe(**values), *shell])
+        assert "\n" not in str(error.value)
+
+
 def test_by_default_nothing_is_sent_anywhere_and_the_cpu_neither_compiles(recipe):
     training = parse_recipe([recipe()]).training
     assert training.report_to == [] and not training.push_to_hub and not training.compile_model
@@ -97,6 +125,13 @@ def test_help_shows_each_field_with_the_recipes_value_and_its_default(capsys):
         ({"layer_decay": 0}, [], ["layer_decay"]),
         ({"initial_weight": 2}, [], ["initial_weight"]),
         ({"validation_fraction": 1}, [], ["validation_fraction"]),
+        (
+            {"metric_for_best_model": None, "load_best_model_at_end": False, "save_strategy": "best"},
+            [],
+            ["metric_for_best_model null", "map"],
+        ),
+        ({"soup": ["runs/a", None]}, [], ["soup", "null"]),
+        ({}, ["--soup", "runs/a", "null"], ["soup", "null"]),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_it(recipe, values, arguments, words):

@@ -167,3 +167,12 @@ def test_a_run_does_not_overwrite_what_it_starts_from(begin, tmp_path, source):
     with pytest.raises(UserError, match="would overwrite --model_name_or_path"):
         begin(f"--model_name_or_path={tmp_path / source}", "--num_train_epochs=0")
     assert weights.is_file() and run_folder.is_finished(tmp_path / "run")
+
+
+def test_null_differs_from_a_default_that_is_not_none(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("use_cpu: true\n")
+    plain, emptied = parse_recipe([str(path)]), parse_recipe([str(path), "--save_total_limit", "null"])
+    plain.save(tmp_path / "saved.yaml")
+    assert run_folder.differences(tmp_path / "saved.yaml", plain) == []
+    assert run_folder.differences(tmp_path / "saved.yaml", emptied) == ["save_total_limit"]
