@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer, ClapModel, pipeline
 import run_irmas
 from irmas_dataset.audio import read_mono, resample
 from irmas_dataset.errors import UserError
-from irmas_dataset.labels import readable_name
+from irmas_dataset.labels import INSTRUMENT_CODES, readable_name
 from irmas_recipe.models.encoder import EncoderForAudioClassification
 from irmas_recipe.training.checkpoint import load_checkpoint
 from irmas_recipe.training.features import device_features
@@ -170,6 +170,24 @@ def test_an_encoder_comes_back_as_it_was_saved(name, workplace):
     assert not any(report.values())
     for key, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], tensor), key
+
+
+@pytest.mark.parametrize("name", ["hubert", pytest.param("clap", marks=pytest.mark.slow)])
+def test_a_run_from_an_encoder_is_measured_and_trained_on(name, workplace):
+    if name == "clap":
+        untrained = {"num_train_epochs": 0, "max_steps": -1, "feature_extractor_config": {"max_length_s": 1}}
+        fields = {"head_initialization": "text"} | untrained
+    else:
+        fields = {"architecture": "encoder", "layerdrop": 0.0}
+    start = saved_clap(workplace / "clap") if name == "clap" else encoder(name, workplace / name)
+    stored = run(workplace, f"from-{name}", start, activation_checkpointing=False, **fields)
+    folder = workplace / "runs" / f"from-{name}"
+    run_irmas.main(["evaluate", str(folder), "--output_dir", f"{name}-again"])
+    again = pd.read_parquet(workplace / f"{name}-again" / "predictions.parquet")
+    pd.testing.assert_frame_equal(again, stored[again.columns], atol=1e-6)
+    model, _ = load_model(ModelArguments(str(folder), architecture="encoder"), list(INSTRUMENT_CODES), 1.0)
+    for key, tensor in load_file(folder / "model.safetensors").items():
+        assert torch.equal(model.state_dict()[key], tensor), key
 
 
 def test_an_encoder_saved_in_half_precision_is_trained_in_full(workplace):

@@ -23,6 +23,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 
 import irmas_recipe.models  # noqa: F401  registers this repository's architectures: its own runs need no remote code
 from irmas_dataset.errors import UserError
+from irmas_recipe.models.encoder import EncoderConfig
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.training.conversion import local_name
 from irmas_recipe.training.encoder import is_classifier, load_encoder
@@ -64,7 +65,7 @@ def load_checkpoint(
         adapt: changes the configuration, in place, before the weights are loaded, and returns the feature extractor to use.
         fresh_head: accept an encoder without a classifier's head, or with that of another task, which starts fresh.
         encoder: how to pool the checkpoint's encoder under an output layer of this project (see EncoderConfig); None keeps
-            the checkpoint's own classifier where there is one.
+            the checkpoint's own classifier where there is one, and `layers` that of a run of this kind.
 
     Raises:
         UserError: there is no such model, it is damaged, it brings its own code, or its weights do not fit exactly.
@@ -80,6 +81,8 @@ def load_checkpoint(
             extractor = adapt(config, extractor)
         if getattr(config, "brings_code", False) and not trust_remote_code:
             raise ValueError("its encoder needs trust_remote_code")
+        if encoder == "layers" and isinstance(config, EncoderConfig):
+            encoder = None
         if encoder or not is_classifier(config):
             if not fresh_head:
                 raise UserError(

@@ -73,7 +73,7 @@ def start_head(model: PreTrainedModel, labels: list[str], initialization: str) -
         initialization: the recipe's `head_initialization`: labels, regression, random, or text, which `start_head_by_text` goes on from.
     """
     own_names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    if own_names == labels:
+    if own_names == labels and initialization != "random":
         return
     row_of = {name: row for row, name in enumerate(own_names)}
     rows = [row_of.get(label, row_of.get(audioset_name(label))) for label in labels]

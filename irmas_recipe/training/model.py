@@ -124,7 +124,8 @@ def load_model(
     fit_window(model, extractor, window_seconds)
     if arguments.freeze == "known_labels" and trained:
         model = add_sub_networks(model, labels)
-    start_head(model, labels, arguments.head_initialization if trained or by_text else "labels")
+    elif arguments.model_name_or_path:
+        start_head(model, labels, arguments.head_initialization if trained or by_text else "labels")
     if by_text:
         start_head_by_text(
             model, arguments.model_name_or_path, labels, arguments.text_prompt, revision=arguments.model_revision

@@ -47,11 +47,13 @@ def test_the_figures_are_the_runs_own(finished, capsys):
     assert "tuned thresholds" in capsys.readouterr().out
 
 
-def test_what_the_training_started_from_does_not_matter(finished):
+def test_what_the_training_started_from_and_its_gpu_do_not_matter(finished):
     recipe = finished / "runs/tiny/recipe.yaml"
     before = recipe.read_text()
     try:
-        recipe.write_text(before + "backbone_name_or_path: nobody/swin\nfreeze: known_labels\n")
+        start = {"backbone_name_or_path": "nobody/swin", "freeze": "known_labels", "soup": ["runs/moved"]}
+        start |= {"head_initialization": "text", "fp16": True, "tf32": True, "cuda_graph": True}
+        recipe.write_text(yaml.safe_dump(yaml.safe_load(before) | start))
         run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "again"])
     finally:
         recipe.write_text(before)

@@ -30,8 +30,12 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    model, extractor = build("mobilenet")
+    return saved("mobilenet", tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def saved(architecture: str, folder: Path) -> str:
+    """Save a small model that hears 1 s windows as a run saves its own; return the folder."""
+    model, extractor = build(architecture)
     model.config.update({"window_seconds": 1.0, "hop_seconds": 0.5, "aggregation": "mean", "thresholds": [0.5] * 11})
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
@@ -222,10 +226,12 @@ def test_decoders_do_not_run_far_ahead_of_the_oldest_input():
 
 
 @pytest.mark.parametrize("per", ["file", "window"])
-def test_embeddings_are_what_comes_into_the_output_layer(run, music, tmp_path, per):
+@pytest.mark.parametrize("architecture", ["mobilenet", "beats"])  # BEATs' output layer has every token of a window
+def test_embeddings_are_what_comes_into_the_output_layer(music, tmp_path, architecture, per):
+    run = saved(architecture, tmp_path / "run")
     tag(run, music, "--parts", tmp_path / "parts", "--embeddings", per)
     table = parquet.read_table(tmp_path / "parts/part-00000-of-00001-000000.parquet")
-    model, _ = build("mobilenet")
+    model, _ = build(architecture)
     layer = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
     rows = table.to_pylist()
     heard = [row for row in rows if row["error"] is None]

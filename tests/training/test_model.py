@@ -73,6 +73,17 @@ def test_a_model_of_the_same_classes_keeps_its_head(audioset_ast, tmp_path):
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
+def test_a_random_head_is_fresh_whatever_classes_the_checkpoint_has(tmp_path):
+    folder = str(save(*build("mobilenet"), tmp_path))
+    stored = load_file(tmp_path / "model.safetensors")
+    for trained in (True, False):  # a finished run is measured with the head that it has learned
+        start = arguments(model_name_or_path=folder, head_initialization="random")
+        name, layer = output_layer(load_model(start, CLASSES, 1.0, trained)[0])
+        assert torch.equal(layer.weight, stored[f"{name}.weight"]) is not trained
+    start = arguments(architecture="mfcc", head_initialization="random")
+    load_model(start, CLASSES, 1.0)  # from scratch it is fresh as it is, whatever its shape
+
+
 def test_a_missing_weight_is_an_error_not_a_fresh_start(audioset_ast, tmp_path):
     for path in audioset_ast.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

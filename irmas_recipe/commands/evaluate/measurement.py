@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict
 from huggingface_hub import hf_hub_download
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+from transformers.utils.import_utils import is_torch_tf32_available
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.forms.flags import Columns
@@ -43,6 +44,9 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     options += ["--save_strategy", "no", "--load_best_model_at_end", "false"]
     options += ["--per_device_train_batch_size", "1"]  # whatever the number of processes, no batch has to be divided
     options += ["--backbone_name_or_path", ""]  # the model's folder has all of its weights
+    options += ["--head_initialization", "labels"]  # and its own head
+    options += [option for name in ("fp16", "bf16", "cuda_graph") for option in (f"--{name}", "false")]  # of training
+    options += [] if is_torch_tf32_available() else ["--tf32", "false"]  # where it is, the run was measured with it
     options += ["--trust_remote_code"] if arguments.trust_remote_code else []
     recipe = parse_recipe([str(path), *options])
     recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
@@ -54,6 +58,7 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
             setattr(recipe.data, name, given)
     recipe.data.extra_train_dir = recipe.data.extra_label_map = recipe.data.extra_columns = None
     recipe.model.model_config = recipe.model.feature_extractor_config = None
+    recipe.model.soup = recipe.model.layerdrop = None  # in the weights, and in the model's own configuration
     if recipe.data.thresholds_from != "test_half":
         return recipe, set()
     tuned_on = pd.read_parquet(file_of_run(arguments.model, VALIDATION_FILE), columns=["song"])

@@ -343,7 +343,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             logits = self.model(**features).logits.float()
         finally:
             hook.remove()
-        return {"logits": logits, "embedding": seen[-1].float().reshape(len(logits), -1)}
+        tokens = seen[-1].float()  # (windows, size), or (windows, tokens, size) where the logits are averaged
+        return {"logits": logits, "embedding": tokens.flatten(1, -2).mean(dim=1) if tokens.ndim > 2 else tokens}
 
     def postprocess(
         self,
