@@ -21,6 +21,7 @@ from experiments.leave_source_out import (
     summary,
 )
 from irmas_dataset.errors import UserError
+from tests.experiments.music import write_sources
 from tests.tiny import released
 
 SIZES = {
@@ -101,14 +102,7 @@ def test_a_weight_is_chosen_without_the_fold_that_it_is_judged_on():
 def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys):
     """Two classes of tones, two sources each with their own noise."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    generator, time = np.random.default_rng(0), np.arange(8000) / 16000
-    for label, frequency in (("flu", 440), ("voi", 1500)):
-        for source, noise in (("here", 0.05), ("there", 0.3)):
-            folder = tmp_path / "music/train" / label
-            folder.mkdir(parents=True, exist_ok=True)
-            for number in range(7):
-                tone = np.sin(2 * np.pi * frequency * time) + noise * generator.normal(size=time.size)
-                soundfile.write(folder / f"{source}__{number}.wav", 0.3 * tone, 16000)
+    write_sources(tmp_path / "music", 0.5)
     released("mobilenet", tmp_path / "narrow")
     main([
         str(tmp_path / "narrow"), str(tmp_path / "music"), "--output_dir", str(tmp_path / "out"), "--folds", "2",

@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import soundfile
-
 import run_irmas
 from experiments import listening_round
+from tests.experiments.music import write_sources
 from tests.tiny import released
 
 
@@ -38,14 +36,7 @@ def test_the_experiment_runs_from_files_to_a_table(tmp_path, monkeypatch, capsys
     """Two classes of tones, two sources each with their own noise; the program runs in this process."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(listening_round, "irmas", lambda *words: run_irmas.main(list(map(str, words))))
-    generator, time = np.random.default_rng(0), np.arange(16_000) / 16_000
-    for label, frequency in (("flu", 440), ("voi", 1500)):
-        for source, noise in (("here", 0.05), ("there", 0.3)):
-            folder = tmp_path / "music/train" / label
-            folder.mkdir(parents=True, exist_ok=True)
-            for number in range(7):
-                tone = np.sin(2 * np.pi * frequency * time) + noise * generator.normal(size=time.size)
-                soundfile.write(folder / f"{source}__{number}.wav", 0.3 * tone, 16_000)
+    write_sources(tmp_path / "music", 1.0)
     released("mobilenet", tmp_path / "narrow")
     listening_round.main([
         str(tmp_path / "narrow"), str(tmp_path / "music"), "--output_dir", str(tmp_path / "out"), "--folds", "1",

@@ -9,21 +9,14 @@ import soundfile
 from experiments.songs import PRESENT_SECONDS, RATE, SECTION_SECONDS, build_songs, listen, main, summary
 from irmas_dataset.labels import readable_name
 from irmas_recipe.training.recogniser import load_recogniser
+from tests.experiments.music import write_sources
 from tests.tiny import released
 
 
 @pytest.fixture
 def music(tmp_path):
     """Two classes of tones, two sources of seven recordings each."""
-    generator, time = np.random.default_rng(0), np.arange(8000) / 16000
-    for label, frequency in (("flu", 440), ("voi", 1500)):
-        for source, noise in (("here", 0.05), ("there", 0.3)):
-            folder = tmp_path / "music/train" / label
-            folder.mkdir(parents=True, exist_ok=True)
-            for number in range(7):
-                tone = np.sin(2 * np.pi * frequency * time) + noise * generator.normal(size=time.size)
-                soundfile.write(folder / f"{source}__{number}.wav", 0.3 * tone, 16000)
-    return tmp_path / "music"
+    return write_sources(tmp_path / "music", 0.5)
 
 
 def test_a_song_is_what_its_truth_says(music, tmp_path):
