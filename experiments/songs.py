@@ -234,21 +234,15 @@ def f1(counts: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
 
 def table(results: dict) -> str:
     """Return the figures as a Markdown table."""
-    rows = [
-        [
-            "sources, system",
-            "songs",
-            "tags by the mean",
-            "tags by the timeline",
-            "gain",
-            "tags, oracle",
-            "timeline by seconds",
-        ]
-    ]
+    figures = {
+        "clip": "tags by the mean", "timeline": "tags by the timeline", "gain": "gain", "oracle": "tags, oracle",
+        "seconds": "timeline by seconds",
+    }  # fmt: skip
+    rows = [["sources, system", "songs", *figures.values()]]
     for name, of_one in results.items():
         cells = [
             with_interval(of_one[figure]["micro_f1"], of_one[figure]["ci95"], signed=figure == "gain")
-            for figure in ("clip", "timeline", "gain", "oracle", "seconds")
+            for figure in figures
         ]
         rows.append([name, str(of_one["songs"]), *cells])
     return markdown_table(rows)
