@@ -136,6 +136,11 @@ def is_text(kind: object) -> bool:
     return isinstance(inner(kind), Value) and inner(kind).dtype in ("string", "large_string")
 
 
+def without_point(value: object) -> object:
+    """Return a whole float as an integer: pandas turns a column of integers into floats where one is missing."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def is_number(kind: object) -> bool:
     """Tell whether a column's type is a number; a boolean counts."""
     return isinstance(kind, Value) and kind.dtype.startswith(("int", "uint", "float", "bool"))

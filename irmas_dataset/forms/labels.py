@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datasets import ClassLabel, Features, Value
 
 from irmas_dataset.errors import UserError
-from irmas_dataset.forms.columns import UNKNOWN, inner, is_number, is_text
+from irmas_dataset.forms.columns import UNKNOWN, inner, is_number, is_text, without_point
 from irmas_dataset.label_text import join_labels, label_of_folder, labels_of_fields, normalised, one_spelling
 
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
@@ -120,8 +120,7 @@ def field_of(value: int | float | str, kind: object, names: tuple[str, ...] = ()
     if kind is item and isinstance(value, str):
         return value
     names = item.names if isinstance(item, ClassLabel) else names
-    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers beside empty cells
-        value = int(value)
+    value = without_point(value)
     is_id = isinstance(value, int) and 0 <= value < len(names)
     return join_labels([normalised(names[value] if is_id else str(value))])
 

@@ -17,6 +17,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import is_exported
 from irmas_dataset.export.tables import TRANSFER_ERRORS, WHOLE_FILE, files_folder, open_parquet, transfer_problem
 from irmas_dataset.files import Clip, Listing, to_text, warn_of
+from irmas_dataset.forms.columns import without_point
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import Form, form_title, has_form, is_remote, keeps_files, open_form
 from irmas_dataset.label_text import normalised, safe_name
@@ -102,13 +103,8 @@ def placed_clips(
 
 
 def text_of(value: object) -> str:
-    """Return a cell as text; none where it is empty: None, or NaN as pandas writes it.
-
-    A whole float is written as its integer: pandas turns a column of integers into floats where one is missing.
-    """
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return "" if value is None or value != value else str(value)
+    """Return a cell as text; none where it is empty: None, or NaN as pandas writes it."""
+    return "" if value is None or value != value else str(without_point(value))
 
 
 def placed_rows(form: Form, split: str) -> Iterator[tuple[dict, dict[str, str | int]]]:
