@@ -12,11 +12,10 @@ from accelerate.utils import get_cpu_distributed_information
 from tqdm import tqdm
 
 from irmas_dataset.cores import usable_cores
-from irmas_dataset.errors import UserError
 from irmas_recipe.commands.predict.lists import every_name, share_of
 from irmas_recipe.commands.predict.outputs import heading
 from irmas_recipe.commands.predict.parts import Parts
-from irmas_recipe.commands.predict.tagging import Tagger, count_unread, scores_of
+from irmas_recipe.commands.predict.tagging import Tagger, check_network, count_unread, scores_of
 from irmas_recipe.commands.system import load_system
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 
@@ -73,8 +72,7 @@ def lower_precision(recognise: InstrumentRecognitionPipeline, names: list[str]) 
     Raises:
         UserError: the model is no network.
     """
-    if next(recognise.model.parameters(), None) is None:
-        raise UserError("--bf16 is for networks: this model has no layers.")
+    check_network(recognise, "bf16")
     full = scores_of(recognise, names)
     recognise.model = copy.deepcopy(recognise.model).to(torch.bfloat16)
     low = scores_of(recognise, names)

@@ -37,8 +37,7 @@ class Tagger:
         self.recognise, self.embeddings, self.workers = recognise, embeddings, workers
         self.size = None
         if embeddings:
-            if next(recognise.model.parameters(), None) is None:
-                raise UserError("--embeddings is for networks: this model has no layers.")
+            check_network(recognise, "embeddings")
             _, recognise.embeds = output_layer(recognise.model)
             self.size = recognise.embeds.in_features
         self.schema = self.make_schema()
@@ -108,6 +107,12 @@ class Tagger:
         for tensor in self.recognise.model.state_dict().values():
             sum_so_far = zlib.crc32(tensor.detach().cpu().float().contiguous().numpy().tobytes(), sum_so_far)
         return f"{sum_so_far:08x}"
+
+
+def check_network(recognise: InstrumentRecognitionPipeline, flag: str) -> None:
+    """Raise UserError for a flag that only a network has a use for, where the model is none."""
+    if next(recognise.model.parameters(), None) is None:
+        raise UserError(f"--{flag} is for networks: this model has no layers.")
 
 
 def scores_of(recognise: InstrumentRecognitionPipeline, names: list[str]) -> np.ndarray:
