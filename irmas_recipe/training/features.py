@@ -4,6 +4,8 @@ transformers' own extractors take one clip after the other, on the CPU and in do
 as it is; the functions here give the same numbers (tested to 1e-3).
 """
 
+import math
+
 import torch
 from torch import nn
 from transformers import (
@@ -17,6 +19,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.ast.features import FRAME_SAMPLES, HOP_SAMPLES, PRE_EMPHASIS, AstFeatures
+from irmas_recipe.models.pipeline.instrument_recognition import longest_window_seconds
 
 VARIANCE_FLOOR = 1e-7  # transformers' own, in every normalisation
 
@@ -181,12 +184,10 @@ def time_axis(extractor: SequenceFeatureExtractor) -> int | None:
 
 def longest_seconds(extractor: SequenceFeatureExtractor) -> float | None:
     """Return the length at which an extractor cuts every clip: Whisper's 30 s, CLAP's and PaSST's 10 s; None for others."""
-    if seconds := getattr(extractor, "max_length_seconds", None):  # BEATs
-        return seconds
-    samples = getattr(extractor, "n_samples", None) or getattr(extractor, "nb_max_samples", None)
-    if frames := getattr(extractor, "max_frames", None):  # PaSST
-        samples = frames * extractor.hop_length + extractor.fft_length
-    return samples / extractor.sampling_rate if samples else None
+    seconds = longest_window_seconds(extractor)
+    if hasattr(extractor, "max_frames"):  # PaSST, whose last frame reaches further
+        seconds += extractor.fft_length / extractor.sampling_rate
+    return None if math.isinf(seconds) else seconds
 
 
 def fills_up(extractor: SequenceFeatureExtractor) -> bool:
