@@ -186,6 +186,12 @@ def test_a_networks_folder_is_left_alone(tmp_path):
         run_classical([str(RECIPES[0]), *TINY, "--output_dir", str(tmp_path)])
 
 
+def test_a_parameter_that_the_classifier_lacks_is_named_before_the_data_is_read(tmp_path):
+    options = ["--grid", '{"depth": [1]}', "--data_dir", str(tmp_path / "nowhere")]
+    with pytest.raises(UserError, match="--grid: depth is no parameter of"):
+        run_classical([str(RECIPES[0]), *options, "--output_dir", str(tmp_path / "run")])
+
+
 def test_importing_the_arguments_loads_no_librosa():
     code = "import sys; import irmas_recipe.baselines.classical.recipe; sys.exit('librosa' in sys.modules or 'sklearn.svm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -53,10 +53,12 @@ def main(recipe: ClassicalRecipe) -> None:
     if folder.is_finished:
         print(results_in_words(folder))
         return
+    classical = recipe.classical
+    settings = candidates(classical.classifier, classical.feature_selection, classical.grid)
     data = load_data(recipe.data)
     prepared = prepare_splits(data, recipe.data, SAMPLING_RATE)
     folder.claim(recipe)
-    system, cost = train(recipe, prepared["train"])
+    system, cost = train(recipe, settings, prepared["train"])
     results, importances = evaluate(recipe, data, prepared, system, cost, folder.work)
     save_classifiers(system, folder.work)
     draw_importance(importances, folder.work / "figures" / "feature_importance.png")
@@ -76,10 +78,9 @@ def begin(recipe: ClassicalRecipe) -> RunFolder:
     return choose(recipe, run_dir, recipe.classical.overwrite_output_dir)
 
 
-def train(recipe: ClassicalRecipe, prepared: Dataset) -> tuple[CalibratedClassifiers, dict]:
-    """Return the fitted system and the `train` part of results.json."""
+def train(recipe: ClassicalRecipe, settings: list[dict], prepared: Dataset) -> tuple[CalibratedClassifiers, dict]:
+    """Return the fitted system, with the best of the settings, and the `train` part of results.json."""
     classical, start = recipe.classical, time.perf_counter()
-    settings = candidates(classical.classifier, classical.feature_selection, classical.grid)
     windows, fold_of_row = training_windows(recipe, prepared)
     features = feature_table(windows, classical.features, prepared, recipe.processes, "the training clips")
     rows = np.repeat(np.arange(len(fold_of_row)), windows.windows_per_clip)
