@@ -56,10 +56,17 @@ def list_clips(
         raise UserError(
             f"--data_dir {data_dir} is not a folder: give the folder that contains IRMAS or your own train/<class>/."
         )
-    listing = list_unpacked(data_dir) if is_exported(data_dir) and not columns.are_given else None
+    if columns.are_given and is_exported(data_dir):
+        return list_form(data_dir, columns, recording_pattern, cache_dir)
+    listing = list_unpacked(data_dir) if is_exported(data_dir) else None
     listing = listing or list_irmas(data_dir) or list_openmic(data_dir)
-    is_table = has_form(Path(data_dir)) and not (Path(data_dir) / "labels.csv").is_file()
-    if listing is None and (is_table or columns.are_given):
+    is_form, has_table = has_form(Path(data_dir)), (Path(data_dir) / "labels.csv").is_file()
+    if columns.are_given and (listing or (has_table and not is_form)):
+        raise UserError(
+            f"--{columns.given[0]} is about columns and splits, which IRMAS, OpenMIC-2018 and a labels.csv name in a way of "
+            f"their own, as in {data_dir}: leave it out."
+        )
+    if listing is None and (columns.are_given or (is_form and not has_table)):
         listing = list_form(data_dir, columns, recording_pattern, cache_dir)
     listing = listing or list_own_folder(data_dir, recording_pattern)
     if listing is None:

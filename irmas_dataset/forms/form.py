@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 from datasets import DatasetBuilder, Features, Value, load_dataset_builder
+from datasets.data_files import SPLIT_KEYWORDS
 from datasets.exceptions import DatasetNotFoundError
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 from datasets.packaged_modules.parquet.parquet import Parquet
@@ -22,7 +23,7 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from irmas_dataset.download import DEFAULT_FOLDER
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.tables import TRANSFER_ERRORS, find_shards, open_parquet, transfer_problem
-from irmas_dataset.files import READ_BY_SOUNDFILE, walk_files
+from irmas_dataset.files import READ_BY_SOUNDFILE, to_text, walk_files
 from irmas_dataset.forms.columns import (
     UNKNOWN,
     audio_column,
@@ -34,6 +35,7 @@ from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.labels import LabelReader, label_reader
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+NAMES_OF_SPLITS = {name for names in SPLIT_KEYWORDS.values() for name in names}
 ROWS_AT_ONCE = 64  # with their audio in memory
 
 
@@ -108,7 +110,7 @@ def names_files(table: Path) -> bool:
 
 def keeps_files(folder: Path) -> bool:
     """Tell whether a folder's audio is in files of their own."""
-    return any(path.lower().endswith(READ_BY_SOUNDFILE) for path in walk_files(folder))
+    return any(map(is_heard, walk_files(folder)))
 
 
 @dataclass
@@ -229,6 +231,7 @@ def open_form(location: str | Path, columns: Columns) -> Form:
         raise UserError(f"--data_dir {location} has no audio or tables that `datasets` can read.")
     if isinstance(builder, FolderBasedBuilder) and not is_remote(location):
         check_tables_are_read(Path(location), builder)
+        check_class_folders(Path(location), builder)
     splits, warnings = split_names([str(name) for name in there], columns, location)
     return Form(location, builder, columns, splits, warnings)
 
@@ -252,6 +255,24 @@ def check_tables_are_read(folder: Path, builder: DatasetBuilder) -> None:
             "put a table into the folder of each split, with `file_name` relative to it, or list both under `configs` in "
             f"{folder / 'README.md'}."
         )
+
+
+def check_class_folders(folder: Path, builder: DatasetBuilder) -> None:
+    """Raise UserError where `datasets` would take another folder for the class of a clip than is meant in a folder of one's own."""
+    if metadata_tables(folder) or says_what_is_where(folder / "README.md"):
+        return
+    for path in (path for files in builder.config.data_files.values() for path in files if is_heard(path)):
+        *around, _ = Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).parts
+        is_of_split = bool(around) and not NAMES_OF_SPLITS.isdisjoint(re.split("[^a-z]+", around[0].lower()))
+        if len(around) - is_of_split != 1:
+            raise UserError(
+                f"{to_text(path)}: `datasets`, which reads {folder} for --streaming or flags such as --test_split, takes the "
+                "innermost folder for the class: leave these out, or put every clip into <class>/ or train/<class>/ itself."
+            )
+
+
+def is_heard(path: str) -> bool:
+    return str(path).lower().endswith(READ_BY_SOUNDFILE)
 
 
 def form_title(location: str) -> str:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,11 @@ from irmas_dataset.export.write import export
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import is_hub_id
 from irmas_dataset.forms.labels import answer, label_reader
+from irmas_dataset.synthetic_openmic import synthesize_openmic
 from irmas_recipe.training.data import data_folder, load_data
 from irmas_recipe.training.evaluation import clip_names
 from irmas_recipe.training.fields import DataArguments
-from tests.irmas_dataset.folders import write_audio
+from tests.irmas_dataset.folders import write_audio, write_irmas
 from tests.irmas_dataset.form_folders import CLASSES, TEST, TRAIN, WRITERS, audio_folder, own_folder, parquet_folder
 from tests.irmas_dataset.range_server import serve_folder
 
@@ -414,6 +416,29 @@ def test_class_folders_are_divided_alike_streamed_or_not(tmp_path):
     assert splits["train"].features["instruments"].feature.names[0] == "AC/DC"
     for name in splits:
         assert sorted(splits[name]["path"]) == sorted(streamed[name]["path"])
+
+
+@pytest.mark.parametrize(
+    ("clips", "wrong"),
+    [
+        ([f"train/{name}/disc {n}/{n}.wav" for name in CLASSES for n in (1, 2)], "train/kora/disc 1/1.wav"),
+        (["train/0.wav", "train/1.wav", "test/2.wav", "test/3.wav"], "t[re][a-z]+/[0-9].wav"),
+    ],
+)  # fmt: skip
+def test_no_folder_but_a_clips_class_is_taken_for_it(tmp_path, clips, wrong):
+    root = tmp_path / "set"
+    for number, clip in enumerate(clips):
+        write_audio(root / clip, number)
+    for read in (partial(load_irmas, columns=Columns(test_split="none")), load_streamed):
+        with pytest.raises(UserError, match=f"{root}/{wrong}: .*takes the innermost folder for the class"):
+            read(str(root))
+
+
+@pytest.mark.parametrize("write", [write_irmas, own_folder, partial(synthesize_openmic, train=4, test=2, seconds=0.1)])
+def test_flags_of_columns_are_refused_where_a_layout_has_names_of_its_own(tmp_path, write):
+    write(tmp_path / "set")
+    with pytest.raises(UserError, match=r"--test_split is about columns and splits, which IRMAS.*: leave it out"):
+        load_irmas(tmp_path / "set", columns=Columns(test_split="none"))
 
 
 def test_save_to_disk_is_read_and_not_streamed(tmp_path):
