@@ -97,7 +97,7 @@ def arrow_files(folder: Path) -> dict[str, list[str]]:
 def names_files(table: Path) -> bool:
     """Tell whether a metadata table has the column `file_name`, or a name that ends so, as `datasets` asks for.
 
-    Raises UserError for a damaged Parquet file.
+    Raises UserError for a damaged Parquet file, or a CSV whose columns no commas separate.
     """
     if table.suffix == ".parquet":
         try:
@@ -105,7 +105,12 @@ def names_files(table: Path) -> bool:
         except pyarrow.ArrowException as error:
             raise UserError(f"{table} is damaged ({error}): write it again, or remove it.") from error
     with open(table, encoding="utf-8", errors="replace") as lines:
-        return "file_name" in next(lines, "")
+        head = next(lines, "").strip()
+    if table.suffix == ".csv" and "file_name" in head and re.search("[;\t]", head) and "," not in head:
+        raise UserError(
+            f"{table} separates its columns with `;` or tabs, which `datasets` does not read: save it with commas."
+        )
+    return "file_name" in head
 
 
 def keeps_files(folder: Path) -> bool:

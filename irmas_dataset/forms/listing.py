@@ -30,6 +30,8 @@ MARKER = "TAKEN_FROM"
 """Written last into the folder of the files: what they were taken from."""
 FETCHED = "fetched.txt"
 """Beside them: the files that `export.stream` wrote, each with its checksum or the state of the tables."""
+LONGEST_END = 200
+"""Bytes of a name in a table that the name of its file ends in: file systems take 255 in all."""
 NO_RECORDINGS = (
     "no column names the recording of a clip, so each file counts as one: clips of one recording may be on both sides of a "
     "split, which makes figures too good; name the column with --recording_column, or give --recording_pattern"
@@ -89,9 +91,18 @@ def clips_of(form: Form, split: str, home: Path, recording_pattern: str | None) 
 def placed_clips(
     form: Form, split: str, home: Path, recording_pattern: str | None
 ) -> Iterator[tuple[Clip, dict[str, str | int]]]:
-    """Yield the clips of train or test, each with the columns that say where its audio is (`export.stream.PLACE`)."""
+    """Yield the clips of train or test, each with the columns that say where its audio is (`export.stream.PLACE`).
+
+    Raises UserError for a file that a metadata table lists twice.
+    """
+    seen = set()
     for number, (row, place) in enumerate(placed_rows(form, split)):
         inside = row[form.audio]["path"]
+        if form.is_folder and inside in seen:
+            raise UserError(
+                f"{form.location} lists {inside} twice in {form.splits[split]}: put all its labels into one row, with ; between them."
+            )
+        seen.add(inside)
         on_disk = place["row_group"] == WHOLE_FILE and os.path.isfile(place["shard"])
         path = Path(place["shard"]) if on_disk else home / file_name(split, number, inside)
         name = to_text(Path(os.path.relpath(path, home)).as_posix())
@@ -130,8 +141,9 @@ def recordings_warning(form: Form, recording_pattern: str | None) -> list[str]:
 
 
 def file_name(split: str, number: int, path: str | None) -> str:
-    """Return the name of a row's file: unlike any other, and with the ending that it had."""
-    return f"{split}/{number:06d}_{safe_name(Path(path or 'clip').name)}"
+    """Return the name of a row's file: unlike any other, and with the end that it had."""
+    name = safe_name(Path(path or "clip").name).encode()[-LONGEST_END:].decode(errors="ignore")
+    return f"{split}/{number:06d}_{name}"
 
 
 def take_files(form: Form, home: Path) -> None:

@@ -368,6 +368,14 @@ def test_a_class_id_of_minus_one_is_no_label(tmp_path, caplog, kind):
     assert "has no label and will be skipped" in caplog.text
 
 
+@pytest.mark.parametrize("wrong", [2, -2])
+def test_a_class_id_that_no_class_has_is_refused(tmp_path, wrong):
+    root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1, wrong])
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=f": {wrong} is no class id; they are 0 to 1"):
+            load(str(root))
+
+
 def test_class_numbers_are_classes_where_they_are_named_as_the_labels(tmp_path):
     root = table(tmp_path / "set", Value("int64"), [2, 10, 2, 10, -1])
     with pytest.raises(UserError, match="such as --label_column label"):
@@ -522,6 +530,34 @@ def test_a_damaged_list_of_files_or_splits_is_named(tmp_path, name, content):
     for load in (load_irmas, load_streamed):
         with pytest.raises(UserError, match=f"{name} is damaged"):
             load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["file_name,label", "0.wav,kora", "1.wav,oud", "0.wav,oud"], "0.wav twice in train: put all its labels into one row"),
+        (["\ufefffile_name;label", "0.wav;kora", "1.wav;oud"], "metadata.csv separates its columns with `;` or tabs"),
+    ],
+)  # fmt: skip
+def test_a_table_of_files_that_would_be_misread_is_refused(tmp_path, lines, words):
+    for number in range(2):
+        write_audio(tmp_path / f"set/{number}.wav", number)
+    (tmp_path / "set/metadata.csv").write_text("\r\n".join(lines), encoding="utf-8")
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=words):
+            load(str(tmp_path / "set"))
+
+
+def test_a_name_in_a_table_may_be_as_long_as_it_likes(tmp_path):
+    root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 4)
+    path = root / "data/train-00000-of-00001.parquet"
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    for row in rows:
+        row["audio"]["path"] = "é" * 150 + ".wav"
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, pyarrow.parquet.read_schema(path)), path)
+    for load in (load_irmas, load_streamed):
+        splits = load(str(root))
+        assert sum(map(len, splits.values())) == 8 and splits["test"]["path"][0].endswith("é.wav")
 
 
 def test_class_ids_whose_names_are_alike_once_normalised_are_one_class(tmp_path):
