@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from irmas_dataset.label_text import (
     normalised,
     one_spelling,
     read_rows,
+    spellings,
 )
 
 SEGMENT_ENDING = re.compile(r"(?:__\d{4,}\.\d\ds)+$")
@@ -214,12 +214,7 @@ def _row_of_table(root: Path, where: str, row: dict, labels: list[str], unknown:
 
 def _path_inside(root: Path, written: str, where: str) -> str:
     """Return a path of labels.csv relative to the folder, however it was written; UserError where it leads elsewhere."""
-    spellings = [
-        written,
-        written.replace("\\", "/"),
-        *(unicodedata.normalize(form, written) for form in ("NFC", "NFD")),
-    ]
-    path = next((root / spelling for spelling in spellings if (root / spelling).is_file()), None)
+    path = next((root / spelling for spelling in spellings(written) if (root / spelling).is_file()), None)
     if path is None:
         raise UserError(f"{where}: there is no file {root / written}.")
     inside = Path(os.path.normpath(path))

@@ -25,10 +25,16 @@ def unpack(data_dir: str | Path) -> None:
     data_dir = Path(data_dir)
     shards = list_shards(data_dir)
     sizes = {shard.name: shard.stat().st_size for shard in shards}
+    marker = data_dir / UNPACKED_MARKER
+
+    def is_done() -> bool:
+        return marker.exists() and json.loads(marker.read_text()) == sizes
+
     try:
+        if is_done():
+            return  # without writing anything: a shared copy may be read-only
         with FileLock(data_dir / LOCK):
-            marker = data_dir / UNPACKED_MARKER
-            if marker.exists() and json.loads(marker.read_text()) == sizes:
+            if is_done():
                 return
             for shard in shards:
                 unpack_shard(shard, data_dir)

@@ -20,7 +20,7 @@ from irmas_dataset import describe, load_irmas, prepare
 from irmas_dataset.audio import decode
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.push import push
-from irmas_dataset.export.unpack import unpack
+from irmas_dataset.export.unpack import LOCK, unpack
 from irmas_dataset.export.write import export
 from irmas_dataset.files import SYNTHETIC_MARKER
 from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_audio, write_irmas
@@ -169,6 +169,13 @@ def test_it_is_unpacked_once_even_by_several_at_once(exported):
     next(iter(files)).unlink()
     unpack(exported)
     assert all(path.exists() for path in files)
+
+
+def test_an_unpacked_export_is_read_without_writing(exported):
+    unpack(exported)
+    (exported / LOCK).unlink(missing_ok=True)
+    (exported / LOCK).mkdir()  # nobody can lock it, as in a folder that may not be written
+    unpack(exported)
 
 
 def test_a_folder_of_ones_own_comes_back_with_its_recordings(tmp_path, cache):
