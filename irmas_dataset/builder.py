@@ -16,7 +16,7 @@ from datasets import ClassLabel, Features, List, Value
 from irmas_dataset.cores import usable_cores
 from irmas_dataset.decoding import Mono, open_file, read_frames
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.layout import is_exported
+from irmas_dataset.export.layout import check_no_pattern, is_exported
 from irmas_dataset.export.unpack import list_unpacked
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.forms.flags import Columns
@@ -56,15 +56,17 @@ def list_clips(
         raise UserError(
             f"--data_dir {data_dir} is not a folder: give the folder that contains IRMAS or your own train/<class>/."
         )
-    if columns.are_given and is_exported(data_dir):
-        return list_form(data_dir, columns, recording_pattern, cache_dir)
-    listing = list_unpacked(data_dir) if is_exported(data_dir) else None
-    listing = listing or list_irmas(data_dir) or list_openmic(data_dir)
+    if is_exported(data_dir) and not columns.are_given:
+        check_no_pattern(data_dir, recording_pattern)
+        return list_unpacked(data_dir)
+    listing = None if is_exported(data_dir) else list_irmas(data_dir) or list_openmic(data_dir)
     is_form, has_table = has_form(Path(data_dir)), (Path(data_dir) / "labels.csv").is_file()
-    if columns.are_given and (listing or (has_table and not is_form)):
+    useless = columns.given if has_table and not is_form else []
+    useless = [*columns.given, *["recording_pattern"] * bool(recording_pattern)] if listing else useless
+    if useless:
         raise UserError(
-            f"--{columns.given[0]} is about columns and splits, which IRMAS, OpenMIC-2018 and a labels.csv name in a way of "
-            f"their own, as in {data_dir}: leave it out."
+            f"--{useless[0]} is of no use for IRMAS, OpenMIC-2018 and a labels.csv, which have names of their own for columns, "
+            f"splits and recordings, as in {data_dir}: leave it out."
         )
     if listing is None and (columns.are_given or (is_form and not has_table)):
         listing = list_form(data_dir, columns, recording_pattern, cache_dir)

@@ -445,7 +445,7 @@ def test_no_folder_but_a_clips_class_is_taken_for_it(tmp_path, clips, wrong):
 @pytest.mark.parametrize("write", [write_irmas, own_folder, partial(synthesize_openmic, train=4, test=2, seconds=0.1)])
 def test_flags_of_columns_are_refused_where_a_layout_has_names_of_its_own(tmp_path, write):
     write(tmp_path / "set")
-    with pytest.raises(UserError, match=r"--test_split is about columns and splits, which IRMAS.*: leave it out"):
+    with pytest.raises(UserError, match=r"--test_split is of no use for IRMAS.*: leave it out"):
         load_irmas(tmp_path / "set", columns=Columns(test_split="none"))
 
 
