@@ -37,7 +37,7 @@ from irmas_dataset.forms.listing import (
     FETCHED,
     MARKER,
     facts_of,
-    home_of_form,
+    home_of,
     placed_clips,
     recordings_warning,
     state_of,
@@ -79,7 +79,7 @@ def load_streamed(
         else:
             check_is_form(location)
             form = open_form(location, columns)
-            home = home_of_form(form, cache_dir)
+            home = home_of(form.location, columns, cache_dir, is_form=True)
             check_is_streamed(form)
             state = state_of(form)
             splits = {

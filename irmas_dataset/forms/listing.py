@@ -47,7 +47,7 @@ def list_form(
     Raises UserError for a data set that cannot be read, or whose columns have to be named.
     """
     form = open_form(location, columns)
-    home = home_of_form(form, cache_dir)
+    home = home_of(form.location, columns, cache_dir, is_form=True)
     try:
         warnings = [*form.warnings, *recordings_warning(form, recording_pattern)]
         if home != Path(os.path.realpath(form.location)):
@@ -65,22 +65,20 @@ def list_form(
     return Listing(form_title(form.location), home, classes, clips, warnings)
 
 
-def home_of(location: str | Path, columns: Columns, cache_dir: str | Path | None = None) -> Path:
-    """Return the folder in which a data set's audio files are, or will be once they are taken out of it."""
+def home_of(location: str | Path, columns: Columns, cache_dir: str | Path | None = None, is_form: bool = False) -> Path:
+    """Return the folder in which a data set's audio files are, or will be once they are taken out of it.
+
+    It is without links where the data set is read as one of the Hub's forms (`is_form`: in any case, as streaming does), since
+    `datasets` gives such paths.
+    """
     if is_remote(location):
         return files_folder(location, cache_dir)
     folder = Path(os.path.abspath(os.path.expanduser(location)))
     if is_exported(folder):
         return files_folder(folder, cache_dir) if columns.are_given else folder
-    if not has_form(folder):
+    if not (is_form or columns.are_given or has_form(folder)):
         return folder
     return Path(os.path.realpath(folder)) if keeps_files(folder) else files_folder(folder, cache_dir)
-
-
-def home_of_form(form: Form, cache_dir: str | Path | None = None) -> Path:
-    """Return `home_of` of an open data set, without links where that is its own folder: `datasets` gives such paths."""
-    home = home_of(form.location, form.columns, cache_dir)
-    return Path(os.path.realpath(home)) if home == Path(form.location) else home
 
 
 def clips_of(form: Form, split: str, home: Path, recording_pattern: str | None) -> list[Clip]:

@@ -496,6 +496,16 @@ def test_a_folder_behind_a_link_is_read_and_its_clips_have_the_names_in_it(tmp_p
     assert all(name.startswith("test/test") for name in clip_names(splits["test"], home))
 
 
+@pytest.mark.parametrize("how", [{}, {"streaming": True}, {"test_split": "none"}])
+def test_clips_of_class_folders_behind_a_link_have_the_names_in_them(tmp_path, how):
+    for number in range(12):
+        write_audio(tmp_path / f"set/train/{CLASSES[number % 2]}/{number}.wav", number)
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    data = DataArguments(data_dir=str(tmp_path / "link"), **how)
+    names = clip_names(load_data(data)["test"], data_folder(data))
+    assert len(names) == 2 and all(name.startswith("train/") for name in names)
+
+
 @pytest.mark.parametrize("load", [load_irmas, load_streamed])
 def test_a_test_split_without_labels_is_held_out_instead(tmp_path, caplog, load):
     root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
