@@ -64,7 +64,7 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
     classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
     spelled: dict[str, str] = {}
     clips = [_clip(root, row, classes, recording_pattern, spelled) for row in rows]
-    _warn_of_other_audio(root, warnings)
+    _warn_of_other_audio(root, {clip.path for clip in clips}, warnings)
     is_synthetic = (root / SYNTHETIC_MARKER).exists()
     title = own_folder_title(to_text(root.name), is_synthetic)
     return Listing(title, root, classes, clips, warnings, is_synthetic=is_synthetic)
@@ -150,10 +150,10 @@ def _has_audio(folder: Path) -> bool:
     return any(path.lower().endswith(READ_BY_SOUNDFILE) for path in walk_files(folder))
 
 
-def _warn_of_other_audio(root: Path, warnings: list[str]) -> None:
-    """Warn of music in formats that only ffmpeg reads, which training does not use."""
-    others = [path for path in walk_files(root) if path.lower().endswith(READ_BY_FFMPEG)]
-    words = "in a format that training does not read, and will be skipped: convert it to flac"
+def _warn_of_other_audio(root: Path, listed: set[str], warnings: list[str]) -> None:
+    """Warn of music in formats that only ffmpeg reads, which are used only where a labels.csv lists them."""
+    others = [path for path in walk_files(root) if path.lower().endswith(READ_BY_FFMPEG) and path not in listed]
+    words = "in a format that is not read from folders, and will be skipped: convert it to flac"
     warn_of(warnings, others, f"is {words}", f"are {words}")
 
 

@@ -305,6 +305,14 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(recognise, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_cannot_be_read_is_refused_whoever_decodes(recognise, tmp_path, workers, capfd):
+    (tmp_path / "bad.wav").write_bytes(b"not a wav file")
+    with pytest.raises(ValueError, match=r"bad\.wav cannot be read as audio"):
+        recognise([str(tmp_path / "bad.wav")], num_workers=workers)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_unreadable_inputs_can_be_skipped_without_harm_to_their_neighbours(recognise, tmp_path):
     good, other = music(2.2, seed=1), music(0.7, seed=2)
     damaged = {"array": np.concatenate([music(3), [np.nan]]), "sampling_rate": RATE}  # found after windows were read
