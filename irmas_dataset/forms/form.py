@@ -17,6 +17,7 @@ import pyarrow.parquet
 from datasets import DatasetBuilder, Features, Value, load_dataset_builder
 from datasets.data_files import SPLIT_KEYWORDS
 from datasets.exceptions import DatasetNotFoundError
+from datasets.packaged_modules.arrow.arrow import Arrow
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 from datasets.packaged_modules.parquet.parquet import Parquet
 
@@ -27,6 +28,8 @@ from irmas_dataset.files import READ_BY_SOUNDFILE, to_text, walk_files
 from irmas_dataset.forms.columns import (
     UNKNOWN,
     audio_column,
+    inner,
+    is_text,
     label_columns,
     recording_column,
     split_names,
@@ -183,6 +186,31 @@ class Form:
         """Return the addresses of a split's files."""
         return [str(path) for path in self.builder.config.data_files[self.splits[split]]]
 
+    def tables(self, split: str) -> Iterator[tuple[str, pyarrow.parquet.ParquetFile]]:
+        """Yield the address of each Parquet table of train or test, and the table; UserError as `check_table` says."""
+        for shard in self.shards(split):
+            with open_parquet(shard) as table:
+                self.check_table(shard, table.schema_arrow)
+                yield shard, table
+
+    def check_table(self, shard: str, schema: pyarrow.Schema) -> None:
+        """Raise UserError where a table has no audio or labels, or its class ids are of other classes than the first table's."""
+        kinds = Features.from_arrow_schema(schema)
+        columns = label_columns(self.features, self.columns.label_column, self.location)
+        if missing := [name for name in (self.audio, *columns) if name not in kinds]:
+            raise UserError(
+                f"{shard} has no column {missing[0]}, as other tables have: add it, or name other splits, such as --test_split none."
+            )
+        for name in columns:
+            (names, text), (own_names, own_text) = (
+                (getattr(inner(of[name]), "names", None), is_text(of[name])) for of in (self.features, kinds)
+            )
+            if text != own_text or (names and own_names and names != own_names):
+                raise UserError(
+                    f"{shard}: its column {name} is {inner(kinds[name])}, but {inner(self.features[name])} in other tables: "
+                    "write all of them with the same classes in the same order."
+                )
+
     def rows(self, split: str, names: tuple[str, ...], with_audio: bool = False) -> Iterator[dict]:
         """Yield the rows of train or test with the columns of `names` that there are.
 
@@ -190,11 +218,13 @@ class Form:
         """
         wanted = [name for name in dict.fromkeys(names) if name in self.features] + [self.audio] * with_audio
         if self.is_parquet:
-            for shard in self.shards(split):
-                with open_parquet(shard) as table:
-                    for batch in table.iter_batches(ROWS_AT_ONCE if with_audio else 2**14, columns=wanted):
-                        yield from batch.to_pylist()
+            for _, table in self.tables(split):
+                for batch in table.iter_batches(ROWS_AT_ONCE if with_audio else 2**14, columns=wanted):
+                    yield from batch.to_pylist()
             return
+        for shard in self.shards(split) if isinstance(self.builder, Arrow) else ():
+            with pyarrow.memory_map(shard) as file:
+                self.check_table(shard, pyarrow.ipc.open_stream(file).schema)
         rows = self.builder.as_streaming_dataset(self.splits[split])
         plain = Value("string") if self.is_folder else {"bytes": Value("binary"), "path": Value("string")}
         for row in rows.cast_column(self.audio, plain):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import is_exported
-from irmas_dataset.export.tables import TRANSFER_ERRORS, WHOLE_FILE, files_folder, open_parquet, transfer_problem
+from irmas_dataset.export.tables import TRANSFER_ERRORS, WHOLE_FILE, files_folder, transfer_problem
 from irmas_dataset.files import Clip, Listing, to_text, warn_of
 from irmas_dataset.forms.columns import without_point
 from irmas_dataset.forms.flags import Columns
@@ -124,13 +124,12 @@ def placed_rows(form: Form, split: str) -> Iterator[tuple[dict, dict[str, str | 
             yield row, where
         return
     names = [name for name in dict.fromkeys(form.described) if name in form.features]
-    for shard in form.shards(split):
-        with open_parquet(shard) as table:
-            for group in range(table.num_row_groups):
-                rows = table.read_row_group(group, columns=[*names, f"{form.audio}.path"]).to_pylist()
-                for place, row in enumerate(rows):
-                    row[form.audio] = row[form.audio] or {"path": None}
-                    yield row, {"shard": shard, "row_group": group, "row": place, "audio_column": form.audio}
+    for shard, table in form.tables(split):
+        for group in range(table.num_row_groups):
+            rows = table.read_row_group(group, columns=[*names, f"{form.audio}.path"]).to_pylist()
+            for place, row in enumerate(rows):
+                row[form.audio] = row[form.audio] or {"path": None}
+                yield row, {"shard": shard, "row_group": group, "row": place, "audio_column": form.audio}
 
 
 def recordings_warning(form: Form, recording_pattern: str | None) -> list[str]:

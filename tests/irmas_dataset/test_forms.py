@@ -376,6 +376,41 @@ def test_a_class_id_that_no_class_has_is_refused(tmp_path, wrong):
             load(str(root))
 
 
+KORA_FIRST, OUD_FIRST = ClassLabel(names=["kora", "oud"]), ClassLabel(names=["oud", "kora"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        (OUD_FIRST, [0, 1], "its column label is ClassLabel.*'oud', 'kora'.*, but ClassLabel.*'kora', 'oud'.* in other tables"),
+        (List(OUD_FIRST), [[0], [1]], "its column label is ClassLabel.*, but ClassLabel.* in other tables"),
+        (Value("string"), ["oud", "kora"], "its column label is Value.*, but ClassLabel.* in other tables"),
+        (None, [0, 1], "has no column label, as other tables have"),
+    ],
+)  # fmt: skip
+def test_class_ids_mean_the_same_in_every_table_or_are_refused(tmp_path, kind, values, words):
+    root = table(tmp_path / "set", KORA_FIRST, [0, 1] * 4)
+    path = Path(
+        table(root, kind or KORA_FIRST, values, split="test", first_seed=100), "data/test-00000-of-00001.parquet"
+    )
+    if kind is None:
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).drop_columns("label"), path)
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=f"{path}:? {words}"):
+            load(str(root))
+
+
+def test_class_ids_mean_the_same_in_every_saved_split_or_are_refused(tmp_path):
+    saved = {}
+    for split, kind in (("train", KORA_FIRST), ("test", OUD_FIRST)):
+        features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": kind})
+        rows = [{"audio": {"bytes": wav(number), "path": "a.wav"}, "label": number % 2} for number in range(4)]
+        saved[split] = Dataset.from_list(rows, features=features)
+    DatasetDict(saved).save_to_disk(str(tmp_path / "set"))
+    with pytest.raises(UserError, match=r"test/data-.*arrow: its column label is ClassLabel.* in other tables"):
+        load_irmas(tmp_path / "set")
+
+
 def test_class_numbers_are_classes_where_they_are_named_as_the_labels(tmp_path):
     root = table(tmp_path / "set", Value("int64"), [2, 10, 2, 10, -1])
     with pytest.raises(UserError, match="such as --label_column label"):
