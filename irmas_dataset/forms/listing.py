@@ -76,7 +76,7 @@ def home_of(location: str | Path, columns: Columns, cache_dir: str | Path | None
     folder = Path(os.path.abspath(os.path.expanduser(location)))
     if is_exported(folder):
         return files_folder(folder, cache_dir) if columns.are_given else folder
-    if not (is_form or columns.are_given or has_form(folder)):
+    if not (has_form(folder) or is_form or columns.are_given):
         return folder
     return Path(os.path.realpath(folder)) if keeps_files(folder) else files_folder(folder, cache_dir)
 
