@@ -29,6 +29,8 @@ from irmas_dataset.label_text import (
     spellings,
 )
 
+COLUMNS = ("path", "instruments", "recording", "unknown", "split")
+"""Of a labels.csv."""
 SEGMENT_ENDING = re.compile(r"(?:__\d{4,}\.\d\ds)+$")
 """When a segment begins; a segment of a segment belongs to the first one's recording."""
 
@@ -184,6 +186,8 @@ def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
     """Read labels.csv: `path,instruments[,recording][,unknown][,split]`, with labels separated by ; or by commas in quotes."""
     table = root / "labels.csv"
     read = read_rows(table, "path", "instruments")
+    if unread := [name for name in (read[0][1] if read else ()) if name and name not in COLUMNS]:
+        warnings.append(f"{table}: of its columns only {', '.join(COLUMNS)} are read, not {', '.join(unread)}.")
     fields = {
         f"{where}, column {name}": row.get(name, "") for where, row in read for name in ("instruments", "unknown")
     }

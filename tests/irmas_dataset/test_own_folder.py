@@ -247,6 +247,13 @@ def test_labels_without_quotes_are_never_swallowed(tmp_path):
         list_own_folder(labelled(root, ["a.wav,kora,oud", "b.wav,oud,r2"], "path,instruments,recording"))
 
 
+def test_a_column_that_is_not_read_is_named(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    (tmp_path / "labels.csv").write_text("path,instruments,Recordings,\na.wav,kora,session 1,\n")
+    (warning,) = list_own_folder(tmp_path).warnings
+    assert warning.endswith("only path, instruments, recording, unknown, split are read, not recordings.")
+
+
 def test_a_file_that_the_table_lists_is_not_said_to_be_skipped(tmp_path):
     for name in ("a.m4a", "b.m4a"):
         write_audio(tmp_path / name)
