@@ -296,10 +296,12 @@ def check_class_folders(folder: Path, builder: DatasetBuilder) -> None:
     """Raise UserError where `datasets` would take another folder for the class of a clip than is meant in a folder of one's own."""
     if metadata_tables(folder) or says_what_is_where(folder / "README.md"):
         return
+    root = os.path.realpath(folder)  # as `datasets` names files
     for path in (path for files in builder.config.data_files.values() for path in files if is_heard(path)):
-        *around, _ = Path(os.path.relpath(os.path.realpath(path), os.path.realpath(folder))).parts
-        is_of_split = bool(around) and not NAMES_OF_SPLITS.isdisjoint(re.split("[^a-z]+", around[0].lower()))
-        if len(around) - is_of_split != 1:
+        *around, _ = Path(os.path.relpath(path, root)).parts
+        of_splits = [not NAMES_OF_SPLITS.isdisjoint(re.split("[^a-z]+", name.lower())) for name in around]
+        first = of_splits.index(True) + 1 if any(of_splits) else int(around[:1] == ["data"])
+        if len(around) - first != 1:
             raise UserError(
                 f"{to_text(path)}: `datasets`, which reads {folder} for --streaming or flags such as --test_split, takes the "
                 "innermost folder for the class: leave these out, or put every clip into <class>/ or train/<class>/ itself."

@@ -484,6 +484,15 @@ def test_flags_of_columns_are_refused_where_a_layout_has_names_of_its_own(tmp_pa
         load_irmas(tmp_path / "set", columns=Columns(test_split="none"))
 
 
+@pytest.mark.parametrize("place", ["", "train/", "data/", "data/train/"])
+def test_class_folders_may_lie_where_the_hub_has_them(tmp_path, place):
+    for number in range(8):
+        write_audio(tmp_path / f"set/{place}{CLASSES[number % 2]}/{number}.wav", number)
+    for read in (partial(load_irmas, columns=Columns(test_split="none")), load_streamed):
+        splits = read(str(tmp_path / "set"))
+        assert splits["train"].features["instruments"].feature.names == ["kora", "oud"]
+
+
 def test_save_to_disk_is_read_and_not_streamed(tmp_path):
     features = Features({"audio": Audio(decode=False), "label": ClassLabel(names=["kora", "oud"])})
     of = {
