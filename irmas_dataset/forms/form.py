@@ -100,7 +100,7 @@ def arrow_files(folder: Path) -> dict[str, list[str]]:
 def names_files(table: Path) -> bool:
     """Tell whether a metadata table has the column `file_name`, or a name that ends so, as `datasets` asks for.
 
-    Raises UserError for a damaged Parquet file, or a CSV whose columns no commas separate.
+    Raises UserError for a damaged Parquet file, or a CSV without rows or commas.
     """
     if table.suffix == ".parquet":
         try:
@@ -109,11 +109,16 @@ def names_files(table: Path) -> bool:
             raise UserError(f"{table} is damaged ({error}): write it again, or remove it.") from error
     with open(table, encoding="utf-8", errors="replace") as lines:
         head = next(lines, "").strip()
-    if table.suffix == ".csv" and "file_name" in head and re.search("[;\t]", head) and "," not in head:
+        is_empty = not any(line.strip() for line in lines)
+    if "file_name" not in head or table.suffix != ".csv":
+        return "file_name" in head
+    if is_empty:
+        raise UserError(f"{table} lists no file: add its rows, or remove it.")
+    if re.search("[;\t]", head) and "," not in head:
         raise UserError(
             f"{table} separates its columns with `;` or tabs, which `datasets` does not read: save it with commas."
         )
-    return "file_name" in head
+    return True
 
 
 def keeps_files(folder: Path) -> bool:

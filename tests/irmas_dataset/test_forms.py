@@ -590,6 +590,7 @@ def test_a_damaged_list_of_files_or_splits_is_named(tmp_path, name, content):
     ("lines", "words"),
     [
         (["file_name,label", "0.wav,kora", "1.wav,oud", "0.wav,oud"], "0.wav twice in train: put all its labels into one row"),
+        (["file_name,label", ""], "metadata.csv lists no file"),
         (["\ufefffile_name;label", "0.wav;kora", "1.wav;oud"], "metadata.csv separates its columns with `;` or tabs"),
     ],
 )  # fmt: skip
