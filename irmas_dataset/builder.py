@@ -60,7 +60,8 @@ def list_clips(
         check_no_pattern(data_dir, recording_pattern)
         return list_unpacked(data_dir)
     listing = None if is_exported(data_dir) else list_irmas(data_dir) or list_openmic(data_dir)
-    is_form, has_table = has_form(Path(data_dir)), (Path(data_dir) / "labels.csv").is_file()
+    has_table = (Path(data_dir) / "labels.csv").is_file()
+    is_form = (columns.are_given or not (listing or has_table)) and has_form(Path(data_dir))
     useless = columns.given if has_table and not is_form else []
     useless = [*columns.given, *["recording_pattern"] * bool(recording_pattern)] if listing else useless
     if useless:
@@ -68,7 +69,7 @@ def list_clips(
             f"--{useless[0]} is of no use for IRMAS, OpenMIC-2018 and a labels.csv, which have names of their own for columns, "
             f"splits and recordings, as in {data_dir}: leave it out."
         )
-    if listing is None and (columns.are_given or (is_form and not has_table)):
+    if listing is None and (columns.are_given or is_form):
         listing = list_form(data_dir, columns, recording_pattern, cache_dir)
     listing = listing or list_own_folder(data_dir, recording_pattern)
     if listing is None:
