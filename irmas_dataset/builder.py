@@ -16,7 +16,7 @@ from datasets import ClassLabel, Features, List, Value
 from irmas_dataset.cores import usable_cores
 from irmas_dataset.decoding import Mono, open_file, read_frames
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.layout import is_exported
+from irmas_dataset.export.layout import check_no_pattern, is_exported
 from irmas_dataset.export.unpack import list_unpacked
 from irmas_dataset.files import Clip, Listing, list_irmas, to_text
 from irmas_dataset.forms.flags import Columns
@@ -56,10 +56,20 @@ def list_clips(
         raise UserError(
             f"--data_dir {data_dir} is not a folder: give the folder that contains IRMAS or your own train/<class>/."
         )
-    listing = list_unpacked(data_dir) if is_exported(data_dir) and not columns.are_given else None
-    listing = listing or list_irmas(data_dir) or list_openmic(data_dir)
-    is_table = has_form(Path(data_dir)) and not (Path(data_dir) / "labels.csv").is_file()
-    if listing is None and (is_table or columns.are_given):
+    if is_exported(data_dir) and not columns.are_given:
+        check_no_pattern(data_dir, recording_pattern)
+        return list_unpacked(data_dir)
+    listing = None if is_exported(data_dir) else list_irmas(data_dir) or list_openmic(data_dir)
+    has_table = (Path(data_dir) / "labels.csv").is_file()
+    is_form = (columns.are_given or not (listing or has_table)) and has_form(Path(data_dir))
+    useless = columns.given if has_table and not is_form else []
+    useless = [*columns.given, *["recording_pattern"] * bool(recording_pattern)] if listing else useless
+    if useless:
+        raise UserError(
+            f"--{useless[0]} is of no use for IRMAS, OpenMIC-2018 and a labels.csv, which have names of their own for columns, "
+            f"splits and recordings, as in {data_dir}: leave it out."
+        )
+    if listing is None and (columns.are_given or is_form):
         listing = list_form(data_dir, columns, recording_pattern, cache_dir)
     listing = listing or list_own_folder(data_dir, recording_pattern)
     if listing is None:

@@ -226,7 +226,8 @@ def ffmpeg_blocks(source: str | os.PathLike | bytes) -> Iterator:
         if code != 0 or len(header) < 24:
             messages.seek(0)
             first = (messages.read().decode(errors="replace").strip().splitlines() or ["no reason given"])[0]
-            said = first.rpartition("] ")[2].rstrip(".")  # without the name of the part of ffmpeg that reports it
+            # Without the name of the part of ffmpeg that reports it, and of the file, which may be a copy's.
+            said = first.rpartition("] ")[2].removeprefix(f"{named}: ").rstrip(".")
             raise ValueError(f"cannot be read as audio (ffmpeg says: {said})")
 
 

@@ -107,6 +107,10 @@ def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES,
     visible = (
         {path.name for path in data_dir.iterdir() if not path.name.startswith(".")} if data_dir.is_dir() else set()
     )
+    if data_dir.is_file():
+        raise UserError(
+            f"--data_dir {data_dir} is a file: give the folder that contains IRMAS, its zips or your own music."
+        )
     if not visible and data_dir != DEFAULT_FOLDER:
         state = "is empty; " if data_dir.is_dir() else f"does not exist{did_you_mean(data_dir)}"
         raise UserError(

@@ -23,6 +23,7 @@ class UserError(Exception):
     """
 
     def __init__(self, sentence: str) -> None:
+        sentence = sentence.rpartition("UserError: ")[2]  # before it, a worker of a DataLoader puts its traceback
         super().__init__(" ".join(sentence.splitlines()))  # what a user gave may have line breaks in it
 
 

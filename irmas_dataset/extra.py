@@ -13,8 +13,7 @@ from irmas_dataset.builder import ANY_COLUMNS
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import to_text, warn_of
 from irmas_dataset.forms.flags import Columns
-from irmas_dataset.forms.form import is_hub_id, is_remote
-from irmas_dataset.forms.listing import home_of
+from irmas_dataset.forms.form import is_remote
 from irmas_dataset.labels import readable_name
 from irmas_dataset.loading import load_irmas, logger
 
@@ -88,10 +87,14 @@ def without_rows(extra: Dataset, copies: list[int], what: str) -> Dataset:
     return extra.select(sorted(set(range(len(extra))) - set(copies)))
 
 
-def count_of(train: Dataset, location: str | Path, columns: Columns = ANY_COLUMNS) -> int:
-    """Return how many of the training clips are in the other data set."""
-    inside = to_text(home_of(location, columns)) + os.sep
-    return sum(path.startswith(inside) for path in train["path"][:])
+def count_of(train: Dataset, location: str | Path) -> int:
+    """Return how many of the training clips are of the other data set."""
+    return sum(recording.startswith(recordings_of(location)) for recording in train["recording"][:])
+
+
+def recordings_of(location: str | Path) -> str:
+    """Return how the names of another data set's recordings begin, unlike those of any recording of the data."""
+    return to_text(location if is_remote(location) else os.path.abspath(os.path.expanduser(location))) + ": "
 
 
 def relabelled(extra: Dataset, train: Dataset, location: str, label_map: Mapping[str, str] | None) -> Dataset:
@@ -111,11 +114,10 @@ def relabelled(extra: Dataset, train: Dataset, location: str, label_map: Mapping
         stands_for = {name: known[label_map[name]] if name in label_map else None for name in names}
         unmapped = [label for label, name in enumerate(classes.names) if name not in stands_for.values()]
     ids = [None if own is None else classes.str2int(own) for own in stands_for.values()]
-    prefix = to_text(location if is_hub_id(location) else os.path.abspath(os.path.expanduser(location)))
     features = Features(extra.features | {"instruments": train.features["instruments"]})
     if unmapped or "unknown" in extra.features:
         features["unknown"] = train.features["instruments"]
-    arguments = {"ids": ids, "prefix": prefix, "unmapped": unmapped if "unknown" in features else None}
+    arguments = {"ids": ids, "prefix": recordings_of(location), "unmapped": unmapped if "unknown" in features else None}
     extra = extra.map(_rename, fn_kwargs=arguments, features=features, desc="Extra clips")
     if label_map is None:
         return extra
@@ -151,7 +153,7 @@ def _all_known(row: dict) -> dict:
 
 
 def _rename(row: dict, ids: list[int | None], prefix: str, unmapped: list[int] | None) -> dict:
-    recording = f"{prefix}: {row['recording']}"  # unlike any recording of the dataset
+    recording = prefix + row["recording"]
     present = sorted({ids[label] for label in row["instruments"] if ids[label] is not None})
     renamed = {"instruments": present, "recording": recording, "song": recording}
     if unmapped is not None:

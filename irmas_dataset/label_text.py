@@ -120,6 +120,11 @@ def one_spelling(labels: Iterable[str]) -> dict[str, str]:
     return {label: chosen[label.casefold()] for label in counts}
 
 
+def spellings(path: str) -> list[str]:
+    """Return a path of a table as it may be meant: as it stands, with slashes, and with accents composed or not."""
+    return [path, path.replace("\\", "/"), *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
+
+
 def read_text(path: str | Path) -> str:
     """Return the text of a file in UTF-8, with or without a mark, or in UTF-16 with one; UserError for any other."""
     content = Path(path).read_bytes()

@@ -6,7 +6,7 @@ from datasets import Dataset
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.files import Listing, check_labels, load_index, published_name, to_text
-from irmas_dataset.label_text import read_rows, split_labels
+from irmas_dataset.label_text import read_rows, spellings, split_labels
 
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0", "")
 
@@ -15,20 +15,20 @@ def read_corrections(path: str | Path, listing: Listing) -> dict[str, list[str]]
     """Read a CSV with the columns `path` and `instruments` (separated by ;) and/or `drop` (yes or no).
 
     `path` is relative to the data folder, or IRMAS's published path. Returns the absolute path of each corrected clip
-    -> its labels, or [] for a dropped clip. IRMAS clips that an incomplete folder lacks are ignored.
-    Raises UserError that names the line of an unknown path or label.
+    -> its labels, or [] for a dropped clip. Clips that an incomplete IRMAS lacks are ignored.
+    Raises UserError that names the line of an unknown path or label, or of a second answer about a clip.
     """
     corrections = {}
     clips = {clip.name: clip for clip in listing.clips}
     clips |= {to_text(Path(clip.path).relative_to(listing.root).as_posix()): clip for clip in listing.clips}
     for where, row in _rows(path):
         name = row["path"].strip()
-        clip = clips.get(name) or clips.get(published_name(name))
+        clip = next((clips[form] for form in (*spellings(name), published_name(name)) if form in clips), None)
         if clip is not None:
             labels = _labels_of(row, listing.classes, where)
-            if labels is not None:
-                corrections[to_text(clip.path)] = labels
-        elif published_name(name) not in load_index():
+            if labels is not None and corrections.setdefault(to_text(clip.path), labels) != labels:
+                raise UserError(f"{where}: another line corrects {name} in another way: keep one of them.")
+        elif not (listing.is_irmas and published_name(name) in load_index()):
             raise UserError(f"{where}: {listing.root} has no clip {name}.")
     return corrections
 

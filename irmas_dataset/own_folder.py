@@ -2,7 +2,6 @@
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -27,8 +26,11 @@ from irmas_dataset.label_text import (
     normalised,
     one_spelling,
     read_rows,
+    spellings,
 )
 
+COLUMNS = ("path", "instruments", "recording", "unknown", "split")
+"""Of a labels.csv."""
 SEGMENT_ENDING = re.compile(r"(?:__\d{4,}\.\d\ds)+$")
 """When a segment begins; a segment of a segment belongs to the first one's recording."""
 
@@ -64,7 +66,7 @@ def list_own_folder(data_dir: str | Path, recording_pattern: str | None = None) 
     classes = tuple(sorted(train_labels or {label for row in rows for label in row["labels"]}))
     spelled: dict[str, str] = {}
     clips = [_clip(root, row, classes, recording_pattern, spelled) for row in rows]
-    _warn_of_other_audio(root, warnings)
+    _warn_of_other_audio(root, {clip.path for clip in clips}, warnings)
     is_synthetic = (root / SYNTHETIC_MARKER).exists()
     title = own_folder_title(to_text(root.name), is_synthetic)
     return Listing(title, root, classes, clips, warnings, is_synthetic=is_synthetic)
@@ -150,10 +152,10 @@ def _has_audio(folder: Path) -> bool:
     return any(path.lower().endswith(READ_BY_SOUNDFILE) for path in walk_files(folder))
 
 
-def _warn_of_other_audio(root: Path, warnings: list[str]) -> None:
-    """Warn of music in formats that only ffmpeg reads, which training does not use."""
-    others = [path for path in walk_files(root) if path.lower().endswith(READ_BY_FFMPEG)]
-    words = "in a format that training does not read, and will be skipped: convert it to flac"
+def _warn_of_other_audio(root: Path, listed: set[str], warnings: list[str]) -> None:
+    """Warn of music in formats that only ffmpeg reads, which are used only where a labels.csv lists them."""
+    others = [path for path in walk_files(root) if path.lower().endswith(READ_BY_FFMPEG) and path not in listed]
+    words = "in a format that is not read from folders, and will be skipped: convert it to flac"
     warn_of(warnings, others, f"is {words}", f"are {words}")
 
 
@@ -184,6 +186,8 @@ def _rows_of_table(root: Path, warnings: list[str]) -> list[dict]:
     """Read labels.csv: `path,instruments[,recording][,unknown][,split]`, with labels separated by ; or by commas in quotes."""
     table = root / "labels.csv"
     read = read_rows(table, "path", "instruments")
+    if unread := [name for name in (read[0][1] if read else ()) if name and name not in COLUMNS]:
+        warnings.append(f"{table}: of its columns only {', '.join(COLUMNS)} are read, not {', '.join(unread)}.")
     fields = {
         f"{where}, column {name}": row.get(name, "") for where, row in read for name in ("instruments", "unknown")
     }
@@ -214,12 +218,7 @@ def _row_of_table(root: Path, where: str, row: dict, labels: list[str], unknown:
 
 def _path_inside(root: Path, written: str, where: str) -> str:
     """Return a path of labels.csv relative to the folder, however it was written; UserError where it leads elsewhere."""
-    spellings = [
-        written,
-        written.replace("\\", "/"),
-        *(unicodedata.normalize(form, written) for form in ("NFC", "NFD")),
-    ]
-    path = next((root / spelling for spelling in spellings if (root / spelling).is_file()), None)
+    path = next((root / spelling for spelling in spellings(written) if (root / spelling).is_file()), None)
     if path is None:
         raise UserError(f"{where}: there is no file {root / written}.")
     inside = Path(os.path.normpath(path))

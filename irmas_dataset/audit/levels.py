@@ -85,8 +85,8 @@ def bandwidth(waveform: np.ndarray, sampling_rate: int) -> tuple[float, float]:
     centre, apart = round(400 * hertz), round(700 * hertz)
     fall = below[:-apart] - above[apart:]  # from a frequency to the loudest one at least 700 Hz above it
     fall[: round(FIRST_EDGE_HZ * hertz) - centre] = 0
-    steepest = int(fall.argmax())
-    if fall[steepest] >= EDGE_DB:
+    if fall.max(initial=0.0) >= EDGE_DB:  # there is none where the rate is below 1.4 kHz
+        steepest = int(fall.argmax())
         middle = (below[steepest] + above[steepest + apart]) / 2
         edge = steepest + int(np.flatnonzero(smooth[steepest : steepest + apart] >= middle)[-1])
         if edge < LAST_EDGE * len(level):

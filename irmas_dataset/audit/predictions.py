@@ -10,14 +10,17 @@ from irmas_dataset.audit.clips import Clips
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 
+MIXED = " + "
+"""Between the clips of a mixture, in the name that a run's validation predictions give it."""
+
 
 def read_predictions(files: Sequence[Path], clips: Clips) -> np.ndarray:
     """Return the mean score of every clip over all tables, (clips, classes); NaN for a clip that no table contains.
 
     A table (parquet or csv) has a column `clip` or `path`, and for each class a column of scores in [0, 1], named by its
     code or its readable name, with or without `score_` before it. A row without scores is of a file that could not be
-    read. Paths may be absolute or relative, and the data folder may have been elsewhere: a clip is
-    found by as many of the last parts of its path as identify it.
+    read, and one of a mixture of clips says nothing about any of them. Paths may be absolute or relative, and the data
+    folder may have been elsewhere: a clip is found by as many of the last parts of its path as identify it.
     Raises UserError for a file that is not such a table or contains none of the clips.
     """
     sums, counts = np.zeros((len(clips.table), len(clips.classes))), np.zeros(len(clips.table))
@@ -49,7 +52,10 @@ def _rows_by_end(clips: Clips) -> dict[str, int]:
 
 
 def _row_of(path: str, rows: dict[str, int]) -> int:
-    """Return the row for the longest known end of a path; -1 if there is none or several clips share it."""
+    """Return the row for the longest known end of a path; -1 if there is none, several clips share it, or it is a mixture's."""
+    members = path.split(MIXED)
+    if len(members) > 1 and all(_row_of(member, rows) >= 0 for member in members):
+        return -1
     return next((rows[end] for end in _ends(path) if end in rows), -1)
 
 

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from datasets import Features
 
+from irmas_dataset.errors import UserError
+
 CARD = "README.md"
 """The data card; it is written last, so a folder without one is not an export."""
 
@@ -28,6 +30,15 @@ def is_exported(data_dir: str | Path) -> bool:
         return set(COLUMNS) <= set(pyarrow.parquet.read_schema(shards[0]).names)
     except (OSError, pa.ArrowException):
         return True
+
+
+def check_no_pattern(location: str | Path, recording_pattern: str | None) -> None:
+    """Raise UserError for a pattern of recordings, which an export has in its tables."""
+    if recording_pattern is not None:
+        raise UserError(
+            f"--recording_pattern: {location} is an export, whose tables name the recordings: give it to `irmas export`, or "
+            "leave it out."
+        )
 
 
 def list_shards(data_dir: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from irmas_dataset.builder import ANY_COLUMNS, read_facts
 from irmas_dataset.cores import usable_cores
 from irmas_dataset.errors import UserError
-from irmas_dataset.export.layout import COLUMNS, path_within, shard_pattern, stored_features
+from irmas_dataset.export.layout import COLUMNS, check_no_pattern, path_within, shard_pattern, stored_features
 from irmas_dataset.export.tables import (
     TRANSFER_ERRORS,
     address,
@@ -29,21 +29,21 @@ from irmas_dataset.export.tables import (
     read_audio,
     transfer_problem,
 )
-from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, from_text, irmas_listing
+from irmas_dataset.export.unpack import listing_of_export
+from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, find_irmas, from_text
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import Form, form_title, open_form
 from irmas_dataset.forms.listing import (
     FETCHED,
     MARKER,
     facts_of,
-    home_of_form,
+    home_of,
     placed_clips,
     recordings_warning,
     state_of,
 )
 from irmas_dataset.loading import Splits, divide, warn_of_damaged
 from irmas_dataset.openmic import list_openmic
-from irmas_dataset.own_folder import own_folder_title
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +73,13 @@ def load_streamed(
     folder, state = files_folder(location, cache_dir), None
     try:
         if shards := shards_of_export(location, columns):
+            check_no_pattern(location, recording_pattern)
             splits = {name: table_of_rows(files, folder, name, cache_dir) for name, files in shards.items()}
             listing = listing_of(location, folder, splits)
         else:
             check_is_form(location)
             form = open_form(location, columns)
-            home = home_of_form(form, cache_dir)
+            home = home_of(form.location, columns, cache_dir, is_form=True)
             check_is_streamed(form)
             state = state_of(form)
             splits = {
@@ -274,9 +275,6 @@ def listing_of(location: str, folder: Path, splits: dict[str, Dataset]) -> Listi
         for path in rows["path"][:]
     ]
     files, root = url_to_fs(address(location))
-    is_synthetic = files.exists(f"{root}/{SYNTHETIC_MARKER}")
-    if clips[0].name.startswith("IRMAS-T"):
-        return irmas_listing(folder, location, clips, [], is_synthetic)
     classes = tuple(splits["train"].features["instruments"].feature.names)
-    name = root.rstrip("/").rsplit("/", 1)[-1]
-    return Listing(own_folder_title(name, is_synthetic), folder, classes, clips, is_synthetic=is_synthetic)
+    is_synthetic = files.exists(f"{root}/{SYNTHETIC_MARKER}")
+    return listing_of_export(folder, location, root.rstrip("/").rsplit("/", 1)[-1], classes, clips, is_synthetic)

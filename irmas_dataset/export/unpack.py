@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import UNPACKED_MARKER, list_shards, path_within, stored_features
-from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, to_text
+from irmas_dataset.files import SYNTHETIC_MARKER, Clip, Listing, irmas_listing, to_text
 from irmas_dataset.own_folder import own_folder_title
 from irmas_dataset.whole_file import whole_file
 
@@ -25,10 +25,16 @@ def unpack(data_dir: str | Path) -> None:
     data_dir = Path(data_dir)
     shards = list_shards(data_dir)
     sizes = {shard.name: shard.stat().st_size for shard in shards}
+    marker = data_dir / UNPACKED_MARKER
+
+    def is_done() -> bool:
+        return marker.exists() and json.loads(marker.read_text()) == sizes
+
     try:
+        if is_done():
+            return  # without writing anything: a shared copy may be read-only
         with FileLock(data_dir / LOCK):
-            marker = data_dir / UNPACKED_MARKER
-            if marker.exists() and json.loads(marker.read_text()) == sizes:
+            if is_done():
                 return
             for shard in shards:
                 unpack_shard(shard, data_dir)
@@ -52,8 +58,8 @@ def unpack_shard(shard: Path, data_dir: Path) -> None:
             path.with_suffix(".txt").write_text("".join(f"{names[label]}\t\n" for label in row["instruments"]))
 
 
-def list_unpacked(data_dir: str | Path) -> Listing | None:
-    """List the clips of an export that is unpacked: what its tables say, exactly; None for one in IRMAS's layout."""
+def list_unpacked(data_dir: str | Path) -> Listing:
+    """List the clips of an export that is unpacked: what its tables say, exactly, whatever else lies beside them."""
     root = Path(os.path.abspath(data_dir))
     clips: list[Clip] = []
     for shard in list_shards(root):
@@ -67,8 +73,13 @@ def list_unpacked(data_dir: str | Path) -> Listing | None:
             )
             kept = {name: row[name] for name in ("recording", "song", "genre", "drums")}
             clips.append(Clip(str(root / row["path"]), row["path"], split, labels, **kept, unknown=unknown))
-    if not clips or clips[0].name.startswith("IRMAS-T"):
-        return None
-    is_synthetic = (root / SYNTHETIC_MARKER).exists()
-    title = own_folder_title(to_text(root.name), is_synthetic)
-    return Listing(title, root, classes, clips, is_synthetic=is_synthetic)
+    return listing_of_export(root, root, to_text(root.name), classes, clips, (root / SYNTHETIC_MARKER).exists())
+
+
+def listing_of_export(
+    root: Path, home: str | Path, name: str, classes: tuple[str, ...], clips: list[Clip], is_synthetic: bool
+) -> Listing:
+    """Return the listing of an export's clips; `home` is the folder or address that a warning names."""
+    if clips and clips[0].name.startswith("IRMAS-T"):
+        return irmas_listing(root, home, clips, [], is_synthetic)
+    return Listing(own_folder_title(name, is_synthetic), root, classes, clips, is_synthetic=is_synthetic)

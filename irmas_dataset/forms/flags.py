@@ -20,9 +20,14 @@ class Columns:
     data_config: str | None = None
 
     @property
+    def given(self) -> list[str]:
+        """The flags that are set."""
+        return [item.name for item in fields(self) if getattr(self, item.name) is not None]
+
+    @property
     def are_given(self) -> bool:
         """Whether any flag is set."""
-        return self != Columns()
+        return bool(self.given)
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "Columns":

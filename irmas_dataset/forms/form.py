@@ -15,17 +15,21 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 from datasets import DatasetBuilder, Features, Value, load_dataset_builder
+from datasets.data_files import SPLIT_KEYWORDS
 from datasets.exceptions import DatasetNotFoundError
+from datasets.packaged_modules.arrow.arrow import Arrow
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 from datasets.packaged_modules.parquet.parquet import Parquet
 
 from irmas_dataset.download import DEFAULT_FOLDER
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.tables import TRANSFER_ERRORS, find_shards, open_parquet, transfer_problem
-from irmas_dataset.files import READ_BY_SOUNDFILE, walk_files
+from irmas_dataset.files import READ_BY_SOUNDFILE, to_text, walk_files
 from irmas_dataset.forms.columns import (
     UNKNOWN,
     audio_column,
+    inner,
+    is_text,
     label_columns,
     recording_column,
     split_names,
@@ -34,6 +38,7 @@ from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.labels import LabelReader, label_reader
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+NAMES_OF_SPLITS = {name for names in SPLIT_KEYWORDS.values() for name in names}
 ROWS_AT_ONCE = 64  # with their audio in memory
 
 
@@ -95,7 +100,7 @@ def arrow_files(folder: Path) -> dict[str, list[str]]:
 def names_files(table: Path) -> bool:
     """Tell whether a metadata table has the column `file_name`, or a name that ends so, as `datasets` asks for.
 
-    Raises UserError for a damaged Parquet file.
+    Raises UserError for a damaged Parquet file, or a CSV without rows or commas.
     """
     if table.suffix == ".parquet":
         try:
@@ -103,12 +108,22 @@ def names_files(table: Path) -> bool:
         except pyarrow.ArrowException as error:
             raise UserError(f"{table} is damaged ({error}): write it again, or remove it.") from error
     with open(table, encoding="utf-8", errors="replace") as lines:
-        return "file_name" in next(lines, "")
+        head = next(lines, "").strip()
+        is_empty = not any(line.strip() for line in lines)
+    if "file_name" not in head or table.suffix != ".csv":
+        return "file_name" in head
+    if is_empty:
+        raise UserError(f"{table} lists no file: add its rows, or remove it.")
+    if re.search("[;\t]", head) and "," not in head:
+        raise UserError(
+            f"{table} separates its columns with `;` or tabs, which `datasets` does not read: save it with commas."
+        )
+    return True
 
 
 def keeps_files(folder: Path) -> bool:
     """Tell whether a folder's audio is in files of their own."""
-    return any(path.lower().endswith(READ_BY_SOUNDFILE) for path in walk_files(folder))
+    return any(map(is_heard, walk_files(folder)))
 
 
 @dataclass
@@ -176,6 +191,31 @@ class Form:
         """Return the addresses of a split's files."""
         return [str(path) for path in self.builder.config.data_files[self.splits[split]]]
 
+    def tables(self, split: str) -> Iterator[tuple[str, pyarrow.parquet.ParquetFile]]:
+        """Yield the address of each Parquet table of train or test, and the table; UserError as `check_table` says."""
+        for shard in self.shards(split):
+            with open_parquet(shard) as table:
+                self.check_table(shard, table.schema_arrow)
+                yield shard, table
+
+    def check_table(self, shard: str, schema: pyarrow.Schema) -> None:
+        """Raise UserError where a table has no audio or labels, or its class ids are of other classes than the first table's."""
+        kinds = Features.from_arrow_schema(schema)
+        columns = label_columns(self.features, self.columns.label_column, self.location)
+        if missing := [name for name in (self.audio, *columns) if name not in kinds]:
+            raise UserError(
+                f"{shard} has no column {missing[0]}, as other tables have: add it, or name other splits, such as --test_split none."
+            )
+        for name in columns:
+            (names, text), (own_names, own_text) = (
+                (getattr(inner(of[name]), "names", None), is_text(of[name])) for of in (self.features, kinds)
+            )
+            if text != own_text or (names and own_names and names != own_names):
+                raise UserError(
+                    f"{shard}: its column {name} is {inner(kinds[name])}, but {inner(self.features[name])} in other tables: "
+                    "write all of them with the same classes in the same order."
+                )
+
     def rows(self, split: str, names: tuple[str, ...], with_audio: bool = False) -> Iterator[dict]:
         """Yield the rows of train or test with the columns of `names` that there are.
 
@@ -183,11 +223,13 @@ class Form:
         """
         wanted = [name for name in dict.fromkeys(names) if name in self.features] + [self.audio] * with_audio
         if self.is_parquet:
-            for shard in self.shards(split):
-                with open_parquet(shard) as table:
-                    for batch in table.iter_batches(ROWS_AT_ONCE if with_audio else 2**14, columns=wanted):
-                        yield from batch.to_pylist()
+            for _, table in self.tables(split):
+                for batch in table.iter_batches(ROWS_AT_ONCE if with_audio else 2**14, columns=wanted):
+                    yield from batch.to_pylist()
             return
+        for shard in self.shards(split) if isinstance(self.builder, Arrow) else ():
+            with pyarrow.memory_map(shard) as file:
+                self.check_table(shard, pyarrow.ipc.open_stream(file).schema)
         rows = self.builder.as_streaming_dataset(self.splits[split])
         plain = Value("string") if self.is_folder else {"bytes": Value("binary"), "path": Value("string")}
         for row in rows.cast_column(self.audio, plain):
@@ -229,6 +271,7 @@ def open_form(location: str | Path, columns: Columns) -> Form:
         raise UserError(f"--data_dir {location} has no audio or tables that `datasets` can read.")
     if isinstance(builder, FolderBasedBuilder) and not is_remote(location):
         check_tables_are_read(Path(location), builder)
+        check_class_folders(Path(location), builder)
     splits, warnings = split_names([str(name) for name in there], columns, location)
     return Form(location, builder, columns, splits, warnings)
 
@@ -252,6 +295,26 @@ def check_tables_are_read(folder: Path, builder: DatasetBuilder) -> None:
             "put a table into the folder of each split, with `file_name` relative to it, or list both under `configs` in "
             f"{folder / 'README.md'}."
         )
+
+
+def check_class_folders(folder: Path, builder: DatasetBuilder) -> None:
+    """Raise UserError where `datasets` would take another folder for the class of a clip than is meant in a folder of one's own."""
+    if metadata_tables(folder) or says_what_is_where(folder / "README.md"):
+        return
+    root = os.path.realpath(folder)  # as `datasets` names files
+    for path in (path for files in builder.config.data_files.values() for path in files if is_heard(path)):
+        *around, _ = Path(os.path.relpath(path, root)).parts
+        of_splits = [not NAMES_OF_SPLITS.isdisjoint(re.split("[^a-z]+", name.lower())) for name in around]
+        first = of_splits.index(True) + 1 if any(of_splits) else int(around[:1] == ["data"])
+        if len(around) - first != 1:
+            raise UserError(
+                f"{to_text(path)}: `datasets`, which reads {folder} for --streaming or flags such as --test_split, takes the "
+                "innermost folder for the class: leave these out, or put every clip into <class>/ or train/<class>/ itself."
+            )
+
+
+def is_heard(path: str) -> bool:
+    return str(path).lower().endswith(READ_BY_SOUNDFILE)
 
 
 def form_title(location: str) -> str:

@@ -29,7 +29,7 @@ class LabelReader:
     def read(self, row: dict, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return present and unknown classes, in class order; all are unknown where the label is missing.
 
-        Raises UserError for a value that means neither yes, no nor unknown, or an unknown class that is no class.
+        Raises UserError for a value that means neither yes, no nor unknown, or a class that there is not.
         """
         unknown = self.unknown_of(row, where)
         if len(self.columns) > 1:
@@ -39,7 +39,7 @@ class LabelReader:
         else:
             values = as_list(row[self.columns[0]])
             values = None if values and all(is_missing(value) for value in values) else values
-            present = {label for value in values or () for label in self.labels_of(value)}
+            present = {label for value in values or () for label in self.labels_of(value, where)}
             unknown = set(self.classes) if values is None else unknown
         unknown -= present
         return tuple(filter(present.__contains__, self.classes)), tuple(filter(unknown.__contains__, self.classes))
@@ -57,11 +57,17 @@ class LabelReader:
                 found.add(name)
         return found
 
-    def labels_of(self, value: int | str | None) -> list[str]:
-        """Return the labels that one value stands for."""
+    def labels_of(self, value: int | str | None, where: str) -> list[str]:
+        """Return the labels that one value stands for; UserError for a class id that no class has."""
         if is_missing(value):
             return []
-        return [self.names[value]] if self.names else self.meaning.get(field_of(value, self.kind), [])
+        if not self.names:
+            return self.meaning.get(field_of(value, self.kind), [])
+        if not 0 <= value < len(self.names):
+            raise UserError(
+                f"{where}: {value} is no class id; they are 0 to {len(self.names) - 1}, and -1 for no label."
+            )
+        return [self.names[value]]
 
 
 def label_reader(

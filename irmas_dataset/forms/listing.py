@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import is_exported
-from irmas_dataset.export.tables import TRANSFER_ERRORS, WHOLE_FILE, files_folder, open_parquet, transfer_problem
+from irmas_dataset.export.tables import TRANSFER_ERRORS, WHOLE_FILE, files_folder, transfer_problem
 from irmas_dataset.files import Clip, Listing, to_text, warn_of
 from irmas_dataset.forms.columns import without_point
 from irmas_dataset.forms.flags import Columns
@@ -30,6 +30,8 @@ MARKER = "TAKEN_FROM"
 """Written last into the folder of the files: what they were taken from."""
 FETCHED = "fetched.txt"
 """Beside them: the files that `export.stream` wrote, each with its checksum or the state of the tables."""
+LONGEST_END = 200
+"""Bytes of a name in a table that the name of its file ends in: file systems take 255 in all."""
 NO_RECORDINGS = (
     "no column names the recording of a clip, so each file counts as one: clips of one recording may be on both sides of a "
     "split, which makes figures too good; name the column with --recording_column, or give --recording_pattern"
@@ -45,7 +47,7 @@ def list_form(
     Raises UserError for a data set that cannot be read, or whose columns have to be named.
     """
     form = open_form(location, columns)
-    home = home_of_form(form, cache_dir)
+    home = home_of(form.location, columns, cache_dir, is_form=True)
     try:
         warnings = [*form.warnings, *recordings_warning(form, recording_pattern)]
         if home != Path(os.path.realpath(form.location)):
@@ -63,22 +65,20 @@ def list_form(
     return Listing(form_title(form.location), home, classes, clips, warnings)
 
 
-def home_of(location: str | Path, columns: Columns, cache_dir: str | Path | None = None) -> Path:
-    """Return the folder in which a data set's audio files are, or will be once they are taken out of it."""
+def home_of(location: str | Path, columns: Columns, cache_dir: str | Path | None = None, is_form: bool = False) -> Path:
+    """Return the folder in which a data set's audio files are, or will be once they are taken out of it.
+
+    It is without links where the data set is read as one of the Hub's forms (`is_form`: in any case, as streaming does), since
+    `datasets` gives such paths.
+    """
     if is_remote(location):
         return files_folder(location, cache_dir)
     folder = Path(os.path.abspath(os.path.expanduser(location)))
     if is_exported(folder):
         return files_folder(folder, cache_dir) if columns.are_given else folder
-    if not has_form(folder):
+    if not (has_form(folder) or is_form or columns.are_given):
         return folder
     return Path(os.path.realpath(folder)) if keeps_files(folder) else files_folder(folder, cache_dir)
-
-
-def home_of_form(form: Form, cache_dir: str | Path | None = None) -> Path:
-    """Return `home_of` of an open data set, without links where that is its own folder: `datasets` gives such paths."""
-    home = home_of(form.location, form.columns, cache_dir)
-    return Path(os.path.realpath(home)) if home == Path(form.location) else home
 
 
 def clips_of(form: Form, split: str, home: Path, recording_pattern: str | None) -> list[Clip]:
@@ -89,9 +89,18 @@ def clips_of(form: Form, split: str, home: Path, recording_pattern: str | None) 
 def placed_clips(
     form: Form, split: str, home: Path, recording_pattern: str | None
 ) -> Iterator[tuple[Clip, dict[str, str | int]]]:
-    """Yield the clips of train or test, each with the columns that say where its audio is (`export.stream.PLACE`)."""
+    """Yield the clips of train or test, each with the columns that say where its audio is (`export.stream.PLACE`).
+
+    Raises UserError for a file that a metadata table lists twice.
+    """
+    seen = set()
     for number, (row, place) in enumerate(placed_rows(form, split)):
         inside = row[form.audio]["path"]
+        if form.is_folder and inside in seen:
+            raise UserError(
+                f"{form.location} lists {inside} twice in {form.splits[split]}: put all its labels into one row, with ; between them."
+            )
+        seen.add(inside)
         on_disk = place["row_group"] == WHOLE_FILE and os.path.isfile(place["shard"])
         path = Path(place["shard"]) if on_disk else home / file_name(split, number, inside)
         name = to_text(Path(os.path.relpath(path, home)).as_posix())
@@ -115,13 +124,12 @@ def placed_rows(form: Form, split: str) -> Iterator[tuple[dict, dict[str, str | 
             yield row, where
         return
     names = [name for name in dict.fromkeys(form.described) if name in form.features]
-    for shard in form.shards(split):
-        with open_parquet(shard) as table:
-            for group in range(table.num_row_groups):
-                rows = table.read_row_group(group, columns=[*names, f"{form.audio}.path"]).to_pylist()
-                for place, row in enumerate(rows):
-                    row[form.audio] = row[form.audio] or {"path": None}
-                    yield row, {"shard": shard, "row_group": group, "row": place, "audio_column": form.audio}
+    for shard, table in form.tables(split):
+        for group in range(table.num_row_groups):
+            rows = table.read_row_group(group, columns=[*names, f"{form.audio}.path"]).to_pylist()
+            for place, row in enumerate(rows):
+                row[form.audio] = row[form.audio] or {"path": None}
+                yield row, {"shard": shard, "row_group": group, "row": place, "audio_column": form.audio}
 
 
 def recordings_warning(form: Form, recording_pattern: str | None) -> list[str]:
@@ -130,8 +138,9 @@ def recordings_warning(form: Form, recording_pattern: str | None) -> list[str]:
 
 
 def file_name(split: str, number: int, path: str | None) -> str:
-    """Return the name of a row's file: unlike any other, and with the ending that it had."""
-    return f"{split}/{number:06d}_{safe_name(Path(path or 'clip').name)}"
+    """Return the name of a row's file: unlike any other, and with the end that it had."""
+    name = safe_name(Path(path or "clip").name).encode()[-LONGEST_END:].decode(errors="ignore")
+    return f"{split}/{number:06d}_{name}"
 
 
 def take_files(form: Form, home: Path) -> None:

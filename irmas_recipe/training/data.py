@@ -112,7 +112,7 @@ def data_folder(data: DataArguments) -> Path:
         return Path(
             f"data/synthetic-v{FORMAT_VERSION}-{data.synthetic_train}-{data.synthetic_test}-seed{data.synthetic_seed}"
         )
-    return home_of(data.data_dir, data.columns)
+    return home_of(data.data_dir, data.columns, is_form=data.streaming)
 
 
 def prepare_splits(splits: DatasetDict, data: DataArguments, sampling_rate: int) -> DatasetDict:
@@ -158,5 +158,5 @@ def describe_data(data: DataArguments, splits: DatasetDict, reported: list[int])
     if is_hub_id(data.data_dir):
         description["hub_id"] = data.data_dir
     if data.extra_train_dir is not None:
-        description["extra_train_clips"] = count_of(splits["train"], data.extra_train_dir, data.columns_of_extra)
+        description["extra_train_clips"] = count_of(splits["train"], data.extra_train_dir)
     return description

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from transformers import EvalPrediction, PreTrainedModel
 
 from irmas_dataset import WaveformColumn
+from irmas_dataset.audit.predictions import MIXED
 from irmas_metric.figures import ranking_figures
 from irmas_recipe.models.pipeline.instrument_recognition import PER_LABEL
 from irmas_recipe.models.pipeline.windows import LONGEST_CLIP_SECONDS, TimelineRules
@@ -176,7 +177,7 @@ def write_validation_predictions(
 ) -> None:
     """Write the validation mixtures' scores, from which an ensemble learns; a mixture is named by its clips."""
     clips, classes = clip_names(validation, data_dir), validation.features["instruments"].feature.names
-    names = [" + ".join(clips[i] for i in members) for members in windows.clips.members]
+    names = [MIXED.join(clips[i] for i in members) for members in windows.clips.members]
     write_scores(path, names, names, windows.labels, scores, classes)
 
 

@@ -12,6 +12,7 @@ from datasets.fingerprint import Hasher
 
 from irmas_dataset import WaveformColumn
 from irmas_dataset.audio import cache_lock
+from irmas_dataset.audit.predictions import MIXED
 from irmas_dataset.cores import usable_cores
 from irmas_dataset.decoding import to_int16
 from irmas_dataset.separation import Separation
@@ -113,7 +114,7 @@ def training_members(
 def as_split(waveforms: Dataset, members: list[tuple[int, ...]], prepared: Dataset) -> Dataset:
     """Return a column of mixtures' waveforms as a prepared split, with the paths of their clips and the united labels."""
     paths, labels = prepared["path"][:], united(multi_hot(prepared), members)
-    split = waveforms.add_column("path", [" + ".join(paths[clip] for clip in of_one) for of_one in members])
+    split = waveforms.add_column("path", [MIXED.join(paths[clip] for clip in of_one) for of_one in members])
     for column, value in (("instruments", 1), ("unknown", -1)):
         if column in prepared.features:
             rows = [np.flatnonzero(row == value).tolist() for row in labels]

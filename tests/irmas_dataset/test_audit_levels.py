@@ -88,6 +88,11 @@ def test_full_music_has_no_edge():
     assert (edge_hz, fall_db) == (pytest.approx(RATE / 2, rel=0.01), 0)
 
 
+@pytest.mark.parametrize("rate", [1_000, 1_400, 2_000])
+def test_the_lowest_rates_have_no_edge(rate):
+    assert bandwidth(to_16_bit(noise()), rate) == (pytest.approx(rate / 2, rel=0.01), 0)
+
+
 def test_partials_with_nothing_between_them_are_no_edge():
     time = np.arange(2 * RATE) / RATE
     partials = sum(np.sin(2 * np.pi * 440 * k * time) / k for k in range(1, 10))

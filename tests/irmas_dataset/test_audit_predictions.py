@@ -41,3 +41,9 @@ def test_an_end_that_several_clips_share_is_nobodys(tmp_path):
     assert np.isnan(scores[:4]).all() and scores[4, 0] == pytest.approx(0.1)
     with pytest.raises(UserError, match="has no clip"):
         read_predictions([table(tmp_path, ["/x/kora/00.wav"])], clips())
+
+
+def test_a_mixture_of_validation_clips_is_none_of_them(tmp_path):
+    alone, mixture = PATHS[3], " + ".join([PATHS[0], PATHS[2]])
+    scores = read_predictions([table(tmp_path, [alone, mixture, f"{mixture} + {PATHS[4]}"])], clips())
+    assert np.isnan(scores[[0, 1, 2, 4]]).all() and scores[3, 0] == 0

@@ -219,6 +219,9 @@ def test_ensure_downloads_into_no_other_folder_and_names_the_nearest(record, tmp
     with pytest.raises(UserError, match=r"--data_dir data/irmsa does not exist; did you mean data/irmas\?"):
         ensure_irmas("data/irmsa", parts=PARTS, base_url=record.url)
     (tmp_path / "empty").mkdir()
+    Path("song.wav").touch()
+    with pytest.raises(UserError, match=r"--data_dir song.wav is a file: give the folder"):
+        ensure_irmas("song.wav")
     with pytest.raises(UserError, match="--data_dir empty is empty; `irmas download"):
         ensure_irmas("empty", parts=PARTS, base_url=record.url)
     assert record.requests == [] and not (tmp_path / "data/irmsa").exists()

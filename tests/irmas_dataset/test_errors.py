@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
-from irmas_dataset.errors import missing_package
+from irmas_dataset.errors import UserError, missing_package
 from tests.rights import WITHOUT_RIGHTS, needs_limits
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,20 @@ def test_help_needs_no_library_at_all():
 def test_an_extra_is_named_and_an_own_module_is_not():
     assert "irmas-recipe[demo]" in missing_package(ModuleNotFoundError("No module named 'gradio'", name="gradio"))
     assert missing_package(ModuleNotFoundError("x", name="irmas_recipe.training.nothing")) is None
+
+
+class Broken(Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        raise UserError("The server is gone:\nrun the same command again.")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_that_a_worker_process_meets_is_the_same_sentence(workers):
+    with pytest.raises(UserError, match=r"^The server is gone: run the same command again\.$"):
+        next(iter(DataLoader(Broken(), num_workers=workers)))
 
 
 @needs_limits

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,8 @@ from irmas_dataset import describe, load_irmas, prepare
 from irmas_dataset.audio import decode
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.push import push
-from irmas_dataset.export.unpack import unpack
+from irmas_dataset.export.stream import load_streamed
+from irmas_dataset.export.unpack import LOCK, unpack
 from irmas_dataset.export.write import export
 from irmas_dataset.files import SYNTHETIC_MARKER
 from tests.irmas_dataset.folders import TEST_FILES, TRAINING_FILES, write_audio, write_irmas
@@ -171,6 +173,25 @@ def test_it_is_unpacked_once_even_by_several_at_once(exported):
     assert all(path.exists() for path in files)
 
 
+def test_what_a_newer_export_no_longer_has_is_not_read(irmas, exported, tmp_path, cache):
+    load_irmas(exported, cache_dir=cache)
+    shutil.copytree(irmas, tmp_path / "newer")
+    gone = next((tmp_path / "newer/IRMAS-TrainingData/cel").iterdir())
+    gone.unlink()
+    export(tmp_path / "newer", tmp_path / "again", cache_dir=cache)
+    shutil.rmtree(exported / "data")
+    shutil.copytree(tmp_path / "again", exported, dirs_exist_ok=True)
+    paths = {Path(path).name for split in load_irmas(exported, cache_dir=cache).values() for path in split["path"]}
+    assert gone.name not in paths and len(paths) == len(TRAINING_FILES) + len(TEST_FILES) - 2
+
+
+def test_an_unpacked_export_is_read_without_writing(exported):
+    unpack(exported)
+    (exported / LOCK).unlink(missing_ok=True)
+    (exported / LOCK).mkdir()  # nobody can lock it, as in a folder that may not be written
+    unpack(exported)
+
+
 def test_a_folder_of_ones_own_comes_back_with_its_recordings(tmp_path, cache):
     own = tmp_path / "own"
     lines = ["path,instruments,recording"]
@@ -187,6 +208,14 @@ def test_a_folder_of_ones_own_comes_back_with_its_recordings(tmp_path, cache):
     assert describe(ours)["synthetic"] and describe(theirs)["synthetic"]
     assert "Synthesised music" in (tmp_path / "export/README.md").read_text()
     assert DatasetCard.load(tmp_path / "export" / "README.md").data.license is None
+
+
+def test_a_pattern_of_recordings_is_asked_of_what_has_none_yet(exported, irmas, cache):
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=r"--recording_pattern: .*export is an export, .*give it to `irmas export`"):
+            load(str(exported), recording_pattern="take.*", cache_dir=cache)
+    with pytest.raises(UserError, match="--recording_pattern is of no use for IRMAS"):
+        load_irmas(irmas, recording_pattern="take.*", cache_dir=cache)
 
 
 def test_a_folder_is_not_synthetic_by_its_name(tmp_path, cache):

@@ -47,6 +47,12 @@ def test_they_join_the_training_set_with_the_data_sets_classes(tmp_path, splits)
     )
 
 
+def test_extra_clips_are_counted_wherever_the_other_data_lies(tmp_path, splits):
+    extra = write_tones(tmp_path, "train", {"horn": [400, 410]})  # around the folder of the data
+    joined = add_training_clips(splits, extra)
+    assert count_of(joined["train"], extra) == len(joined["train"]) - len(splits["train"]) == 2
+
+
 def test_irmas_classes_join_by_code_or_by_readable_name(tmp_path):
     folder = write_tones(tmp_path / "music", "train", {"flu": [200, 210, 220], "violin": [300, 310, 320]})
     splits = load_irmas(folder, cache_dir=tmp_path / "cache")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,11 @@ from irmas_dataset.export.write import export
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.forms.form import is_hub_id
 from irmas_dataset.forms.labels import answer, label_reader
+from irmas_dataset.synthetic_openmic import synthesize_openmic
 from irmas_recipe.training.data import data_folder, load_data
 from irmas_recipe.training.evaluation import clip_names
 from irmas_recipe.training.fields import DataArguments
-from tests.irmas_dataset.folders import write_audio
+from tests.irmas_dataset.folders import write_audio, write_irmas
 from tests.irmas_dataset.form_folders import CLASSES, TEST, TRAIN, WRITERS, audio_folder, own_folder, parquet_folder
 from tests.irmas_dataset.range_server import serve_folder
 
@@ -366,6 +368,49 @@ def test_a_class_id_of_minus_one_is_no_label(tmp_path, caplog, kind):
     assert "has no label and will be skipped" in caplog.text
 
 
+@pytest.mark.parametrize("wrong", [2, -2])
+def test_a_class_id_that_no_class_has_is_refused(tmp_path, wrong):
+    root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1, wrong])
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=f": {wrong} is no class id; they are 0 to 1"):
+            load(str(root))
+
+
+KORA_FIRST, OUD_FIRST = ClassLabel(names=["kora", "oud"]), ClassLabel(names=["oud", "kora"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        (OUD_FIRST, [0, 1], "its column label is ClassLabel.*'oud', 'kora'.*, but ClassLabel.*'kora', 'oud'.* in other tables"),
+        (List(OUD_FIRST), [[0], [1]], "its column label is ClassLabel.*, but ClassLabel.* in other tables"),
+        (Value("string"), ["oud", "kora"], "its column label is Value.*, but ClassLabel.* in other tables"),
+        (None, [0, 1], "has no column label, as other tables have"),
+    ],
+)  # fmt: skip
+def test_class_ids_mean_the_same_in_every_table_or_are_refused(tmp_path, kind, values, words):
+    root = table(tmp_path / "set", KORA_FIRST, [0, 1] * 4)
+    path = Path(
+        table(root, kind or KORA_FIRST, values, split="test", first_seed=100), "data/test-00000-of-00001.parquet"
+    )
+    if kind is None:
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(path).drop_columns("label"), path)
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=f"{path}:? {words}"):
+            load(str(root))
+
+
+def test_class_ids_mean_the_same_in_every_saved_split_or_are_refused(tmp_path):
+    saved = {}
+    for split, kind in (("train", KORA_FIRST), ("test", OUD_FIRST)):
+        features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "label": kind})
+        rows = [{"audio": {"bytes": wav(number), "path": "a.wav"}, "label": number % 2} for number in range(4)]
+        saved[split] = Dataset.from_list(rows, features=features)
+    DatasetDict(saved).save_to_disk(str(tmp_path / "set"))
+    with pytest.raises(UserError, match=r"test/data-.*arrow: its column label is ClassLabel.* in other tables"):
+        load_irmas(tmp_path / "set")
+
+
 def test_class_numbers_are_classes_where_they_are_named_as_the_labels(tmp_path):
     root = table(tmp_path / "set", Value("int64"), [2, 10, 2, 10, -1])
     with pytest.raises(UserError, match="such as --label_column label"):
@@ -416,6 +461,38 @@ def test_class_folders_are_divided_alike_streamed_or_not(tmp_path):
         assert sorted(splits[name]["path"]) == sorted(streamed[name]["path"])
 
 
+@pytest.mark.parametrize(
+    ("clips", "wrong"),
+    [
+        ([f"train/{name}/disc {n}/{n}.wav" for name in CLASSES for n in (1, 2)], "train/kora/disc 1/1.wav"),
+        (["train/0.wav", "train/1.wav", "test/2.wav", "test/3.wav"], "t[re][a-z]+/[0-9].wav"),
+    ],
+)  # fmt: skip
+def test_no_folder_but_a_clips_class_is_taken_for_it(tmp_path, clips, wrong):
+    root = tmp_path / "set"
+    for number, clip in enumerate(clips):
+        write_audio(root / clip, number)
+    for read in (partial(load_irmas, columns=Columns(test_split="none")), load_streamed):
+        with pytest.raises(UserError, match=f"{root}/{wrong}: .*takes the innermost folder for the class"):
+            read(str(root))
+
+
+@pytest.mark.parametrize("write", [write_irmas, own_folder, partial(synthesize_openmic, train=4, test=2, seconds=0.1)])
+def test_flags_of_columns_are_refused_where_a_layout_has_names_of_its_own(tmp_path, write):
+    write(tmp_path / "set")
+    with pytest.raises(UserError, match=r"--test_split is of no use for IRMAS.*: leave it out"):
+        load_irmas(tmp_path / "set", columns=Columns(test_split="none"))
+
+
+@pytest.mark.parametrize("place", ["", "train/", "data/", "data/train/"])
+def test_class_folders_may_lie_where_the_hub_has_them(tmp_path, place):
+    for number in range(8):
+        write_audio(tmp_path / f"set/{place}{CLASSES[number % 2]}/{number}.wav", number)
+    for read in (partial(load_irmas, columns=Columns(test_split="none")), load_streamed):
+        splits = read(str(tmp_path / "set"))
+        assert splits["train"].features["instruments"].feature.names == ["kora", "oud"]
+
+
 def test_save_to_disk_is_read_and_not_streamed(tmp_path):
     features = Features({"audio": Audio(decode=False), "label": ClassLabel(names=["kora", "oud"])})
     of = {
@@ -463,6 +540,16 @@ def test_a_folder_behind_a_link_is_read_and_its_clips_have_the_names_in_it(tmp_p
     assert all(name.startswith("test/test") for name in clip_names(splits["test"], home))
 
 
+@pytest.mark.parametrize("how", [{}, {"streaming": True}, {"test_split": "none"}])
+def test_clips_of_class_folders_behind_a_link_have_the_names_in_them(tmp_path, how):
+    for number in range(12):
+        write_audio(tmp_path / f"set/train/{CLASSES[number % 2]}/{number}.wav", number)
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    data = DataArguments(data_dir=str(tmp_path / "link"), **how)
+    names = clip_names(load_data(data)["test"], data_folder(data))
+    assert len(names) == 2 and all(name.startswith("train/") for name in names)
+
+
 @pytest.mark.parametrize("load", [load_irmas, load_streamed])
 def test_a_test_split_without_labels_is_held_out_instead(tmp_path, caplog, load):
     root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
@@ -497,6 +584,35 @@ def test_a_damaged_list_of_files_or_splits_is_named(tmp_path, name, content):
     for load in (load_irmas, load_streamed):
         with pytest.raises(UserError, match=f"{name} is damaged"):
             load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["file_name,label", "0.wav,kora", "1.wav,oud", "0.wav,oud"], "0.wav twice in train: put all its labels into one row"),
+        (["file_name,label", ""], "metadata.csv lists no file"),
+        (["\ufefffile_name;label", "0.wav;kora", "1.wav;oud"], "metadata.csv separates its columns with `;` or tabs"),
+    ],
+)  # fmt: skip
+def test_a_table_of_files_that_would_be_misread_is_refused(tmp_path, lines, words):
+    for number in range(2):
+        write_audio(tmp_path / f"set/{number}.wav", number)
+    (tmp_path / "set/metadata.csv").write_text("\r\n".join(lines), encoding="utf-8")
+    for load in (load_irmas, load_streamed):
+        with pytest.raises(UserError, match=words):
+            load(str(tmp_path / "set"))
+
+
+def test_a_name_in_a_table_may_be_as_long_as_it_likes(tmp_path):
+    root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 4)
+    path = root / "data/train-00000-of-00001.parquet"
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    for row in rows:
+        row["audio"]["path"] = "é" * 150 + ".wav"
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, pyarrow.parquet.read_schema(path)), path)
+    for load in (load_irmas, load_streamed):
+        splits = load(str(root))
+        assert sum(map(len, splits.values())) == 8 and splits["test"]["path"][0].endswith("é.wav")
 
 
 def test_class_ids_whose_names_are_alike_once_normalised_are_one_class(tmp_path):

@@ -64,6 +64,17 @@ def test_paths_are_relative_to_the_data_folder_or_as_published(load):
         assert Path(CELLO).name not in rows_of(load(f"path,drop\n{path},yes\n", load.root.parent))
 
 
+def test_a_path_means_the_same_clip_however_it_is_written(load):
+    assert Path(CELLO).name not in rows_of(load("path,drop\n" + CELLO.replace("/", "\\") + ",yes\n"))
+
+
+def test_corrections_of_irmas_do_not_fit_other_music(load, tmp_path):
+    for number in range(4):
+        write_audio(tmp_path / f"mine/train/{'cel' if number % 2 else 'oud'}/{number}.wav", number)
+    with pytest.raises(UserError, match=r"line 2: .*mine has no clip IRMAS-TrainingData"):
+        load(INDEX_FOLDER / "drop_conflicting_training.csv", tmp_path / "mine")
+
+
 def test_corrections_act_before_the_split(load):
     everything_but_gel = [name for name in TRAINING_FILES if not name.startswith("gel")]
     dataset = load("path,instruments\n" + "".join(f"IRMAS-TrainingData/{name},pia\n" for name in everything_but_gel))
@@ -84,6 +95,7 @@ def test_corrections_act_before_the_split(load):
         (f"path,drop\n{CELLO},maybe\n", "line 2: drop is 'maybe'"),
         ("path,label\n", "needs the columns path and instruments or drop"),
         ("instruments\n", "needs the columns path and instruments or drop"),
+        (f"path,instruments,drop\n{CELLO},,yes\n{CELLO},voi,\n", "line 3: another line corrects .* in another way"),
         (Path("nowhere.csv"), "--corrections nowhere.csv cannot be read"),
     ],
 )

@@ -247,6 +247,21 @@ def test_labels_without_quotes_are_never_swallowed(tmp_path):
         list_own_folder(labelled(root, ["a.wav,kora,oud", "b.wav,oud,r2"], "path,instruments,recording"))
 
 
+def test_a_column_that_is_not_read_is_named(tmp_path):
+    write_audio(tmp_path / "a.wav")
+    (tmp_path / "labels.csv").write_text("path,instruments,Recordings,\na.wav,kora,session 1,\n")
+    (warning,) = list_own_folder(tmp_path).warnings
+    assert warning.endswith("only path, instruments, recording, unknown, split are read, not recordings.")
+
+
+def test_a_file_that_the_table_lists_is_not_said_to_be_skipped(tmp_path):
+    for name in ("a.m4a", "b.m4a"):
+        write_audio(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("path,instruments\na.m4a,kora\n")
+    (warning,) = list_own_folder(tmp_path).warnings
+    assert warning.startswith(f"{tmp_path / 'b.m4a'} is in a format")
+
+
 def test_one_spelling_of_a_class_and_of_a_recording(tmp_path):
     root = clips_of(tmp_path, ["a.wav", "b.wav", "c.wav"])
     lines = ["a.wav,Gera\u0308usch ,Take 1", "b.wav,Geräusch,take  1", "c.wav,kora,other"]
@@ -282,7 +297,7 @@ def test_folders_are_read_as_meant_or_named(tmp_path):
         "Train/kora/a.aiff": "train", "Train/oud/b.caf": "train", "TEST/oud/c.wav": "test",
     }  # fmt: skip
     assert any("validation has audio but is not read" in warning for warning in listing.warnings)
-    assert any("e.m4a is in a format that training does not read" in warning for warning in listing.warnings)
+    assert any("e.m4a is in a format that is not read from folders" in warning for warning in listing.warnings)
 
 
 def test_class_folders_alone_are_training_clips(tmp_path):

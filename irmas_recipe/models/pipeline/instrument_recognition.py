@@ -137,7 +137,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
           `return_windows=True`: `windows`, what the model said of each. A file that is not heard as it sounds has its
           `warning` here; elsewhere it is logged.
         - `batch_size`: how many windows the model sees at once; `num_workers`: how many processes decode (Linux; 0, the
-          default, is one thread), whose inputs need `skip_unreadable=True`.
+          default, is one thread).
         - `skip_unreadable=True`: an input that cannot be read gives {"error": sentence}, and the others go on.
 
         Raises:
@@ -293,6 +293,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
             inputs = (inputs[index] for index in range(len(inputs)))
         windows_of = partial(self._windows_of, **preprocess_params)
         if num_workers and can_fork():
+            windows_of = partial(windows_of, skip_unreadable=True)  # an error would end the process
             placed = windows_by_processes(inputs, windows_of, num_workers)
         else:
             placed = ((place, window) for place, audio in enumerate(inputs) for window in windows_of(audio))
@@ -308,6 +309,8 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
                 of_input.setdefault(place, []).append(window)
                 if window["is_last"]:
                     error, heard = window.get("error"), of_input.pop(place)
+                    if error and not preprocess_params.get("skip_unreadable"):
+                        raise ValueError(error)
                     results[place] = {"error": error} if error else self.postprocess(heard, **postprocess_params)
             while due in results:
                 yield results.pop(due)

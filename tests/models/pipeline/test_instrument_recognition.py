@@ -305,6 +305,14 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(recognise, tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_cannot_be_read_is_refused_whoever_decodes(recognise, tmp_path, workers, capfd):
+    (tmp_path / "bad.wav").write_bytes(b"not a wav file")
+    with pytest.raises(ValueError, match=r"bad\.wav cannot be read as audio"):
+        recognise([str(tmp_path / "bad.wav")], num_workers=workers)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_unreadable_inputs_can_be_skipped_without_harm_to_their_neighbours(recognise, tmp_path):
     good, other = music(2.2, seed=1), music(0.7, seed=2)
     damaged = {"array": np.concatenate([music(3), [np.nan]]), "sampling_rate": RATE}  # found after windows were read
@@ -419,11 +427,12 @@ def test_ffmpeg_and_soundfile_decode_the_same_samples(tmp_path):
 
 
 def test_ffmpegs_complaint_is_passed_on_and_its_absence_is_said(tmp_path, recognise, monkeypatch):
-    fake_ffmpeg(tmp_path / "bin", "sys.exit('song.m4a: Invalid data found')")
+    fake_ffmpeg(tmp_path / "bin", "sys.exit(sys.argv[5] + ': Invalid data found')")  # as ffmpeg names the file
     (tmp_path / "song.m4a").write_text("not a wav file")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(ValueError, match=r"ffmpeg says: song\.m4a: Invalid data found"):
-        recognise(tmp_path / "song.m4a")
+    for source in (tmp_path / "song.m4a", b"not a wav file"):  # bytes are copied into a file of some name
+        with pytest.raises(ValueError, match=r"\(ffmpeg says: Invalid data found\)"):
+            recognise(source)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="install ffmpeg for other formats"):
         recognise(tmp_path / "song.m4a")
