@@ -3,6 +3,7 @@
 irmas wavegan/generator --instrument cel
 """
 
+import shlex
 from pathlib import Path
 
 import librosa
@@ -149,7 +150,7 @@ def main(recipe: WaveganRecipe) -> None:
         left_over.unlink()
     print(
         f"{settings.generate} generated clips of {settings.instrument} are in {folder}, samples of the training in "
-        f"{own_dir / 'samples'}. A recipe trains on them too with --extra_train_dir {settings.output_dir}."
+        f"{own_dir / 'samples'}. A recipe trains on them too with --extra_train_dir {shlex.quote(settings.output_dir)}."
     )
 
 
