@@ -176,6 +176,11 @@ def test_a_replacement_that_is_stopped_costs_nothing_and_is_resumed(finished, fo
     assert again.returncode == 0 and "Resuming from" in again.stderr, again.stderr
     assert json.loads((run / "trainer_state.json").read_text())["global_step"] == 4
     assert not (run / ".replacement").exists() and "runs/kept" in (run / "README.md").read_text()
+    (run / "README.md").unlink()  # stopped between its move and its card
+    figures = json.loads((run / "results.json").read_text())["test"]
+    again = start(command, folder)
+    assert again.returncode == 0, again.stderr
+    assert (run / "README.md").is_file() and json.loads((run / "results.json").read_text())["test"] == figures
 
 
 def test_an_interrupted_run_resumes(finished, folder):
