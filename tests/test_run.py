@@ -141,10 +141,11 @@ def test_the_same_finished_recipe_prints_its_results_and_does_nothing(finished, 
     _, printed = finished
     monkeypatch.chdir(folder)
     before = content(folder)
-    run_irmas.main(["tiny.yaml"])
-    again = capsys.readouterr().out
-    table = again[: again.index("The run folder is")]
-    assert "micro-F1" in table and table in printed and "finished before" in again
+    for spelt in ([], ["--output_dir", "./runs/tiny/"]):  # with the / that a shell completes it with
+        run_irmas.main(["tiny.yaml", *spelt])
+        again = capsys.readouterr().out
+        table = again[: again.index("The run folder is")]
+        assert "micro-F1" in table and table in printed and "finished before" in again
     assert content(folder) == before
 
 
