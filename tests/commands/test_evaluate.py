@@ -13,8 +13,10 @@ import yaml
 
 import run_irmas
 from irmas_dataset.errors import UserError
+from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.commands.evaluate.arguments import parse_arguments
 from irmas_recipe.commands.evaluate.measurement import evaluation_recipe
+from irmas_recipe.commands.system import load_system
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 from tests.irmas_dataset.folders import write_audio
 from tests.test_run import ROOT, TINY
@@ -79,6 +81,14 @@ def test_what_it_wrote_can_be_compared(finished, capsys):
     run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "measured"])
     run_irmas.main(["compare", "runs/tiny", "measured", "--output_dir", "table"])
     assert "measured - tiny" in capsys.readouterr().out
+
+
+def test_the_model_of_what_it_wrote_is_found_from_anywhere(finished, tmp_path, monkeypatch):
+    run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "from_anywhere"])
+    (tmp_path / "runs/tiny").mkdir(parents=True)  # another one's
+    monkeypatch.chdir(tmp_path)
+    recognise = load_system(os.path.relpath(finished / "from_anywhere"), device="cpu")
+    assert recognise.labels == list(INSTRUMENT_NAMES.values())
 
 
 @pytest.fixture(scope="module")
