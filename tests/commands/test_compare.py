@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -178,6 +179,13 @@ def test_command_in_a_shell(runs, tmp_path):
     refused = subprocess.run([*command, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(runs, tmp_path):
+    run = shutil.copytree(runs[0], tmp_path / "señor")
+    command, plain = [sys.executable, "run_irmas.py", "compare", str(run)], os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=plain)
+    assert done.returncode == 0 and r"se\xf1or" in done.stdout, done.stderr
 
 
 def test_files_are_written(runs, tmp_path, capsys):
