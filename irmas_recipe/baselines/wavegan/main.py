@@ -135,6 +135,10 @@ def main(recipe: WaveganRecipe) -> None:
     begin(recipe, own_dir)
     if checkpoint.is_file():
         trainer.load(checkpoint)
+    if trainer.step > settings.steps:
+        raise UserError(
+            f"{own_dir} is of {trainer.step} steps: give --steps {trainer.step} or more, or another --output_dir."
+        )
     bar = tqdm(range(trainer.step, settings.steps), initial=trainer.step, total=settings.steps, disable=None)
     for _ in bar:
         losses = trainer.train_step()
