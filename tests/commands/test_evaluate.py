@@ -143,6 +143,24 @@ def test_a_folder_with_some_of_the_models_classes_is_measured_on_those(of_three_
     assert thresholds[1]["oud"]["threshold"] == thresholds[0]["oud"]["threshold"]
 
 
+@pytest.mark.parametrize("thresholds_from", ["validation", "test_half"])
+def test_clips_that_were_trained_on_are_no_test(of_three_classes, thresholds_from):
+    """Recordings that join a folder without test/ move others, trained on before, into the part that is held out."""
+    data, run = f"growing {thresholds_from}", f"runs/growing {thresholds_from}"
+    for number in range(36):
+        write_audio(Path(data, ["kora", "oud"][number % 2], f"{number}.wav"), number, seconds=3.0, sampling_rate=16_000)
+    run_irmas.main(["three.yaml", "--data_dir", data, "--output_dir", run, "--thresholds_from", thresholds_from])
+    for spelt in ([], ["--data_dir", f"{data}/"]):
+        run_irmas.main(["evaluate", run, *spelt, "--output_dir", f"of {data}"])
+    for number in range(36, 90):
+        write_audio(Path(data, ["kora", "oud"][number % 2], f"{number}.wav"), number, seconds=3.0, sampling_rate=16_000)
+    for spelt in ([], ["--data_dir", f"{data}/"]):
+        with pytest.raises(UserError, match=f"{data}.* has other clips, .* may have been trained on, such as .*wav"):
+            run_irmas.main(["evaluate", run, *spelt])
+    shutil.copytree(data, f"other {data}")
+    run_irmas.main(["evaluate", run, "--data_dir", f"other {data}"])
+
+
 def test_several_processes_print_one_table(finished):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*launcher, str(ROOT / "run_irmas.py"), "evaluate", "runs/tiny"]

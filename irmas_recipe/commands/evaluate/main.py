@@ -21,10 +21,10 @@ def main(argv: list[str]) -> None:
     from irmas_recipe.training.processes import leave
 
     with tempfile.TemporaryDirectory() as scratch:
-        recipe, tuned_songs = evaluation_recipe(arguments, scratch)
+        recipe, seen = evaluation_recipe(arguments, scratch)
         if recipe.training.process_index > 0:  # a launcher started several; one measures
             leave(0, several_by_gloo=True)
-        results, test, scores = measure(recipe, tuned_songs)
+        results, test, scores = measure(recipe, seen)
     if arguments.output_dir:
         if Path(arguments.model).is_dir():  # is found from its results, whatever the working folder
             path = os.path.relpath(Path(arguments.model).resolve(), arguments.output_dir.resolve())
