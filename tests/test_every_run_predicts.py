@@ -148,7 +148,8 @@ def test_an_ensemble_works_from_anywhere_and_tells_which_file_it_cannot_read(fol
     (tmp_path / "broken.wav").write_text("no audio")
     run = made("stacking").resolve()
     monkeypatch.chdir(tmp_path)
-    recognise = load_system(str(run), device="cpu")
+    Path("linked").symlink_to(run)
+    recognise = load_system("linked", device="cpu")
     paths = (str(path) for path in (tmp_path / "broken.wav", folder / "music/test/60.wav"))
     bad, good = recognise(paths, skip_unreadable=True, all_labels=True)
     assert "broken.wav cannot be read" in bad["error"] and len(good) == 3

@@ -1,6 +1,5 @@
 """Any run as the pipeline that hears files: of a network, a classical system or an ensemble, or what `evaluate` wrote."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -41,5 +40,5 @@ def measured_model(folder: Path) -> str | None:
         return None
     results = Results.read(folder)
     if run := results.more.get("measured_run"):
-        return os.path.normpath(folder / run)
+        return str((folder / run).resolve())
     return results.recipe.get("model_name_or_path")
