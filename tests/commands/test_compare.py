@@ -110,6 +110,14 @@ def test_published_systems_stand_beside_full_irmas_only(runs, tmp_path):
     assert compare_runs([synthetic]).of_kind("published") == []
 
 
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_few_songs_are_said(runs, tmp_path):
+    """One song resampled is always that song: every difference would get a star."""
+    single = [make_run(tmp_path / name, num_clips=30, num_songs=1, resamples=10) for name in ("one", "two")]
+    assert "Few songs (1): their intervals are too narrow, and * says little." in as_text(compare_runs(single))
+    assert "Few songs" not in as_text(compare_runs(runs))
+
+
 def test_tables_hold_every_row(runs):
     comparison = compare_runs(runs)
     text, markdown = as_text(comparison), as_markdown(comparison)
