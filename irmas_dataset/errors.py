@@ -82,6 +82,7 @@ def start(main: Callable[[list[str]], None]) -> None:
     warnings.simplefilter("ignore")  # what libraries tell programmers
     warnings.filterwarnings("default", module="irmas_")
     warnings.formatwarning = message_alone
+    sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream: a name that it cannot show ends nothing
     try:
         main(sys.argv[1:])
     except UserError as error:

@@ -153,10 +153,15 @@ def describe(dataset: DatasetDict) -> dict:
         "clips": {name: len(split) for name, split in dataset.items()},
         "songs": len(set(test["song"][:])),
         "classes": test.features["instruments"].feature.names,
-        "test_is_held_out": str(test.split) == "train",  # its rows came from the builder's training split
+        "test_is_held_out": is_held_out(test),
         "damaged": list(getattr(dataset, "damaged", ())),
         "synthetic": getattr(dataset, "is_synthetic", False),
     }
+
+
+def is_held_out(test: Dataset) -> bool:
+    """Return whether test clips were held out of the training folder: its rows came from the builder's training split."""
+    return str(test.split) == "train"
 
 
 def _split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:

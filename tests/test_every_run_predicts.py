@@ -17,6 +17,7 @@ from irmas_dataset.errors import UserError
 from irmas_recipe.baselines.classical.recipe import CLASSIFIER_NAMES
 from irmas_recipe.baselines.classical.stored import FILE
 from irmas_recipe.commands.ensemble.arguments import METHODS
+from irmas_recipe.commands.predict.tagging import Tagger
 from irmas_recipe.commands.system import load_system
 from irmas_recipe.report.comparison import compare_runs
 from tests.test_run_own_folder import PITCHES, write_clip, write_recipe
@@ -147,7 +148,8 @@ def test_an_ensemble_works_from_anywhere_and_tells_which_file_it_cannot_read(fol
     (tmp_path / "broken.wav").write_text("no audio")
     run = made("stacking").resolve()
     monkeypatch.chdir(tmp_path)
-    recognise = load_system(str(run), device="cpu")
+    Path("linked").symlink_to(run)
+    recognise = load_system("linked", device="cpu")
     paths = (str(path) for path in (tmp_path / "broken.wav", folder / "music/test/60.wav"))
     bad, good = recognise(paths, skip_unreadable=True, all_labels=True)
     assert "broken.wav cannot be read" in bad["error"] and len(good) == 3
@@ -177,6 +179,15 @@ def test_an_ensemble_tags_a_catalogue_into_parts_and_is_resumed():
     Path("none.txt").touch()
     with pytest.raises(UserError, match="The --list names no file"):
         run_irmas.main(["predict", "runs/mean", "--list", "none.txt", "--device", "cpu"])
+
+
+def test_parts_are_not_resumed_by_another_system_without_a_network():
+    systems = [
+        Tagger(load_system(str(made(run)), device="cpu")) for run in ("decision_tree", "svm", "mean", "stacking")
+    ]
+    assert len({system.fingerprint() for system in systems}) == 4
+    again = Tagger(load_system(str(made("svm")), device="cpu"))
+    assert again.fingerprint() == systems[1].fingerprint()
 
 
 def test_an_ensemble_does_not_read_far_ahead():

@@ -141,10 +141,11 @@ def test_the_same_finished_recipe_prints_its_results_and_does_nothing(finished, 
     _, printed = finished
     monkeypatch.chdir(folder)
     before = content(folder)
-    run_irmas.main(["tiny.yaml"])
-    again = capsys.readouterr().out
-    table = again[: again.index("The run folder is")]
-    assert "micro-F1" in table and table in printed and "finished before" in again
+    for spelt in ([], ["--output_dir", "./runs/tiny/"]):  # with the / that a shell completes it with
+        run_irmas.main(["tiny.yaml", *spelt])
+        again = capsys.readouterr().out
+        table = again[: again.index("The run folder is")]
+        assert "micro-F1" in table and table in printed and "finished before" in again
     assert content(folder) == before
 
 
@@ -176,6 +177,11 @@ def test_a_replacement_that_is_stopped_costs_nothing_and_is_resumed(finished, fo
     assert again.returncode == 0 and "Resuming from" in again.stderr, again.stderr
     assert json.loads((run / "trainer_state.json").read_text())["global_step"] == 4
     assert not (run / ".replacement").exists() and "runs/kept" in (run / "README.md").read_text()
+    (run / "README.md").unlink()  # stopped between its move and its card
+    figures = json.loads((run / "results.json").read_text())["test"]
+    again = start(command, folder)
+    assert again.returncode == 0, again.stderr
+    assert (run / "README.md").is_file() and json.loads((run / "results.json").read_text())["test"] == figures
 
 
 def test_an_interrupted_run_resumes(finished, folder):

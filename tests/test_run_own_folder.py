@@ -65,24 +65,25 @@ def results_of(run: str) -> dict:
 
 def test_a_folder_by_class_with_recordings_by_a_pattern(folder, capsys):
     write_recipe("by class", recording_pattern="take[0-9]+")
-    run_irmas.main(["own.yaml", "--output_dir", "runs/by_class"])
+    run_irmas.main(["own.yaml", "--output_dir", "runs/by class"])
     line = next(line for line in capsys.readouterr().out.splitlines() if " predict " in line)
-    assert Path(shlex.split(line)[-1]).is_file()
-    results = results_of("runs/by_class")
+    *_, run, clip = shlex.split(line)
+    assert run == "runs/by class" and Path(clip).is_file()
+    results = results_of("runs/by class")
     assert results["dataset"]["classes"] == sorted(PITCHES) and results["dataset"]["test_is_held_out"]
     assert results["dataset"]["name"] == "own folder by class"
     assert set(results["test"]["tuned"]["per_class"]) == set(PITCHES)
-    config = json.loads(Path("runs/by_class/config.json").read_text())
+    config = json.loads(Path("runs/by class/config.json").read_text())
     assert list(config["id2label"].values()) == sorted(PITCHES) and len(config["thresholds"]) == 3
     assert len(config["window_thresholds"]) == len(config["confidence_slopes"]) == 3
-    card = Path("runs/by_class/README.md").read_text()
+    card = Path("runs/by class/README.md").read_text()
     assert "Not IRMAS" in card and "ney flute" in card and "clarinet" not in card
-    frame = pd.read_parquet("runs/by_class/predictions.parquet")
+    frame = pd.read_parquet("runs/by class/predictions.parquet")
     assert len({song for song in frame["song"]}) < len(frame), "a recording is held out as a whole"
     capsys.readouterr()
-    run_irmas.main(["evaluate", "runs/by_class", "--output_dir", "again"])
+    run_irmas.main(["evaluate", "runs/by class", "--output_dir", "again"])
     assert results_of("again")["test"]["lrap"] == results["test"]["lrap"]
-    run_irmas.main(["predict", "runs/by_class", "by class/train/oud", "--format", "csv", "--output", "tags.csv"])
+    run_irmas.main(["predict", "runs/by class", "by class/train/oud", "--format", "csv", "--output", "tags.csv"])
     assert {f"score_{label}" for label in PITCHES} <= set(pd.read_csv("tags.csv").columns)
 
 

@@ -1,6 +1,7 @@
 """`irmas audit --data_dir D --output_dir O`: what is in a data folder, and what is wrong with it."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from irmas_dataset.errors import UserError
@@ -33,7 +34,9 @@ def main(argv: list[str]) -> None:
     print(summary(found))
     print(f"\nThe report is {args.output_dir / report.name}; the tables are beside it.")
     if len(found.corrections):
-        print(f"Apply what follows from the audio alone: --corrections {args.output_dir / 'corrections.csv'}")
+        print(
+            f"Apply what follows from the audio alone: --corrections {shlex.quote(str(args.output_dir / 'corrections.csv'))}"
+        )
     if len(found.suggestions):
         print(
             f"Listen, delete the lines that are wrong, and apply the rest: {args.output_dir / 'label_suggestions.csv'}"

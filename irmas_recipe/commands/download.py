@@ -1,6 +1,7 @@
 """`irmas download --data_dir D`: fetch IRMAS or OpenMIC-2018 from its public record, or verify a copy of IRMAS."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -42,5 +43,5 @@ def main(argv: list[str]) -> None:
     summary = verify(args.data_dir)
     print(summary)
     if not summary.ok:
-        print(f"Delete the damaged files, then run `irmas download --data_dir {args.data_dir}`.")
+        print(f"Delete the damaged files, then run `irmas download --data_dir {shlex.quote(str(args.data_dir))}`.")
         sys.exit(1)

@@ -38,4 +38,7 @@ def measured_model(folder: Path) -> str | None:
     """Return the model whose results a folder has, where `evaluate` wrote it: without a recipe or a model of its own."""
     if (folder / "recipe.yaml").exists() or (folder / "config.json").exists() or not (folder / FILE).is_file():
         return None
-    return Results.read(folder).recipe.get("model_name_or_path")
+    results = Results.read(folder)
+    if run := results.more.get("measured_run"):
+        return str((folder / run).resolve())
+    return results.recipe.get("model_name_or_path")

@@ -20,7 +20,6 @@ from irmas_recipe.report.example import EXAMPLE, EXAMPLE_INSTRUMENTS
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
 from irmas_recipe.report.published_section import published_section
 from irmas_recipe.report.results import FIGURES, Results
-from irmas_recipe.report.results import FILE as RESULTS
 from irmas_recipe.report.text import markdown_table, with_interval
 from irmas_recipe.training.released import HUB, LICENCES_ON_THE_HUB, released_as
 
@@ -178,14 +177,11 @@ def licence_of(results: Results, config: dict) -> str:
 
     Weights that come from no checkpoint have this project's.
     """
-    start = results.recipe.get("model_name_or_path") or results.recipe.get("backbone_name_or_path")
-    if not start:
+    if not results.started_from:
         return "apache-2.0"
     if released := released_as(config.get("released_as")):
         return released.licence
-    if Path(start, RESULTS).is_file():
-        return licence_of(Results.read(Path(start)), read_config(Path(start)))
-    return LICENCES_ON_THE_HUB.get(start, OTHER)
+    return LICENCES_ON_THE_HUB.get(next(iter(results.started_from.values())), OTHER)
 
 
 def licence_sentence(results: Results, licence: str, base_model: str | None) -> str:

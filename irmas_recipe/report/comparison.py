@@ -41,6 +41,7 @@ class Comparison:
     rows: list[Row]
     test_set: str
     resamples: list[int]
+    songs: int  # the fewest that a run was measured on
 
     def of_kind(self, kind: str) -> list[Row]:
         """Return the rows of one kind: run, trivial or published."""
@@ -56,7 +57,8 @@ def compare_runs(folders: list[Path]) -> Comparison:
     wholes = [run for run in runs if not run.results.is_of_half]
     if wholes and all(run.results.music == "irmas" for run in wholes):
         rows += published_rows()
-    return Comparison(rows, first.results.test_set, resamples)
+    songs = min(run.results.dataset["songs"] for run in runs)
+    return Comparison(rows, first.results.test_set, resamples, songs)
 
 
 def run_row(run: Run, first: Run, resamples: int) -> Row:

@@ -9,6 +9,7 @@ from irmas_recipe.report.text import markdown_table, with_interval
 
 COSTS = ("parameters", "training s", "clips/s")
 STAR = "*"
+FEWEST_SONGS = 10  # whose resamples say how much the choice of songs matters
 
 
 def as_text(comparison: Comparison) -> str:
@@ -89,6 +90,8 @@ def notes(comparison: Comparison) -> list[str]:
             f"Differences: both runs on the same resamples. {STAR} the interval leaves out 0: "
             "the choice of songs alone does not explain the difference."
         )
+    if comparison.songs < FEWEST_SONGS:
+        lines.append(f"Few songs ({comparison.songs}): their intervals are too narrow, and {STAR} says little.")
     halves = [row.name for row in runs if row.is_of_half]
     if halves:
         lines.append(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Results:
     test: dict
     commit: str | None = None
     versions: dict = field(default_factory=dict)
+    origin: dict | None = None  # `started_from`, when it was measured; older files lack it
     train: dict = field(default_factory=dict)  # empty where nothing was trained: `evaluate`
     more: dict = field(default_factory=dict)  # what one kind of system adds, such as a search
 
@@ -95,7 +96,7 @@ class Results:
                 test["calibration"]["few_validation_clips"] = [classes[place] for place in np.flatnonzero(few)]
         if (labels < 0).any():
             test["judged"] = openmic_figures(labels, scores)
-        return cls(
+        measured = cls(
             **provenance(recipe, seed),
             dataset=dataset,
             protocol=protocol,
@@ -104,10 +105,12 @@ class Results:
             train=train or {},
             more=more or {},
         )
+        return replace(measured, origin=measured.started_from)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of results.json."""
         parts = {name: getattr(self, name) for name in ("recipe", "commit", "seed", "versions", "dataset")}
+        parts |= {"origin": self.origin} if self.origin is not None else {}
         parts |= {"train": self.train} if self.train else {}
         return parts | {"protocol": self.protocol, "trivial": self.trivial, "test": self.test} | self.more
 
@@ -195,11 +198,23 @@ class Results:
         return "part" if name.startswith("incomplete IRMAS") else "own"
 
     @property
+    def started_from(self) -> dict[str, str]:
+        """The fields of a recipe that name the first weights: the run's own, or those of the first run behind it; {} from scratch.
+
+        `origin` keeps them, for the runs behind this one may be replaced later, even by one that starts from it.
+        """
+        if self.origin is not None:
+            return self.origin
+        start = self.recipe.get("model_name_or_path")
+        if start and Path(start, FILE).is_file():
+            return Results.read(Path(start)).started_from
+        names = ("model_name_or_path", "backbone_name_or_path")
+        return {name: self.recipe[name] for name in names if self.recipe.get(name)}
+
+    @property
     def base_model(self) -> str | None:
-        """The Hub id that the run started from, or that the run it started from did; None from scratch or from elsewhere."""
-        name = self.recipe.get("model_name_or_path") or ""
-        if name and Path(name, FILE).is_file():
-            return Results.read(Path(name)).base_model
+        """The Hub id that the run started from, or that the first of the runs behind it did; None from scratch or from elsewhere."""
+        name = self.started_from.get("model_name_or_path", "")
         may_be_id = not is_released(name) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
         return name if may_be_id and not Path(name).parent.is_dir() else None  # a folder that is gone is no id either
 

@@ -101,8 +101,10 @@ def next_steps(recipe: Recipe, run_dir: Path) -> str:
     """Return two lines to paste: tag a test clip with the model, and train on the real IRMAS."""
     irmas = Path(sys.executable).with_name("irmas")
     irmas = irmas.relative_to(Path.cwd()) if irmas.is_relative_to(Path.cwd()) else irmas
-    command = irmas if irmas.exists() else f"{sys.executable} {Path(sys.argv[0]).resolve()}"
-    lines = ["\nTag a clip with it:", f"  {command} predict {run_dir} {shlex.quote(str(clip_to_try(recipe, run_dir)))}"]
+    program = [irmas] if irmas.exists() else [sys.executable, Path(sys.argv[0]).resolve()]
+    command = shlex.join(map(str, program))
+    tag = shlex.join(["predict", str(run_dir), str(clip_to_try(recipe, run_dir))])
+    lines = ["\nTag a clip with it:", f"  {command} {tag}"]
     if recipe.data.data_dir == "synthetic":
         lines += ["Train AST on the real IRMAS (downloads it, about 12 GB, into data/irmas, and the checkpoint):",
                   f"  {command} recipes/ast/finetune.yaml"]  # fmt: skip

@@ -1,5 +1,6 @@
 """Load a trained model, from a run folder or the Hub, as the windowed pipeline."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -27,12 +28,16 @@ class WithoutNetwork(torch.nn.Module):
 
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, config: dict[str, Any], logits: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+    def __init__(
+        self, config: dict[str, Any], made_of: bytes, logits: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> None:
         """Make a model of what its configuration says and its function from features to logits.
 
+        made_of: what stands for its weights; the state has their digest, so that two systems can be told apart.
         logits: (windows, columns) -> (windows, classes); None where the pipeline needs none.
         """
         super().__init__()
+        self.register_buffer("made_of", torch.tensor(list(hashlib.sha256(made_of).digest()), dtype=torch.uint8))
         self.config = PreTrainedConfig(problem_type="multi_label_classification", **config)
         self.logits = logits
 

@@ -385,8 +385,10 @@ class InstrumentTrainer(Trainer):
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         if state.global_step < self.planned_steps():
             return False
-        self.state = state
-        chosen = Path((self.args.load_best_model_at_end and state.best_model_checkpoint) or checkpoint)
+        self.state, chosen = state, checkpoint
+        if self.args.load_best_model_at_end and state.best_model_checkpoint:
+            best = Path(state.best_model_checkpoint)  # where it was when the state was written: a replacement has moved
+            chosen = beside if (beside := checkpoint.with_name(best.name)).is_dir() else best
         self.load_weights(str(chosen))
         if (chosen / AVERAGE_FILE).is_file():
             averaged = load_file(chosen / AVERAGE_FILE)

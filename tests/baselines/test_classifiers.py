@@ -160,8 +160,21 @@ def test_shuffling_finds_the_columns_that_tell(rows):
 
 
 def test_too_few_clips_for_the_folds_are_refused():
-    with pytest.raises(UserError, match="--search_folds 3 is too many where no class has more than 2"):
+    with pytest.raises(UserError, match=r"--search_folds 3 is too many for .* 4 recordings, at most 2 of a class"):
         fold_of_clip(np.eye(2, dtype=int).repeat(2, axis=0), ["a", "b", "c", "d"], 3, seed=0)
+    with pytest.raises(UserError, match=r"--search_folds 3 is too many for .* 2 recordings, at most 9 of a class"):
+        fold_of_clip(np.eye(2, dtype=int).repeat(9, axis=0), ["a"] * 9 + ["b"] * 9, 3, seed=0)
+
+
+def test_a_fold_in_which_nothing_is_known_to_play_does_not_decide_the_search(rows):
+    features, labels, fold = rows
+    labels = np.where((fold == 2)[:, None], np.minimum(labels, 0), labels)
+    settings = candidates("decision_tree", "none", {"max_depth": [1, 8]})
+    system = search_and_fit(build("decision_tree", "none", 0), settings, features, labels, fold, 1)
+    assert np.isfinite([tried["map"] for tried in system.search]).all()
+    assert system.chosen == {
+        name: value for name, value in max(system.search, key=lambda t: t["map"]).items() if name != "map"
+    }
 
 
 @pytest.mark.parametrize("name", ["decision_tree", "svm", "naive_bayes"])

@@ -148,6 +148,8 @@ def test_from_files_to_generated_clips(tmp_path, common):
     generated = sorted((tmp_path / "out" / "train" / "class1").glob("*.wav"))
     assert len(generated) == 3
     assert soundfile.info(generated[0]).frames == 1024
+    with pytest.raises(UserError, match="class1 is of 2 steps: give --steps 2 or more"):
+        main([*common, "--instrument", "class1", "--steps", "1"])
     with pytest.raises(UserError, match="a training with model_size 4"):
         main([*common, "--model_size", "8", "--instrument", "class1", "--steps", "3"])
     with pytest.raises(UserError, match="--instrument harp is no class"):

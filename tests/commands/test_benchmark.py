@@ -299,6 +299,16 @@ def test_stock_is_compared_with_ast_only_and_that_is_checked_before_any_work(tmp
             benchmark.main([*recipe, "--against", "stock", "--use_cpu"])
 
 
+def test_other_systems_are_refused_and_streams_are_not_read(tmp_path):
+    with pytest.raises(UserError, match=r"svm is of another system \(classical\), and benchmark measures networks"):
+        benchmark.main(["classical/svm"])
+    arguments, fields = parse_arguments(
+        ["recipes/quickstart.yaml", "--use_cpu", "--streaming", "true", "--data_dir", str(tmp_path)]
+    )
+    recipe, _ = benchmark_recipe(arguments, fields, str(tmp_path))
+    assert not recipe.data.streaming, "the clips are made or copied"
+
+
 def test_a_picture_of_an_unknown_kind_is_refused_before_any_work():
     with pytest.raises(UserError, match=r"x\.txt does not end with \.png"):
         parse_arguments(["recipes/quickstart.yaml", "--figure", "x.txt"])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,14 @@ def test_published_systems_stand_beside_full_irmas_only(runs, tmp_path):
     assert compare_runs([synthetic]).of_kind("published") == []
 
 
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_few_songs_are_said(runs, tmp_path):
+    """One song resampled is always that song: every difference would get a star."""
+    single = [make_run(tmp_path / name, num_clips=30, num_songs=1, resamples=10) for name in ("one", "two")]
+    assert "Few songs (1): their intervals are too narrow, and * says little." in as_text(compare_runs(single))
+    assert "Few songs" not in as_text(compare_runs(runs))
+
+
 def test_tables_hold_every_row(runs):
     comparison = compare_runs(runs)
     text, markdown = as_text(comparison), as_markdown(comparison)
@@ -178,6 +187,13 @@ def test_command_in_a_shell(runs, tmp_path):
     refused = subprocess.run([*command, str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(runs, tmp_path):
+    run = shutil.copytree(runs[0], tmp_path / "señor")
+    command, plain = [sys.executable, "run_irmas.py", "compare", str(run)], os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=plain)
+    assert done.returncode == 0 and r"se\xf1or" in done.stdout, done.stderr
 
 
 def test_files_are_written(runs, tmp_path, capsys):

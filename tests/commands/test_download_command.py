@@ -16,11 +16,13 @@ def test_help_fits_a_screen_and_names_the_program(capsys):
 
 
 def test_verify_ends_with_1_where_anything_is_missing(tmp_path, capsys):
-    (tmp_path / "IRMAS-TrainingData" / "cel").mkdir(parents=True)
+    (tmp_path / "my data" / "IRMAS-TrainingData" / "cel").mkdir(parents=True)
     with pytest.raises(SystemExit) as ending:
-        main(["--data_dir", str(tmp_path), "--verify"])
+        main(["--data_dir", str(tmp_path / "my data"), "--verify"])
     assert ending.value.code == 1
-    assert f"0 complete, {len(load_index())} missing" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"0 complete, {len(load_index())} missing" in said
+    assert f"`irmas download --data_dir '{tmp_path / 'my data'}'`" in said, "it can be pasted"
 
 
 def test_verify_of_a_whole_folder_ends_well(tmp_path, capsys, monkeypatch):

@@ -202,13 +202,16 @@ def test_thresholds_of_the_timeline_are_tuned_on_fused_moments(runs, tmp_path, c
     assert "judged by the thresholds of clips" in caplog.text
 
 
-def test_the_command_of_the_card_can_be_pasted(runs, tmp_path):
+def test_the_command_of_the_card_can_be_pasted(runs, tmp_path, capsys):
     members = [shutil.copytree(run, tmp_path / f"{run.name}, (my 1st)") for run in runs]
     asked = [*map(str, members), "--output_dir", str(tmp_path / "my ensemble"), "--method", "mean"]
     run_ensemble(asked)
     card = (tmp_path / "my ensemble/README.md").read_text()
     command = card.split("```bash\nirmas ensemble ")[1].split("\n```")[0]
     assert shlex.split(command) == asked
+    capsys.readouterr()
+    run_ensemble([f"{word}/" if word.startswith("/") else word for word in asked])
+    assert "finished before" in capsys.readouterr().out, "a / at the end of a folder makes no other recipe"
 
 
 @pytest.mark.parametrize("method", METHODS)

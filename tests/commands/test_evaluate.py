@@ -13,8 +13,10 @@ import yaml
 
 import run_irmas
 from irmas_dataset.errors import UserError
+from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.commands.evaluate.arguments import parse_arguments
 from irmas_recipe.commands.evaluate.measurement import evaluation_recipe
+from irmas_recipe.commands.system import load_system
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 from tests.irmas_dataset.folders import write_audio
 from tests.test_run import ROOT, TINY
@@ -81,6 +83,15 @@ def test_what_it_wrote_can_be_compared(finished, capsys):
     assert "measured - tiny" in capsys.readouterr().out
 
 
+def test_the_model_of_what_it_wrote_is_found_from_anywhere(finished, tmp_path, monkeypatch):
+    run_irmas.main(["evaluate", "runs/tiny", "--output_dir", "from_anywhere"])
+    (tmp_path / "runs/tiny").mkdir(parents=True)  # another one's
+    monkeypatch.chdir(tmp_path)
+    Path("linked").symlink_to(finished / "from_anywhere")
+    for folder in (os.path.relpath(finished / "from_anywhere"), "linked"):
+        assert load_system(folder, device="cpu").labels == list(INSTRUMENT_NAMES.values())
+
+
 @pytest.fixture(scope="module")
 def of_three_classes(finished):
     """The run of a folder of one's own with three classes, and a folder with its test clips alone."""
@@ -131,6 +142,24 @@ def test_a_folder_with_some_of_the_models_classes_is_measured_on_those(of_three_
     pd.testing.assert_frame_equal(part[["kora", "oud"]], whole.loc[part.index, ["kora", "oud"]], atol=1e-6)
     thresholds = [json.loads(Path(name, "results.json").read_text())["test"]["tuned"]["per_class"] for name in ("runs/three", "of_two")]  # fmt: skip
     assert thresholds[1]["oud"]["threshold"] == thresholds[0]["oud"]["threshold"]
+
+
+@pytest.mark.parametrize("thresholds_from", ["validation", "test_half"])
+def test_clips_that_were_trained_on_are_no_test(of_three_classes, thresholds_from):
+    """Recordings that join a folder without test/ move others, trained on before, into the part that is held out."""
+    data, run = f"growing {thresholds_from}", f"runs/growing {thresholds_from}"
+    for number in range(36):
+        write_audio(Path(data, ["kora", "oud"][number % 2], f"{number}.wav"), number, seconds=3.0, sampling_rate=16_000)
+    run_irmas.main(["three.yaml", "--data_dir", data, "--output_dir", run, "--thresholds_from", thresholds_from])
+    for spelt in ([], ["--data_dir", f"{data}/"]):
+        run_irmas.main(["evaluate", run, *spelt, "--output_dir", f"of {data}"])
+    for number in range(36, 90):
+        write_audio(Path(data, ["kora", "oud"][number % 2], f"{number}.wav"), number, seconds=3.0, sampling_rate=16_000)
+    for spelt in ([], ["--data_dir", f"{data}/"]):
+        with pytest.raises(UserError, match=f"{data}.* has other clips, .* may have been trained on, such as .*wav"):
+            run_irmas.main(["evaluate", run, *spelt])
+    shutil.copytree(data, f"other {data}")
+    run_irmas.main(["evaluate", run, "--data_dir", f"other {data}"])
 
 
 def test_several_processes_print_one_table(finished):

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import yaml
@@ -16,6 +17,7 @@ from irmas_recipe.report.card import PAPER_OF, usage_section, write_card
 from irmas_recipe.report.example import write_example
 from irmas_recipe.report.figures import draw_figures
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS, OPENMIC_SYSTEMS, PUBLISHED_SYSTEMS
+from irmas_recipe.report.results import Results
 from irmas_recipe.report.text import with_interval
 from irmas_recipe.training.released import RELEASED
 from tests.report.example_run import make_run, read_results
@@ -244,6 +246,22 @@ def test_a_run_that_starts_from_a_run_has_its_licence(tmp_path, monkeypatch):
         make_run(tmp_path / name, recipe={"model_name_or_path": start}, **options)
         again = make_run(tmp_path / f"{name} again", recipe={"model_name_or_path": name}, **options)
         assert metadata_load(write_card(again))["license"] == licence
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_what_a_run_comes_from_outlives_the_runs_behind_it(tmp_path, monkeypatch):
+    """Two runs take turns: `first`, `second` from `first`, and `first` made again from `second`."""
+    monkeypatch.chdir(tmp_path)
+    clips = {"labels": np.eye(11, dtype=int), "scores": np.eye(11), "songs": list(range(11)), "thresholds": None}
+    for weights, licence, base in (("someone/ast", "other", "someone/ast"), (None, "apache-2.0", None)):
+        for name, start in (("first", weights), ("second", "first"), ("first", "second")):
+            run = make_run(tmp_path / name, num_clips=60, resamples=10)
+            like, recipe = Results.read(run), {"model_name_or_path": start}
+            (run / "results.json").unlink()  # the run that it replaces
+            Results.measure(recipe=recipe, seed=0, dataset=like.dataset, protocol=like.protocol, **clips).write(run)
+        for name in ("first", "second"):
+            card = metadata_load(write_card(Path(name)))
+            assert card["license"] == licence and card.get("base_model") == base
 
 
 @pytest.mark.filterwarnings("ignore:No clip carries")

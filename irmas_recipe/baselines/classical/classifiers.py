@@ -149,8 +149,11 @@ def candidates(name: str, feature_selection: str, grid: dict | None) -> list[dic
 
 def fold_of_clip(labels: np.ndarray, groups: list[str], folds: int, seed: int) -> np.ndarray:
     """Return each clip's fold (clips,): whole recordings, classes spread evenly. labels: (clips, classes)."""
-    if folds > (most := np.bincount(labels.argmax(axis=1)).max()):
-        raise UserError(f"--search_folds {folds} is too many where no class has more than {most} training clips.")
+    if folds > min(most := np.bincount(labels.argmax(axis=1)).max(), recordings := len(set(groups))):
+        raise UserError(
+            f"--search_folds {folds} is too many for training clips of {recordings} recordings, at most {most} of a class: "
+            "give fewer folds, or add recordings."
+        )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     fold = np.zeros(len(labels), dtype=int)
     for number, (_, held_out) in enumerate(splitter.split(labels, labels.argmax(axis=1), groups)):
@@ -175,9 +178,9 @@ def search_and_fit(
             tasks, tqdm(workers(jobs), total=len(tasks), desc="Search", disable=None), strict=True
         ):
             scores[number, fold == held_out] = found
+    judged = [fold == held_out for held_out in folds if (labels[fold == held_out] == 1).any()]
     reached = [
-        float(np.mean([mean_average_precision(labels[fold == f], of_one[fold == f]) for f in folds]))
-        for of_one in scores
+        float(np.mean([mean_average_precision(labels[rows], of_one[rows]) for rows in judged])) for of_one in scores
     ]
     best = int(np.argmax(reached))
     slopes, offsets = calibrate(scores[best], labels)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from irmas_recipe.baselines.classical.features import SAMPLING_RATE, column_names, feature_rows
-from irmas_recipe.baselines.classical.stored import load_classifiers
+from irmas_recipe.baselines.classical.stored import FILE, load_classifiers
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
 from irmas_recipe.report.results import Results
 from irmas_recipe.training.recogniser import WithoutNetwork, build_recogniser
@@ -36,5 +36,5 @@ def load_classical(run: Path, **options: Any) -> InstrumentRecognitionPipeline:
     results = Results.read(run)
     features = results.recipe["features"]
     system = load_classifiers(run, len(column_names(features)), len(results.classes))
-    model = WithoutNetwork(results.as_config(), system.logits)
+    model = WithoutNetwork(results.as_config(), (run / FILE).read_bytes(), system.logits)
     return build_recogniser(str(run), model, HandMadeFeatures(features), **options)

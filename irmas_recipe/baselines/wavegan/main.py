@@ -3,6 +3,7 @@
 irmas wavegan/generator --instrument cel
 """
 
+import shlex
 from pathlib import Path
 
 import librosa
@@ -134,6 +135,10 @@ def main(recipe: WaveganRecipe) -> None:
     begin(recipe, own_dir)
     if checkpoint.is_file():
         trainer.load(checkpoint)
+    if trainer.step > settings.steps:
+        raise UserError(
+            f"{own_dir} is of {trainer.step} steps: give --steps {trainer.step} or more, or another --output_dir."
+        )
     bar = tqdm(range(trainer.step, settings.steps), initial=trainer.step, total=settings.steps, disable=None)
     for _ in bar:
         losses = trainer.train_step()
@@ -149,7 +154,7 @@ def main(recipe: WaveganRecipe) -> None:
         left_over.unlink()
     print(
         f"{settings.generate} generated clips of {settings.instrument} are in {folder}, samples of the training in "
-        f"{own_dir / 'samples'}. A recipe trains on them too with --extra_train_dir {settings.output_dir}."
+        f"{own_dir / 'samples'}. A recipe trains on them too with --extra_train_dir {shlex.quote(settings.output_dir)}."
     )
 
 

@@ -11,15 +11,16 @@ from transformers import ASTConfig
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.benchmark.ours import LOOP_STEPS
 from irmas_recipe.training.recipe import Recipe, parse_recipe
+from irmas_recipe.training.recipe_file import system_of
 from irmas_recipe.training.released import ARCHITECTURES, find_released, is_released
 
 CPU_BATCH = 4  # a larger one hardly changes a CPU's rate, and stock's steps take a minute each
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 LEFT_OUT = {
     "eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": "false", "logging_strategy": "no",
-    "disable_tqdm": "true", "gradient_accumulation_steps": 1,
+    "disable_tqdm": "true", "gradient_accumulation_steps": 1, "streaming": "false",
 }  # fmt: skip
-"""Fields without what a benchmark does not do: validation, checkpoints, logs."""
+"""Fields without what a benchmark does not do: validation, checkpoints, logs, reading from elsewhere."""
 PLAIN = LEFT_OUT | {
     "max_steps": -1, "lr_scheduler_type": "constant", "warmup_steps": 0, "layer_decay": 1, "weight_averaging": "none",
     "weight_decay": 0.01, "balanced_sampling": "false", "mix_probability": 0, "min_gain_db": 0, "max_gain_db": 0,
@@ -35,6 +36,10 @@ def benchmark_recipe(arguments: argparse.Namespace, fields: list[str], scratch: 
     Raises:
         UserError: the recipe is wrong, or cannot be compared as asked for.
     """
+    if (system := system_of([arguments.recipe])) != "network":
+        raise UserError(
+            f"{arguments.recipe} is of another system ({system}), and benchmark measures networks: name a recipe of one."
+        )
     recipe = parse_recipe([arguments.recipe, *fields])
     if arguments.against:
         check_is_ast(recipe)

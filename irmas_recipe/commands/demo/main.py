@@ -1,6 +1,7 @@
 """`irmas demo MODEL`: a page on this machine that listens to music and shows its instruments, or a Space of it."""
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def main(argv: list[str]) -> None:
 
     export_space(args.model, args.export_space)
     print(
-        f"Wrote a Space; upload it with: hf upload --repo-type space YOUR_NAME/instrument-recognition {args.export_space} ."
+        "Wrote a Space; upload it with: hf upload --repo-type space YOUR_NAME/instrument-recognition "
+        f"{shlex.quote(str(args.export_space))} ."
     )
 
 

@@ -28,7 +28,7 @@ def find_members(folder: Path, results: Results) -> list[Path]:
         raise UserError(f"{folder} does not say how its runs are fused, as earlier versions did not: {again}")
     found = []
     for member in results.more["members"]:
-        run = Path(os.path.normpath(folder / member["run"]))
+        run = (folder / member["run"]).resolve()
         if not (run / TEST_FILE).is_file():
             raise UserError(
                 f"{folder} is an ensemble and needs the run {run}, which is missing: bring it back, or {again}"

@@ -1,5 +1,6 @@
 """An ensemble as the pipeline that `predict` and the demo use: its members hear each file, and their scores are fused."""
 
+import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -127,5 +128,6 @@ def load_ensemble(
         "hop_seconds": min(hop for _, hop in windows),
     }
     kind = partial(EnsembleRecogniser, members, Fusion(**results.more["fusion"]))
+    made_of = json.dumps([results.more["fusion"], [member["sha256"] for member in results.more["members"]]]).encode()
     in_seconds = SimpleNamespace(sampling_rate=1)  # where windows start and stop is counted in seconds here
-    return build_recogniser(str(run), WithoutNetwork(config), in_seconds, kind=kind, **options)
+    return build_recogniser(str(run), WithoutNetwork(config, made_of), in_seconds, kind=kind, **options)

@@ -1,6 +1,9 @@
 """`irmas evaluate MODEL`: measure a trained model on a test set by the protocol stored with it."""
 
+import os
 import tempfile
+from dataclasses import replace
+from pathlib import Path
 
 from irmas_dataset.whole_file import whole_folder
 from irmas_recipe.commands.evaluate.arguments import parse_arguments
@@ -18,11 +21,14 @@ def main(argv: list[str]) -> None:
     from irmas_recipe.training.processes import leave
 
     with tempfile.TemporaryDirectory() as scratch:
-        recipe, tuned_songs = evaluation_recipe(arguments, scratch)
+        recipe, seen = evaluation_recipe(arguments, scratch)
         if recipe.training.process_index > 0:  # a launcher started several; one measures
             leave(0, several_by_gloo=True)
-        results, test, scores = measure(recipe, tuned_songs)
+        results, test, scores = measure(recipe, seen)
     if arguments.output_dir:
+        if Path(arguments.model).is_dir():  # is found from its results, whatever the working folder
+            path = os.path.relpath(Path(arguments.model).resolve(), arguments.output_dir.resolve())
+            results = replace(results, more=results.more | {"measured_run": path})
         with whole_folder(arguments.output_dir) as folder:
             write_predictions(folder / "predictions.parquet", test, scores, data_folder(recipe.data))
             results.write(folder)

@@ -1,6 +1,7 @@
 """A trained model on a test set: the recipe that measures it, and its results."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +14,58 @@ from transformers.utils.import_utils import is_torch_tf32_available
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.forms.flags import Columns
+from irmas_dataset.loading import is_held_out
 from irmas_recipe.report.results import Results
-from irmas_recipe.report.runs import VALIDATION_FILE
+from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.checkpoint import check_name, reach_hub, unreachable
 from irmas_recipe.training.clips import multi_hot, present_counts
-from irmas_recipe.training.data import describe_data, load_data, prepare_splits
+from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
 from irmas_recipe.training.features import device_features
+from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import Recipe, parse_recipe
 from irmas_recipe.training.recogniser import check_stored_protocol
 
 
-def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Recipe, set[str]]:
-    """Return the recipe by which the model was trained, with nothing left to train, and the test songs that it has seen.
+@dataclass(frozen=True)
+class Seen:
+    """What a run has seen of the music that it is measured on.
 
-    It has seen those of the half of its test set on which its thresholds were tuned, if they were.
+    tuned_songs: of the half of its test set on which its thresholds were tuned, if they were.
+    is_own: whether the music is what it was trained on, where test clips may have been held out.
+    """
+
+    model: str
+    tuned_songs: set[str]
+    is_own: bool
+
+    def unseen_rows(self, test: Dataset, data: DataArguments) -> list[int]:
+        """Return the rows of the test clips on whose songs no threshold was tuned.
+
+        Raises:
+            UserError: there are none; or clips were held out of the run's own music that it may have been trained on.
+        """
+        rows = [row for row, song in enumerate(test["song"][:]) if song not in self.tuned_songs]
+        if not rows:
+            raise UserError(
+                "The model's thresholds were tuned on every song of this test set: name another --data_dir."
+            )
+        if self.is_own and is_held_out(test):
+            files = [TEST_FILE, *[VALIDATION_FILE] * bool(self.tuned_songs)]
+            then = pd.concat(pd.read_parquet(file_of_run(self.model, name), columns=["clip"]) for name in files)
+            if new := sorted(set(evaluation.clip_names(test, data_folder(data))) - set(then["clip"])):
+                raise UserError(
+                    f"{data.data_dir} has other clips, or is split by other flags, than when {self.model} was trained: of "
+                    f"the {len(test)} test clips that are held out of it now, {len(new)} may have been trained on, such "
+                    f"as {new[0]}; name music of its own for the test with --data_dir."
+                )
+        return rows
+
+
+def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Recipe, Seen]:
+    """Return the recipe by which the model was trained, with nothing left to train, and what it has seen of the test set.
 
     Args:
         scratch: a folder for what the recipe's training arguments would write.
@@ -49,6 +85,7 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     options += [] if is_torch_tf32_available() else ["--tf32", "false"]  # where it is, the run was measured with it
     options += ["--trust_remote_code"] if arguments.trust_remote_code else []
     recipe = parse_recipe([str(path), *options])
+    is_own = arguments.data_dir is None or Path(arguments.data_dir).resolve() == Path(recipe.data.data_dir).resolve()
     recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
     recipe.data.streaming &= arguments.data_dir is None or not Path(arguments.data_dir).is_dir()
     flags = vars(Columns.of(arguments)) | {"recording_pattern": arguments.recording_pattern}
@@ -59,10 +96,10 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     recipe.data.extra_train_dir = recipe.data.extra_label_map = recipe.data.extra_columns = None
     recipe.model.model_config = recipe.model.feature_extractor_config = None
     recipe.model.soup = recipe.model.layerdrop = None  # in the weights, and in the model's own configuration
-    if recipe.data.thresholds_from != "test_half":
-        return recipe, set()
-    tuned_on = pd.read_parquet(file_of_run(arguments.model, VALIDATION_FILE), columns=["song"])
-    return recipe, set(tuned_on["song"])
+    tuned_songs = set()
+    if recipe.data.thresholds_from == "test_half":
+        tuned_songs = set(pd.read_parquet(file_of_run(arguments.model, VALIDATION_FILE), columns=["song"])["song"])
+    return recipe, Seen(arguments.model, tuned_songs, is_own)
 
 
 def file_of_run(model: str, name: str) -> Path:
@@ -82,24 +119,24 @@ def file_of_run(model: str, name: str) -> Path:
     return Path(model, name)
 
 
-def measure(recipe: Recipe, tuned_songs: set[str]) -> tuple[Results, Dataset, np.ndarray]:
+def measure(recipe: Recipe, seen: Seen) -> tuple[Results, Dataset, np.ndarray]:
     """Return the results, the test clips and the scores (clips, classes) of a trained model.
 
-    Clips of `tuned_songs`, on which the model's thresholds were tuned, are left out.
+    Clips of songs on which the model's thresholds were tuned are left out.
 
     Raises:
-        UserError: the model has other classes than the data, or no thresholds; or it has seen every test song.
+        UserError: the model has other classes than the data, or no thresholds; or it has seen the test set.
     """
     quiet_libraries(recipe.training.process_index)
     splits = load_data(recipe.data, needed=("test",))
     model, extractor = build_model(recipe, splits)
     use_stored_protocol(recipe, model)
-    reported = unseen_rows(splits["test"], tuned_songs)
+    reported = seen.unseen_rows(splits["test"], recipe.data)
     prepared = prepare_splits(DatasetDict({"test": splits["test"]}), recipe.data, extractor.sampling_rate)
     test = prepared["test"].select(reported)
     scores = score(recipe, model, extractor, test)
     protocol = evaluation.protocol(recipe.data)
-    if tuned_songs and len(reported) == len(splits["test"]):
+    if seen.tuned_songs and len(reported) == len(splits["test"]):
         protocol["thresholds_from"] = "half of another test set"
     results = Results.measure(
         recipe=recipe.values(),
@@ -139,14 +176,6 @@ def use_stored_protocol(recipe: Recipe, model: PreTrainedModel) -> None:
             f"{name}/config.json lacks `window_seconds` or `aggregation`: give the folder of a finished run."
         )
     recipe.data.separation = getattr(config, "separation", "none")
-
-
-def unseen_rows(test: Dataset, tuned_songs: set[str]) -> list[int]:
-    """Return the rows of the test clips on whose songs no threshold was tuned; UserError if there are none."""
-    rows = [row for row, song in enumerate(test["song"][:]) if song not in tuned_songs]
-    if not rows:
-        raise UserError("The model's thresholds were tuned on every song of this test set: name another --data_dir.")
-    return rows
 
 
 def score(recipe: Recipe, model: PreTrainedModel, extractor: SequenceFeatureExtractor, test: Dataset) -> np.ndarray:

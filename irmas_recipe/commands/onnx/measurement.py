@@ -15,7 +15,7 @@ from tqdm import tqdm
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_metric.figures import figures
-from irmas_recipe.commands.evaluate.measurement import evaluation_recipe, unseen_rows
+from irmas_recipe.commands.evaluate.measurement import evaluation_recipe
 from irmas_recipe.commands.onnx.export import WaveformClassifier, onnx_logits, open_session
 from irmas_recipe.report.text import markdown_table
 from irmas_recipe.training import evaluation, machine
@@ -73,12 +73,12 @@ def windows_of_test(
 ) -> tuple[WindowedClips, list[str]]:
     """Return the windows of the run's test set (or of --data_dir's), and the codes of its classes."""
     with tempfile.TemporaryDirectory() as scratch:
-        recipe, tuned_songs = evaluation_recipe(args, scratch)
+        recipe, seen = evaluation_recipe(args, scratch)
     quiet_libraries(recipe.training.process_index)
     data = load_data(recipe.data, needed=("test",))
     recipe.data.window_seconds, recipe.data.hop_seconds = window_and_hop
     prepared = prepare_splits(DatasetDict({"test": data["test"]}), recipe.data, sampling_rate)["test"]
-    prepared = prepared.select(unseen_rows(prepared, tuned_songs))
+    prepared = prepared.select(seen.unseen_rows(data["test"], recipe.data))
     windows = evaluation.windows_of(prepared, recipe.data, sampling_rate)
     return windows, prepared.features["instruments"].feature.names
 

@@ -21,10 +21,9 @@ SEGMENTS_SHOWN = 4
 
 
 def say(line: str) -> None:
-    """Print a line above any progress bar; characters that the terminal cannot show are escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
+    """Print a line above any progress bar."""
     try:
-        tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
+        tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
