@@ -82,7 +82,8 @@ def start(main: Callable[[list[str]], None]) -> None:
     warnings.simplefilter("ignore")  # what libraries tell programmers
     warnings.filterwarnings("default", module="irmas_")
     warnings.formatwarning = message_alone
-    sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream: a name that it cannot show ends nothing
+    if sys.stdout is not None:  # as the error stream: a name that it cannot show ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(sys.argv[1:])
     except UserError as error:

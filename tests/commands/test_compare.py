@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -194,6 +195,8 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(runs, tmp_path):
     command, plain = [sys.executable, "run_irmas.py", "compare", str(run)], os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=plain)
     assert done.returncode == 0 and r"se\xf1or" in done.stdout, done.stderr
+    closed = subprocess.run(f"{shlex.join(command)} >&-", shell=True, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    assert closed.returncode == 0, closed.stderr
 
 
 def test_files_are_written(runs, tmp_path, capsys):
