@@ -49,9 +49,10 @@ class ResolvedRecipe:
         return {name: value for name, value in values.items() if value is not None}
 
     def save(self, path: Path) -> None:
-        """Write the resolved recipe as YAML that a reader finds whole or not at all."""
+        """Write the resolved recipe, without what was for one start alone, as YAML that a reader finds whole or not at all."""
+        values = {name: value for name, value in self.values().items() if name not in START_FIELDS}
         with whole_file(path) as unfinished:
-            unfinished.write_text(yaml.safe_dump(self.values(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+            unfinished.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 @dataclass

@@ -214,6 +214,15 @@ def test_the_command_of_the_card_can_be_pasted(runs, tmp_path, capsys):
     assert "finished before" in capsys.readouterr().out, "a / at the end of a folder makes no other recipe"
 
 
+def test_a_saved_recipe_replaces_no_run(runs, tmp_path):
+    """--overwrite_output_dir was for the start that had it, whatever system's."""
+    for name in ("first", "second"):
+        run_ensemble([*map(str, runs), "--output_dir", str(tmp_path / name), "--overwrite_output_dir"])
+    again = [str(tmp_path / "first/recipe.yaml"), "--output_dir", str(tmp_path / "second"), "--method", "voting"]
+    with pytest.raises(UserError, match="second has a finished run of another recipe"):
+        run_irmas.main(again)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_run_folder_is_whole_and_compares(runs, tmp_path, method, capsys):
     folder = tmp_path / method
