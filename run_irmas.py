@@ -26,6 +26,7 @@ def network(arguments: list[str]) -> None:
 
     recipe = parse_recipe(arguments)  # `--help` ends here, before the imports that take seconds
 
+    from irmas_recipe.report.heard import check_starts
     from irmas_recipe.report.share import push
     from irmas_recipe.report.write import collect, report, show
     from irmas_recipe.training.checkpoint import save
@@ -46,6 +47,7 @@ def network(arguments: list[str]) -> None:
     rehearse(recipe)
     splits = load_data(recipe.data)
     check_before_training(recipe, splits)
+    check_starts(recipe, splits["test"])
     model, feature_extractor = build_model(recipe, splits)
     prepared = prepare_splits(splits, recipe.data, feature_extractor.sampling_rate)
     trainer = build_trainer(recipe, prepared, model, feature_extractor)

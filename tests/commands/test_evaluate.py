@@ -151,13 +151,30 @@ def test_clips_that_were_trained_on_are_no_test(of_three_classes, thresholds_fro
     for number in range(36):
         write_audio(Path(data, ["kora", "oud"][number % 2], f"{number}.wav"), number, seconds=3.0, sampling_rate=16_000)
     run_irmas.main(["three.yaml", "--data_dir", data, "--output_dir", run, "--thresholds_from", thresholds_from])
+    on = [
+        "three.yaml",
+        "--data_dir",
+        data,
+        "--output_dir",
+        f"{run} on",
+        "--model_name_or_path",
+        run,
+        "--max_steps",
+        "1",
+    ]
     for spelt in ([], ["--data_dir", f"{data}/"]):
         run_irmas.main(["evaluate", run, *spelt, "--output_dir", f"of {data}"])
+    for number in range(4):
+        write_audio(Path(data, "ney", f"{number}.wav"), 90 + number, seconds=3.0, sampling_rate=16_000)
+    run_irmas.main(on)  # nothing of a new class was trained on
+    shutil.rmtree(Path(data, "ney"))
     for number in range(36, 90):
         write_audio(Path(data, ["kora", "oud"][number % 2], f"{number}.wav"), number, seconds=3.0, sampling_rate=16_000)
     for spelt in ([], ["--data_dir", f"{data}/"]):
         with pytest.raises(UserError, match=f"{data}.* has other clips, .* may have been trained on, such as .*wav"):
             run_irmas.main(["evaluate", run, *spelt])
+    with pytest.raises(UserError, match=f"than when {run} was trained: .* may have been trained on"):
+        run_irmas.main([*on, "--output_dir", "runs/never"])
     shutil.copytree(data, f"other {data}")
     run_irmas.main(["evaluate", run, "--data_dir", f"other {data}"])
 

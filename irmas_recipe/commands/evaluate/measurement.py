@@ -15,12 +15,13 @@ from transformers.utils.import_utils import is_torch_tf32_available
 from irmas_dataset.errors import UserError
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.loading import is_held_out
+from irmas_recipe.report.heard import check_unheard
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.checkpoint import check_name, reach_hub, unreachable
 from irmas_recipe.training.clips import multi_hot, present_counts
-from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
+from irmas_recipe.training.data import describe_data, load_data, prepare_splits
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.model import build_model
@@ -53,14 +54,8 @@ class Seen:
                 "The model's thresholds were tuned on every song of this test set: name another --data_dir."
             )
         if self.is_own and is_held_out(test):
-            files = [TEST_FILE, *[VALIDATION_FILE] * bool(self.tuned_songs)]
-            then = pd.concat(pd.read_parquet(file_of_run(self.model, name), columns=["clip"]) for name in files)
-            if new := sorted(set(evaluation.clip_names(test, data_folder(data))) - set(then["clip"])):
-                raise UserError(
-                    f"{data.data_dir} has other clips, or is split by other flags, than when {self.model} was trained: of "
-                    f"the {len(test)} test clips that are held out of it now, {len(new)} may have been trained on, such "
-                    f"as {new[0]}; name music of its own for the test with --data_dir."
-                )
+            names = [TEST_FILE, *[VALIDATION_FILE] * bool(self.tuned_songs)]
+            check_unheard(self.model, [file_of_run(self.model, name) for name in names], test, data)
         return rows
 
 
