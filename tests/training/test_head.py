@@ -46,6 +46,12 @@ def test_a_heavy_ridge_keeps_the_checkpoints_rows(clips, monkeypatch):
     torch.testing.assert_close(layer.weight.detach(), before, atol=1e-4, rtol=0)
 
 
+def test_one_window_alone_gives_finite_weights(clips):
+    layer = nn.Linear(WIDTH, CLASSES)
+    head.fit_output_layer(layer, *(tensor[:1] for tensor in clips))
+    assert layer.weight.isfinite().all() and layer.bias.isfinite().all()
+
+
 def test_every_class_weighs_the_same_and_every_clip_one_in_the_mean():
     labels = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
     weights = head.balanced_weights(labels, [1, 2, 1, 4])
