@@ -317,9 +317,18 @@ class InstrumentTrainer(Trainer):
             self.compute_metrics = figures
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple:
-        """Score in full precision whatever training used, so that the saved model gives the same figures anywhere."""
+        """Score in full precision whatever training used, so that the saved model gives the same figures anywhere.
+
+        Raises:
+            UserError: a step has spoiled the weights, which no loss has shown yet.
+        """
         with full_precision(self.model):
-            return super().prediction_step(*args, **kwargs)
+            loss, logits, labels = super().prediction_step(*args, **kwargs)
+        if not logits.isfinite().all():
+            raise UserError(
+                "The model's scores are not finite any more: lower --learning_rate, or set --max_grad_norm."
+            )
+        return loss, logits, labels
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Evaluate the averaged weights where there are any, and keep the time apart from training's."""
