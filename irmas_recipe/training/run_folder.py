@@ -95,8 +95,10 @@ def step_of(checkpoint: Path) -> int:
 
 
 def is_in(run_dir: Path, checkpoint: Path | None) -> bool:
-    """Return whether a checkpoint lies in this run's folder."""
-    return checkpoint is not None and checkpoint.resolve().parent == run_dir.resolve()
+    """Return whether a checkpoint lies in this run's folder, it or a link to it."""
+    if checkpoint is None:
+        return False
+    return run_dir.resolve() in (checkpoint.resolve().parent, checkpoint.absolute().parent.resolve())
 
 
 def remove_written(run_dir: Path) -> None:

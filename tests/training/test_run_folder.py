@@ -148,6 +148,16 @@ def test_only_checkpoints_that_lead_to_the_resumed_one_stay_with_it(begin, tmp_p
     assert not first.exists() and not named.exists(), "the Trainer would take one of the same step for the best"
 
 
+def test_a_checkpoint_behind_a_link_is_one_of_its_run(begin, tmp_path):
+    begin()
+    add_checkpoint(tmp_path / "run", 5)
+    (tmp_path / "link").symlink_to(tmp_path / "run/checkpoint-5")
+    assert begin(f"--resume_from_checkpoint={tmp_path / 'link'}") and (tmp_path / "run/checkpoint-5").is_dir()
+    moved = (tmp_path / "run/checkpoint-5").rename(tmp_path / "moved")
+    (tmp_path / "run/checkpoint-5").symlink_to(moved)
+    assert begin() == tmp_path / "run/checkpoint-5" and moved.is_dir()
+
+
 def test_an_unfinished_run_does_not_give_way_to_the_checkpoint_of_another(begin, tmp_path):
     begin()
     kept, elsewhere = add_checkpoint(tmp_path / "run", 5), add_checkpoint(tmp_path / "elsewhere", 5)
