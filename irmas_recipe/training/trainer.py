@@ -324,7 +324,7 @@ class InstrumentTrainer(Trainer):
         """
         with full_precision(self.model):
             loss, logits, labels = super().prediction_step(*args, **kwargs)
-        if not logits.isfinite().all():
+        if logits is not None and not logits.isfinite().all():  # None where nothing but the loss is asked for
             raise UserError(
                 "The model's scores are not finite any more: lower --learning_rate, or set --max_grad_norm."
             )
