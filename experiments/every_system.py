@@ -8,7 +8,6 @@ search is run. What is finished is kept: after an interruption the same command 
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import PrinterCallback
 
-from experiments.jobs import PROGRAM, ROOT, Job, recipe_job, run_all
+from experiments.jobs import PROGRAM, ROOT, Job, open_notes, recipe_job, run_all
 from irmas_dataset.cores import usable_cores
 from irmas_dataset.errors import UserError, start
-from irmas_dataset.whole_file import whole_file
+from irmas_dataset.whole_file import write_json
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.processes import quiet_libraries
@@ -103,16 +102,16 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def network_jobs(arguments: argparse.Namespace) -> list[Job]:
     """Return the networks' runs, each with and without mixing, for the epochs that fit the budget."""
     recipes = NETWORKS | (PRETRAINED if arguments.mobilenet else {})
-    budget = open_budget(arguments)
-    epochs, jobs = budget["epochs"], []
+    shared = {name: getattr(arguments, name) for name in ("data_dir", "seconds", "batch_size", "mobilenet")}
+    budget = open_notes(arguments.output_dir / BUDGET_FILE, shared)
+    epochs, jobs = budget.setdefault("epochs", {}), []
     for name, recipe in tqdm(recipes.items(), desc="Measuring steps", unit="system"):
         if not chosen(name, arguments.only):
             continue
         fields = common_fields(arguments, name)
         if name not in epochs:
             epochs[name] = epochs_within(arguments.seconds, recipe, [*fields, *MIXING["mixed"]])
-            with whole_file(arguments.output_dir / BUDGET_FILE) as unfinished:
-                unfinished.write_text(json.dumps(budget, indent=1))
+            write_json(arguments.output_dir / BUDGET_FILE, budget)
         for how, mixing in MIXING.items():
             validated = ("--eval_strategy=steps", "--eval_steps=0.25", "--save_strategy=steps", "--save_steps=0.25")
             fields_of_run = (*fields, *mixing, *validated, f"--num_train_epochs={epochs[name]}")
@@ -122,21 +121,6 @@ def network_jobs(arguments: argparse.Namespace) -> list[Job]:
             if chosen(name, arguments.only):
                 jobs.append(recipe_job(name, recipe, common_fields(arguments, name), arguments.output_dir))
     return jobs
-
-
-def open_budget(arguments: argparse.Namespace) -> dict:
-    """Return what all runs of the table share, and the epochs of the systems that are measured; UserError for another table."""
-    shared = {name: getattr(arguments, name) for name in ("data_dir", "seconds", "batch_size", "mobilenet")}
-    path = arguments.output_dir / BUDGET_FILE
-    if not path.is_file():
-        return shared | {"epochs": {}}
-    budget = json.loads(path.read_text())
-    if changed := [name for name in shared if budget[name] != shared[name]]:
-        raise UserError(
-            f"{arguments.output_dir} holds a table with --{changed[0]} {budget[changed[0]]}: give it again, or another "
-            "--output_dir."
-        )
-    return budget
 
 
 def chosen(name: str, only: list[str] | None) -> bool:

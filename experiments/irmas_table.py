@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.jobs import PROGRAM, ROOT, Job, recipe_job, run_all, why
+from experiments.jobs import PROGRAM, ROOT, Job, open_notes, recipe_job, run_all, why
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.files import SYNTHETIC_MARKER
 from irmas_dataset.whole_file import whole_file
@@ -87,6 +87,7 @@ def main(argv: list[str]) -> None:
     if is_dry:
         print(plan(table))
         return
+    open_notes(table.output_dir / "table.json", {"data_dir": str(table.data_dir), "fields": list(table.fields)})
     if not (table.data_dir / SYNTHETIC_MARKER).exists():
         subprocess.run([*PROGRAM, "download", f"--data_dir={table.data_dir}"], cwd=ROOT, check=True)
     trained = training_jobs(table)
@@ -121,6 +122,8 @@ def parse_arguments(argv: list[str]) -> tuple[Table, bool, Path]:
     parser.add_argument("--dry_run", action="store_true", help="print every command, with estimated hours and disk")
     arguments, fields = parser.parse_known_args(argv)
     table = Table(arguments.data_dir.resolve(), arguments.output_dir.resolve(), arguments.budget, tuple(fields))
+    if own := {"--seed", "--corrections"} & {field.split("=")[0] for field in fields}:
+        raise UserError(f"{min(own)} is set for each run by the table itself: leave it out.")
     on_cpu = any(field.startswith("--use_cpu") for field in fields)
     if not (arguments.dry_run or on_cpu or torch.cuda.is_available()):
         raise UserError("There is no GPU, without which this takes days or weeks: --use_cpu=true goes on all the same.")
@@ -173,10 +176,11 @@ def ensemble_jobs(table: Table) -> list[Job]:
     jobs = []
     for name, places in ENSEMBLES.items():
         parts = [run_job(table, place, seed) for place in places if place in table.recipes for seed in seeds_of(place)]
-        runs = [str(part.run_dir) for part in parts if part.finished]
+        runs = tuple(str(part.run_dir) for part in parts if part.finished)
         if len(runs) > 1:
             run_dir = table.output_dir / name
-            jobs.append(Job(name, run_dir, (*PROGRAM, "ensemble", *runs, f"--output_dir={run_dir}")))
+            fuse = (*PROGRAM, "ensemble", *runs, f"--output_dir={run_dir}", "--overwrite_output_dir")
+            jobs.append(Job(name, run_dir, fuse, parts=runs))
     return jobs
 
 

@@ -1,5 +1,6 @@
 """Commands whose folders say whether they are finished: run what is not, and go on past what fails."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from irmas_dataset.errors import UserError
+from irmas_dataset.whole_file import write_json
 from irmas_recipe.training import run_folder
+from irmas_recipe.training.recipe_file import read_recipe
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = (sys.executable, "run_irmas.py")
@@ -24,16 +28,38 @@ class Job:
     command: tuple[str, ...]
     proof: str | None = None
     """A file of the folder; None for a run, which knows itself."""
+    parts: tuple[str, ...] | None = None
+    """Of an ensemble, the runs that it fuses; of others it is not finished."""
 
     @property
     def finished(self) -> bool:
-        return run_folder.is_finished(self.run_dir) if self.proof is None else (self.run_dir / self.proof).is_file()
+        if self.proof is not None:
+            return (self.run_dir / self.proof).is_file()
+        is_finished = run_folder.is_finished(self.run_dir)
+        if is_finished and self.parts is not None:
+            return read_recipe(self.run_dir / "recipe.yaml").get("runs") == list(self.parts)
+        return is_finished
 
 
 def recipe_job(name: str, recipe: str, fields: tuple[str, ...] | list[str], output_dir: Path) -> Job:
     """Return a run of the main job."""
     run_dir = output_dir / name
     return Job(name, run_dir, (*PROGRAM, recipe, *fields, f"--output_dir={run_dir}"))
+
+
+def open_notes(path: Path, shared: dict) -> dict:
+    """Return what is noted of the runs in a file's folder, which all share some values; UserError where others are there.
+
+    Finished runs are kept: without this, a table would show runs that were made with other values as its own.
+    """
+    notes = shared | (json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    if changed := [name for name in shared if notes[name] != shared[name]]:
+        raise UserError(
+            f"{path.parent} holds runs with {changed[0]} {notes[changed[0]]}: give that again, or another --output_dir."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, notes)
+    return notes
 
 
 def run_all(jobs: list[Job], at_once: int, logs: Path, threads: int | None = None) -> list[str]:

@@ -124,6 +124,9 @@ def list_clips(folder: Path, source_pattern: str) -> list[SourceClip]:
     clips = [SourceClip(Path(clip.path), clip.instruments[0], clip.recording) for clip in found]
     if not clips:
         raise UserError(f"{folder} has no train/<class>/ with recordings.")
+    twice = [place for place, count in Counter((clip.label, clip.path.name) for clip in clips).items() if count > 1]
+    if twice:  # the folds have one folder for each class
+        raise UserError(f"{folder} has several files {'/'.join(twice[0])} in folders of one class: rename all but one.")
     if len({clip.source for clip in clips}) == len(clips) or not any(
         re.search(source_pattern, str(clip.path)) for clip in clips
     ):

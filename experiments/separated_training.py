@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
+from transformers import set_seed
 
 from irmas_dataset import WaveformColumn
 from irmas_dataset.errors import UserError, start
@@ -73,6 +74,7 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def run(recipe: Recipe, kind: str) -> tuple[Dataset, np.ndarray, np.ndarray]:
     """Train a recipe on one kind of mixture; return the test clips, their scores (clips, classes) and the thresholds."""
     data = load_data(recipe.data)
+    set_seed(recipe.training.seed)  # both kinds begin with the same weights
     model, extractor = build_model(recipe, data)
     rate = extractor.sampling_rate
     prepared, fields = prepare_splits(data, recipe.data, rate), recipe.augmentation

@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from experiments.jobs import open_notes
 from experiments.leave_source_out import link_fold, list_clips, source_folds
 from irmas_dataset import decode
 from irmas_dataset.audio import resample
@@ -47,11 +48,12 @@ def main(argv: list[str]) -> None:
     arguments, fields = parse_arguments(argv)
     clips = list_clips(arguments.folder, arguments.source_pattern)
     folds = source_folds(clips, arguments.folds)
+    shared = {name: getattr(arguments, name) for name in ("source_pattern", "folds", "seen_fraction")}
+    open_notes(arguments.output_dir / "folds.json", {"folder": str(arguments.folder.resolve())} | shared)
     rows = []
     for number, left_out in enumerate(folds, 1):
         fold = arguments.output_dir / f"fold-{number}"
-        if not fold.exists():
-            link_fold(fold / "data", clips, left_out, arguments.seen_fraction)
+        link_fold(fold / "data", clips, left_out, arguments.seen_fraction)
         songs = {"unseen": [], "seen": []}
         for path in sorted((fold / "data" / "test").glob("*/*")):
             source = next(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from experiments.every_system import epochs_within
-from experiments.jobs import PROGRAM, ROOT, Job, recipe_job, run_all
+from experiments.jobs import PROGRAM, ROOT, Job, open_notes, recipe_job, run_all
 from irmas_dataset.errors import UserError, start
 from irmas_dataset.files import TRAINING_FOLDER
 from irmas_dataset.labels import INSTRUMENT_CODES, INSTRUMENT_NAMES
@@ -35,7 +35,8 @@ def main(argv: list[str]) -> None:
     arguments = parse_arguments(argv)
     out, logs = arguments.output_dir, arguments.output_dir / "logs"
     out.mkdir(parents=True, exist_ok=True)
-    plan = json.loads((out / "plan.json").read_text()) if (out / "plan.json").is_file() else {}
+    shared = {name: getattr(arguments, name) for name in ("data_dir", "judge", "seconds", "recipe_seconds")}
+    plan = open_notes(out / "plan.json", shared)
     if "steps" not in plan:
         plan["steps"] = max(1, round(arguments.seconds / seconds_per_step()))
     write_json(out / "plan.json", plan)

@@ -238,11 +238,14 @@ def test_a_static_graph_is_refused_where_layers_may_be_dropped(tmp_path):
         InstrumentTrainer(model, arguments, features=torch.nn.Identity())
 
 
-def test_clap_starts_each_class_from_its_text(workplace):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_clap_starts_each_class_from_its_text_however_it_was_saved(workplace, dtype):
     torch.manual_seed(0)
-    start = saved_clap(workplace / "clap")
+    start = saved_clap(workplace / f"clap-{dtype}")
+    ClapModel.from_pretrained(start).to(dtype).save_pretrained(start)
     model, extractor = load(start, trained=False, head_initialization="text")
-    clap, tokenizer = ClapModel.from_pretrained(start), AutoTokenizer.from_pretrained(start)
+    clap = ClapModel.from_pretrained(start, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(start)
     texts = ["the sound of a flute", "the sound of music"]
     waveform = 0.1 * torch.randn(48000, generator=torch.Generator().manual_seed(0))
     inputs = extractor(waveform.numpy(), sampling_rate=48000, return_tensors="pt")
@@ -254,7 +257,7 @@ def test_clap_starts_each_class_from_its_text(workplace):
     with pytest.raises(UserError, match="text_prompt 'music' does not say"):
         load(start, head_initialization="text", text_prompt="music")
     with pytest.raises(UserError, match="needs a CLAP"):
-        load(encoder("hubert", workplace / "hubert"), head_initialization="text")
+        load(encoder("hubert", workplace / f"hubert-{dtype}"), head_initialization="text")
 
 
 def test_a_text_encoder_that_hears_no_difference_is_refused(workplace):

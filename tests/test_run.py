@@ -281,6 +281,19 @@ def test_a_run_of_two_processes_is_not_resumed_by_one(folder, finished, monkeypa
     (run / "README.md").write_text(card)
 
 
+def test_a_checkpoint_of_another_optimizer_is_not_resumed(folder, finished, monkeypatch):
+    """Its saved state would win over the recipe, or fail."""
+    monkeypatch.chdir(folder)
+    resume = ["tiny.yaml", "--output_dir", "runs/other", "--resume_from_checkpoint", str(finished[0] / "checkpoint-1")]
+    for field, value in {"learning_rate": "0.5", "one_cycle": "true"}.items():
+        with pytest.raises(
+            UserError, match=rf"--{field} \S+ then, .* now.*--model_name_or_path .*checkpoint-1 starts from"
+        ):
+            run_irmas.main([*resume, f"--{field}", value])
+    with pytest.raises(UserError, match="with other layers frozen"):
+        run_irmas.main([*resume, "--model_name_or_path", str(finished[0]), "--freeze", "backbone"])
+
+
 def test_machines_that_share_no_folder_are_told_at_the_start(folder, finished, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
     with socket.socket() as free:

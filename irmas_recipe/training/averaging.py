@@ -1,6 +1,5 @@
 """Averages of weights: over the steps of a training, in one fused call for each, between its start and its end, and of runs."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,8 +57,7 @@ class WeightAveraging(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.trainer.average = WeightAverage(self.trainer.model, args.averaging_decay)
-        if state.global_step:
-            self.trainer.load_average(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+        self.trainer.load_average(self.trainer.resumed_from)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.average.update()

@@ -81,7 +81,7 @@ def start_head_by_text(model: PreTrainedModel, name: str, labels: list[str], pro
     """
     if LABEL not in prompt:
         raise UserError(f"--text_prompt '{prompt}' does not say where the name of a class goes: write {LABEL} there.")
-    clap = ClapModel.from_pretrained(name, **options)
+    clap = ClapModel.from_pretrained(name, dtype=torch.float32, **options)
     texts = [prompt.replace(LABEL, label) for label in labels]
     tokens = AutoTokenizer.from_pretrained(name, **options)([*texts, NEUTRAL_TEXT], padding=True, return_tensors="pt")
     embeddings = clap.get_text_features(**tokens).pooler_output

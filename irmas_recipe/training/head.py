@@ -134,7 +134,7 @@ def fit_output_layer(layer: nn.Linear, embeddings: torch.Tensor, labels: torch.T
     """
     embeddings, weights = embeddings.double(), weights.double()
     present, judged = (labels == 1).double(), labels >= 0
-    mean, scale = embeddings.mean(0), embeddings.std(0) + 1e-6
+    mean, scale = embeddings.mean(0), embeddings.std(0, correction=min(1, len(embeddings) - 1)) + 1e-6
     scaled = (embeddings - mean) / scale
     known = embeddings @ layer.weight.detach().cpu().double().T + layer.bias.detach().cpu().double()
     change = torch.zeros(layer.out_features, layer.in_features, dtype=torch.float64, requires_grad=True)

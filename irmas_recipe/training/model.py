@@ -115,6 +115,7 @@ def load_model(
     else:
         model, extractor = from_scratch(arguments, labels, window_seconds)
     refuse_what_flags_set(arguments, model.config)
+    refuse_unknown_labels((arguments.model_config or {}).get("label_filters") or {}, labels)
     by_text = arguments.head_initialization == "text" and isinstance(model.config, EncoderConfig)
     if not trained and not by_text and (unknown := missing_labels(model, labels)):
         raise UserError(
@@ -198,6 +199,8 @@ def from_scratch(
         model = model_class(config)
     with naming("feature_extractor_config", arguments.architecture):
         extractor = extractor_class(**extractor_fields)
+    check_taken(config, fields, "model_config")
+    check_taken(extractor, extractor_fields, "feature_extractor_config")
     if arguments.architecture == "ast":
         initialize_tokens(model)
     if arguments.backbone_name_or_path:
@@ -246,6 +249,14 @@ def refuse_what_flags_set(arguments: ModelArguments, config: PreTrainedConfig) -
                 raise UserError(f"--{given} {name} follows --{flags[name]}: set that instead.")
 
 
+def refuse_unknown_labels(label_filters: dict, labels: list[str]) -> None:
+    """Raise UserError where sizes are given for a class that the data does not have (mfcc)."""
+    if unknown := sorted(set(label_filters) - set(labels)):
+        raise UserError(
+            f"--model_config label_filters: the data has no class {unknown[0]}; its classes are {', '.join(labels)}."
+        )
+
+
 def load_backbone(model: PreTrainedModel, checkpoint: str) -> None:
     """Start the part of a new model that has an ImageNet checkpoint (Swin) from it.
 
@@ -287,12 +298,15 @@ def rebuilt(extractor: SequenceFeatureExtractor, fields: dict) -> SequenceFeatur
     check_fields(extractor, fields, "feature_extractor_config")
     with naming("feature_extractor_config", type(extractor).__name__):
         new = type(extractor)(**extractor.to_dict() | fields) if fields else extractor
-    for name, value in fields.items():
-        if getattr(new, name) != value:
-            raise UserError(
-                f"--feature_extractor_config: {type(new).__name__} computes `{name}` from its other fields: set those."
-            )
+    check_taken(new, fields, "feature_extractor_config")
     return new
+
+
+def check_taken(made: PreTrainedConfig | SequenceFeatureExtractor, fields: dict, flag: str) -> None:
+    """Raise UserError for a field that a constructor has overwritten."""
+    for name, value in fields.items():
+        if getattr(made, name) != value:
+            raise UserError(f"--{flag}: {type(made).__name__} computes `{name}` from its other fields: set those.")
 
 
 def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> None:

@@ -1,4 +1,4 @@
-"""What a checkpoint was made from: its data and its processes, so that a run is resumed with the same or not at all.
+"""What a checkpoint was made from: data, processes, optimizer, so that a run is resumed with the same or not at all.
 
 The seconds that went into it stand beside them, so that a resumed run counts all of its own.
 """
@@ -11,15 +11,22 @@ from datasets import Dataset, DatasetDict
 
 from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import write_json
+from irmas_recipe.training.recipe import plain
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 
 FILE = "origin.json"
 """Inside each checkpoint."""
+OF_THE_OPTIMIZER = (
+    "learning_rate", "weight_decay", "layer_decay", "optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon",
+    "one_cycle", "lr_scheduler_type",
+)  # fmt: skip
+"""Fields that a resumed run takes from the saved state of its optimizer and schedule, whatever its recipe says."""
 
 
 def origin(prepared: DatasetDict, arguments: IrmasTrainingArguments) -> dict:
     """Return what a run depends on beyond its recipe: processes, clips per step, classes, and a digest of each split."""
     batch = arguments.train_batch_size * arguments.gradient_accumulation_steps
+    of_optimizer = OF_THE_OPTIMIZER + (("num_train_epochs", "max_steps") if arguments.one_cycle else ())
     splits = {name: digest(split) for name, split in prepared.items() if name != "test" and isinstance(split, Dataset)}
     return {
         "processes": arguments.world_size,
@@ -27,6 +34,7 @@ def origin(prepared: DatasetDict, arguments: IrmasTrainingArguments) -> dict:
         "classes": prepared["validation"].features["instruments"].feature.names,
         "clips": {name: len(prepared[name]) for name in splits},
         "digests": splits,
+        "optimizer": {name: plain(getattr(arguments, name)) for name in of_optimizer},
     }
 
 
@@ -60,6 +68,11 @@ def check_origin(checkpoint: Path | None, now: dict) -> None:
         return
     then = json.loads((checkpoint / FILE).read_text(encoding="utf-8"))
     changes = [f"{name} {then[name]} then, {now[name]} now" for name in ("processes", "clips per step") if then[name] != now[name]]  # fmt: skip
+    changes += [
+        f"--{name} {value} then, {now['optimizer'].get(name)} now"
+        for name, value in then.get("optimizer", {}).items()
+        if value != now["optimizer"].get(name)
+    ]
     if then["classes"] != now["classes"]:
         changes.append(f"the classes {', '.join(then['classes'])} then, {', '.join(now['classes'])} now")
     for name, before in then["digests"].items():
@@ -69,5 +82,5 @@ def check_origin(checkpoint: Path | None, now: dict) -> None:
     if changes:
         raise UserError(
             f"{checkpoint} cannot be resumed from: {'; '.join(changes)}. Start as then, name another --output_dir, or delete "
-            "the checkpoints to begin again."
+            f"the checkpoints to begin again; --model_name_or_path {checkpoint} starts from its weights alone."
         )

@@ -44,10 +44,20 @@ def shipped_recipes() -> list[Path]:
     return sorted(path for path in shipped("recipes").rglob("*.yaml") if path.parent.name != "accelerate")
 
 
+class RecipeLoader(yaml.SafeLoader):
+    """YAML in which a field may stand once: of two values the first would be dropped without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(problem=f"`{twice[0]}` stands twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """Return a recipe's fields; raise UserError where the file is not a mapping of fields."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), RecipeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

@@ -45,11 +45,13 @@ class RunFolder:
     def claim(self, recipe: ResolvedRecipe) -> None:
         """Make the folder ready for this recipe; call it when data, checkpoint and recipe have been found good.
 
-        The checkpoints go first: without the card, a start that is killed here would leave them to be resumed from.
+        Checkpoints that do not lead to the one that is resumed go first: without the card, a start that is killed here would
+        leave them to be resumed from.
         """
         self.work.mkdir(parents=True, exist_ok=True)
-        if self.checkpoint is None:
-            for checkpoint in checkpoints(self.work):
+        resumed_step = step_of(self.checkpoint) if is_in(self.work, self.checkpoint) else -1
+        for checkpoint in checkpoints(self.work):
+            if int(checkpoint.name.rpartition("-")[2]) > resumed_step:
                 shutil.rmtree(checkpoint)
         remove_written(self.work)
         recipe.save(self.work / "recipe.yaml")
@@ -79,12 +81,24 @@ def is_finished(run_dir: Path) -> bool:
 def last_checkpoint(run_dir: Path) -> Path | None:
     """Return the newest checkpoint that is whole (the Trainer writes its state last)."""
     whole = [path for path in checkpoints(run_dir) if is_whole_json(path / "trainer_state.json")]
-    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+    return max(whole, key=step_of, default=None)
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
     """Return the Trainer's checkpoints of a run, whole or not; a `checkpoint-best` is a user's own."""
     return [path for path in run_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step at which a whole checkpoint was written, whatever its folder is called."""
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+
+
+def is_in(run_dir: Path, checkpoint: Path | None) -> bool:
+    """Return whether a checkpoint lies in this run's folder, it or a link to it."""
+    if checkpoint is None:
+        return False
+    return run_dir.resolve() in (checkpoint.resolve().parent, checkpoint.absolute().parent.resolve())
 
 
 def remove_written(run_dir: Path) -> None:
@@ -129,15 +143,17 @@ def choose(recipe: ResolvedRecipe, run_dir: Path, overwrite: bool, asked: str | 
             "run when the new one is finished."
         )
     work = run_dir / REPLACEMENT if finished else run_dir
-    found = checkpoint_asked_for(asked, work, run_dir) if asked else last_checkpoint(work)
-    unfinished = found or any((work / name).exists() for name in WRITTEN)
-    if unfinished and not asked and (changed := differences(work / "recipe.yaml", recipe)):
+    last = last_checkpoint(work)
+    found = checkpoint_asked_for(asked, work, run_dir) if asked else last
+    goes_on = asked and is_in(work, found)  # from a checkpoint of its own, perhaps with another recipe
+    is_begun = last or any((work / name).exists() for name in WRITTEN)
+    if is_begun and not goes_on and (changed := differences(work / "recipe.yaml", recipe)):
         if not overwrite:
             raise UserError(
                 f"{run_dir} has an unfinished run of another recipe (it differs in {named(changed)}): name another "
                 "--output_dir, or add --overwrite_output_dir true to discard that run."
             )
-        found = None
+        found = found if asked else None
     return RunFolder(run_dir, work, found)
 
 

@@ -98,6 +98,7 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
             metrics = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None).metrics
             runtime = metrics["train_runtime"]
             clips = metrics["train_samples_per_second"] * runtime / (runtime - trainer.evaluation_seconds)
+            trainer.check_losses()  # of the steps since the last that was logged
         trainer.save_state()
     average(model, others)
     if initial:

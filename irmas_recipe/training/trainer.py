@@ -41,10 +41,11 @@ MOST_UNCHECKED_LOSSES = 64  # whose batches are held in memory; after each look 
 class InstrumentTrainer(Trainer):
     """A Trainer whose batches are int16 waveforms (batch, samples) and labels (batch, classes).
 
-    `seconds_before` are those behind the checkpoint that a run resumes from (see origin.py).
+    `seconds_before` are those behind the checkpoint that a run resumes from (see origin.py), `resumed_from` its folder.
     """
 
     seconds_before: Mapping[str, float] = MappingProxyType({})
+    resumed_from: str | None = None
 
     def __init__(
         self,
@@ -316,9 +317,18 @@ class InstrumentTrainer(Trainer):
             self.compute_metrics = figures
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple:
-        """Score in full precision whatever training used, so that the saved model gives the same figures anywhere."""
+        """Score in full precision whatever training used, so that the saved model gives the same figures anywhere.
+
+        Raises:
+            UserError: a step has spoiled the weights, which no loss has shown yet.
+        """
         with full_precision(self.model):
-            return super().prediction_step(*args, **kwargs)
+            loss, logits, labels = super().prediction_step(*args, **kwargs)
+        if logits is not None and not logits.isfinite().all():  # None where nothing but the loss is asked for
+            raise UserError(
+                "The model's scores are not finite any more: lower --learning_rate, or set --max_grad_norm."
+            )
+        return loss, logits, labels
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Evaluate the averaged weights where there are any, and keep the time apart from training's."""
@@ -370,6 +380,24 @@ class InstrumentTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load the weights to resume from, strictly."""
         self.load_weights(resume_from_checkpoint)
+        self.resumed_from = resume_from_checkpoint
+
+    def _init_training_state(self, *args: Any) -> tuple[int, int]:
+        """Begin, or go on from what a checkpoint says, whose run may have been moved since."""
+        trained = super()._init_training_state(*args)
+        if self.resumed_from is not None:
+            self.state.best_model_checkpoint = best_checkpoint(self.state, self.resumed_from)
+        return trained
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the states of both, which another recipe's may not take."""
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{checkpoint} was made by another optimizer or with other layers frozen: start as then, or from its weights alone "
+                f"with --model_name_or_path {checkpoint}."
+            ) from error
 
     def _load_best_model(self) -> None:
         """Load the best checkpoint, strictly: its average where there is one, because that is what was evaluated."""
@@ -385,10 +413,8 @@ class InstrumentTrainer(Trainer):
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         if state.global_step < self.planned_steps():
             return False
-        self.state, chosen = state, checkpoint
-        if self.args.load_best_model_at_end and state.best_model_checkpoint:
-            best = Path(state.best_model_checkpoint)  # where it was when the state was written: a replacement has moved
-            chosen = beside if (beside := checkpoint.with_name(best.name)).is_dir() else best
+        self.state = state
+        chosen = Path((self.args.load_best_model_at_end and best_checkpoint(state, checkpoint)) or checkpoint)
         self.load_weights(str(chosen))
         if (chosen / AVERAGE_FILE).is_file():
             averaged = load_file(chosen / AVERAGE_FILE)
@@ -410,7 +436,10 @@ class InstrumentTrainer(Trainer):
         try:
             saved = strictly_from_pretrained(type(self.model), checkpoint, self.model.config)
         except UserError as error:
-            raise UserError(f"{checkpoint} is damaged: remove it, and the run resumes from the one before.") from error
+            raise UserError(
+                f"{checkpoint} is damaged, or has another network than this recipe: start as then, or remove it, and the run "
+                "resumes from the one before."
+            ) from error
         self.model.load_state_dict(saved.state_dict(), strict=True)
 
     def load_average(self, checkpoint: str | None) -> None:
@@ -423,6 +452,12 @@ class InstrumentTrainer(Trainer):
         if self.average is not None:
             self.model.load_state_dict(self.average.average)
             self.average = None
+
+
+def best_checkpoint(state: TrainerState, checkpoint: Path | str) -> str | None:
+    """Return the best checkpoint that a state knows: beside the one it was read from, or else where it was written."""
+    beside = Path(checkpoint).with_name(f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}")
+    return str(beside) if beside.is_dir() else state.best_model_checkpoint
 
 
 def frozen_modules(model: torch.nn.Module) -> list[torch.nn.Module]:

@@ -35,13 +35,15 @@ def test_the_runs_of_a_system_differ_in_mixing_only(tmp_path):
 
 
 def test_tables_of_other_data_or_budgets_are_not_mixed(tmp_path):
-    arguments = every_system.parse_arguments(["--data_dir=D", f"--output_dir={tmp_path}"])
-    budget = every_system.open_budget(arguments)
+    given = [f"--output_dir={tmp_path}", "--only", "nothing"]
+    every_system.network_jobs(every_system.parse_arguments(["--data_dir=D", *given]))
+    budget = json.loads((tmp_path / "budget.json").read_text())
     (tmp_path / "budget.json").write_text(json.dumps(budget | {"epochs": {"ast-small": 3.0}}))
-    assert every_system.open_budget(arguments)["epochs"] == {"ast-small": 3.0}
+    every_system.network_jobs(every_system.parse_arguments(["--data_dir=D", *given]))
+    assert json.loads((tmp_path / "budget.json").read_text())["epochs"] == {"ast-small": 3.0}
     for other in (["--data_dir=E"], ["--data_dir=D", "--seconds=9"]):
-        with pytest.raises(UserError, match=r"holds a table with --(data_dir D|seconds 180)"):
-            every_system.open_budget(every_system.parse_arguments([f"--output_dir={tmp_path}", *other]))
+        with pytest.raises(UserError, match=r"holds runs with (data_dir D|seconds 180)"):
+            every_system.network_jobs(every_system.parse_arguments([*given, *other]))
 
 
 @pytest.mark.slow

@@ -69,6 +69,32 @@ def test_without_a_gpu_it_asks_first(monkeypatch, tmp_path):
         irmas_table.main([f"--output_dir={tmp_path}"])
 
 
+def test_runs_of_other_fields_are_not_taken_for_those_of_the_page(monkeypatch, tmp_path):
+    monkeypatch.setattr(irmas_table, "training_jobs", lambda table: [])
+    synthesize(tmp_path / "data", train=44, test=6)
+    given = [f"--{name}={tmp_path / name}" for name in ("data_dir", "output_dir", "page")]
+    (tmp_path / "data").rename(tmp_path / "data_dir")
+    irmas_table.main([*given, "--use_cpu=true", "--max_steps=2"])
+    with pytest.raises(UserError, match=r"output_dir holds runs with fields \['--use_cpu=true', '--max_steps=2'\]"):
+        irmas_table.main([*given, "--use_cpu=true"])
+    for field in ("--seed=7", "--corrections=c.csv"):
+        with pytest.raises(UserError, match="is set for each run by the table itself"):
+            irmas_table.main([*given, "--use_cpu=true", field])
+
+
+def test_an_ensemble_is_made_again_when_more_of_its_runs_are_finished(tmp_path):
+    """As by a larger budget in the same folder."""
+    for name in ("cnn-han2017-seed1", "cnn-han2017-seed2", "crnn-mel-seed1", "ensemble-scratch"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+        for file in ("results.json", "README.md"):
+            (tmp_path / "out" / name / file).touch()
+    (small,) = irmas_table.ensemble_jobs(table(tmp_path, "small"))
+    (small.run_dir / "recipe.yaml").write_text(f"system: ensemble\nruns: {list(small.parts)}\n".replace("'", '"'))
+    (medium,) = irmas_table.ensemble_jobs(table(tmp_path, "medium"))
+    assert small.name == medium.name == "ensemble-scratch" and len(medium.parts) == 3
+    assert small.finished and not medium.finished and "--overwrite_output_dir" in medium.command
+
+
 def test_the_page_is_that_of_a_table_without_runs(tmp_path):
     nothing = table(tmp_path, "small")
     jobs = irmas_table.training_jobs(nothing)

@@ -72,6 +72,15 @@ def test_a_pattern_that_finds_no_source_is_refused(tmp_path):
         list_clips(tmp_path, "([^/]+?)__")
 
 
+def test_files_of_one_name_in_folders_of_one_class_are_refused(tmp_path):
+    for folder in ("train/flu", "train/flu/more"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(2):
+            soundfile.write(tmp_path / folder / f"here__{number}.wav", np.zeros(800), 16000)
+    with pytest.raises(UserError, match=r"several files flu/here__\d\.wav"):
+        list_clips(tmp_path, "([^/]+?)__")
+
+
 def test_accuracies_and_intervals_of_known_answers():
     rows = [
         {"label": "flu", "source": f"s{number % 4}", "unseen": unseen, "fold": 1 + number % 2,

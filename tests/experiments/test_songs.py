@@ -7,6 +7,7 @@ import pytest
 import soundfile
 
 from experiments.songs import PRESENT_SECONDS, RATE, SECTION_SECONDS, build_songs, listen, main, summary
+from irmas_dataset.errors import UserError
 from irmas_dataset.labels import readable_name
 from irmas_recipe.training.recogniser import load_recogniser
 from tests.experiments.music import write_sources
@@ -69,6 +70,17 @@ def test_what_is_said_and_true_of_a_song(music, tmp_path):
     assert row["timeline"] == [len(heard & played), len(heard), len(played)]
     assert heard == {label for label, score in row["scores"].items() if score >= 0.5}
     assert row["seconds"][2] == sum(round(last) - round(first) for _, first, last in songs[0][1])
+
+
+def test_folds_of_another_folder_are_not_gone_on_with(music, tmp_path):
+    """Finished runs would be judged on sources that they have heard."""
+    given = ["checkpoint", str(music), "--output_dir", str(tmp_path / "out"), "--resamples=50"]
+    (tmp_path / "out").mkdir()
+    notes = {"folder": str(music), "source_pattern": "([^/]+?)__", "folds": 4, "seen_fraction": 0.15}
+    (tmp_path / "out/folds.json").write_text(json.dumps(notes))
+    with pytest.raises(UserError, match="out holds runs with folds 4: give that again"):
+        main([*given, "--folds", "2"])
+    assert not (tmp_path / "out/fold-1").exists()
 
 
 @pytest.mark.slow

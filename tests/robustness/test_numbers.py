@@ -61,6 +61,21 @@ def test_a_loss_that_is_no_number_stops_with_its_batch_named_and_kept(folder, mo
     assert {path.name for path in Path("runs/nan").glob("checkpoint-*")} == {"checkpoint-3"}
 
 
+@pytest.mark.parametrize("evaluated", ["while it trains", "afterwards", "afterwards, of later steps"])
+def test_scores_that_are_no_numbers_stop_the_run_whenever_they_come(folder, monkeypatch, evaluated):
+    """The first step spoils the weights, when its own loss is still a number and nothing more is logged."""
+    monkeypatch.chdir(folder)
+    seldom = {"save_strategy": "no", "eval_strategy": "no", "load_best_model_at_end": False, "logging_steps": 50}
+    if evaluated == "while it trains":
+        seldom |= {"eval_strategy": "steps", "eval_steps": 1}
+    wild = {"learning_rate": 1e38, "max_grad_norm": 0, "optim": "sgd", "weight_averaging": "none"}
+    steps = 4 if evaluated.endswith("steps") else 1
+    path = write_recipe(folder, "wild", **seldom, **wild, max_steps=steps, lr_scheduler_type="constant")
+    words = r"loss of step 2 is not finite.*its clips are" if steps == 4 else "scores are not finite any more: lower"
+    with pytest.raises(UserError, match=words):
+        run_irmas.main([str(path), "--output_dir", f"runs/wild {evaluated}"])
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_figures_three_times(folder):
     """Three runs, each a fresh interpreter with another hash seed."""

@@ -15,6 +15,7 @@ from datasets import Dataset as ArrowDataset
 from irmas_recipe.training.augmentation import CpuTransform
 from irmas_recipe.training.clips import TrainingClips
 from irmas_recipe.training.processes import end
+from irmas_recipe.training.training_arguments import IrmasTrainingArguments
 from tests.training.test_trainer import build
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,22 @@ def test_a_clip_is_augmented_anew_whenever_it_is_drawn(tmp_path, clips, workers)
     assert len(heard[0]) > 10, "the rare class is drawn several times in each of three epochs"
     for row, waveforms in heard.items():
         assert len(set(waveforms)) == len(waveforms), row
+
+
+def test_every_batch_of_every_step_process_and_run_is_augmented_with_a_seed_of_its_own(tmp_path, monkeypatch):
+    def seeds(process: int, seed: int) -> list[int]:
+        trainer, found = build(tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=2, seed=seed), []
+        augment = trainer.augmentation.waveforms
+        trainer.augmentation.waveforms = lambda *given: (found.append(torch.initial_seed()), augment(*given))[1]
+        with monkeypatch.context() as patch:
+            patch.setattr(IrmasTrainingArguments, "process_index", process)
+            trainer.train()
+        return found
+
+    found = [seeds(*which) for which in ((0, 42), (1, 42), (0, 7))]
+    assert [len(of_run) for of_run in found] == [12, 12, 12], "three epochs of two steps of two batches"
+    assert len({seed for of_run in found for seed in of_run}) == 36
+    assert seeds(0, 42) == found[0]
 
 
 def test_two_processes_resumed_within_an_epoch_draw_the_clips_of_an_unbroken_run(tmp_path):

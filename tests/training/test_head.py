@@ -9,6 +9,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from irmas_recipe.training import head
 from irmas_recipe.training.clips import WindowedClips
+from tests.tiny import small_ast
 
 WIDTH, CLASSES = 6, 3
 
@@ -46,12 +47,29 @@ def test_a_heavy_ridge_keeps_the_checkpoints_rows(clips, monkeypatch):
     torch.testing.assert_close(layer.weight.detach(), before, atol=1e-4, rtol=0)
 
 
+def test_one_window_alone_gives_finite_weights(clips):
+    layer = nn.Linear(WIDTH, CLASSES)
+    head.fit_output_layer(layer, *(tensor[:1] for tensor in clips))
+    assert layer.weight.isfinite().all() and layer.bias.isfinite().all()
+
+
 def test_every_class_weighs_the_same_and_every_clip_one_in_the_mean():
     labels = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], dtype=np.float32)
     weights = head.balanced_weights(labels, [1, 2, 1, 4])
     assert weights[:4].sum() == pytest.approx(weights[4:].sum()), "three clips of one class, one clip of the other"
     assert weights.sum() == pytest.approx(len(labels))
     assert weights[1] == weights[2] == pytest.approx(weights[0] / 2), "a clip's windows share its weight"
+
+
+def test_rows_and_what_was_tuned_follow_their_labels():
+    model, _ = small_ast(["flute", "voice", "cello"], thresholds=[0.1, 0.2, 0.3])
+    flute, _, cello = model.classifier.dense.weight.detach().clone()
+    head.start_head(model, ["cello", "flute"], "labels")
+    assert model.config.thresholds == [0.3, 0.1] and torch.equal(model.classifier.dense.weight[0], cello)
+    head.start_head(model, ["flute", "drums"], "regression")
+    assert model.config.thresholds is None, "nothing was tuned for the new class"
+    assert torch.equal(model.classifier.dense.weight[0], head.CHECKPOINT_SCALE * flute)
+    assert not model.classifier.dense.weight[1].any()
 
 
 class MeanOfTokens(nn.Module):

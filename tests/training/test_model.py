@@ -208,6 +208,18 @@ def test_a_checkpoint_of_the_architecture_that_a_recipe_names_is_taken(tmp_path)
             "--feature_extractor_config is impossible for crnn: Unknown representation 'nope'",
         ),
         ({"architecture": "encoder"}, "--architecture encoder needs a checkpoint"),
+        (
+            {"architecture": "cnn", "model_config": {"architecture": "mobilenet_v1", "hidden_size": 64}},
+            "--model_config: CnnConfig computes `hidden_size` from its other fields",
+        ),
+        (
+            {"architecture": "whisper", "feature_extractor_config": {"n_samples": 16000}},
+            "--feature_extractor_config: WhisperFeatureExtractor computes `n_samples`",
+        ),
+        (
+            {"architecture": "mfcc", "model_config": {"label_filters": {"guitar": [8, 8]}}},
+            "--model_config label_filters: the data has no class guitar; its classes are cello, ",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_flag(fields, words):

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from irmas_recipe.training.augmentation import mix, unite
-from irmas_recipe.training.clips import united
+from irmas_recipe.training.clips import collate, united
 from irmas_recipe.training.head import fit_output_layer
 from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds
@@ -106,7 +106,12 @@ def test_a_batch_may_be_split_however_much_of_each_part_is_known(tmp_path):
     whole.train(), parts.train()
     for one, other in zip(first_logs(whole), first_logs(parts), strict=True):
         assert one == pytest.approx(other, rel=1e-4)
-    assert whole.known_share == pytest.approx((16 + 10) / 48)
+    clips = PartlyKnown()
+    whole.model.eval()
+    batch = whole._prepare_inputs(collate([clips[row] for row in range(len(clips))]))
+    known = batch["labels"] >= 0
+    losses = binary_cross_entropy_with_logits(whole.model(batch["input_values"]).logits[known], batch["labels"][known])
+    assert whole.compute_loss(whole.model, batch).item() == pytest.approx(losses.item()), "the mean of what is known"
 
 
 def test_the_output_of_a_class_that_nobody_judged_is_not_trained(tmp_path):

@@ -25,6 +25,14 @@ def test_the_command_line_wins_over_the_recipe(recipe):
     assert (parsed.data.window_seconds, parsed.augmentation.mix_probability) == (2.5, 0.25)
 
 
+def test_a_field_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for text in ("seed: 1\nuse_cpu: true\nseed: 2\n", "model_config: {seed: 1, seed: 2}\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"recipe\.yaml is not valid YAML: `seed` stands twice .*line 1"):
+            parse_recipe([str(path)])
+
+
 def test_mappings_and_lists_come_from_yaml_and_from_json(recipe):
     path = recipe(model_config={"hidden_size": 48}, audiomentations=[{"PitchShift": {"p": 0.5}}])
     parsed = parse_recipe([path, "--feature_extractor_config", '{"mean": 0.0}'])

@@ -132,10 +132,39 @@ def test_a_run_resumes_from_a_named_checkpoint_and_saves_its_recipe(begin, tmp_p
     begin()
     named = add_checkpoint(tmp_path / "run", 5)
     newer = add_checkpoint(tmp_path / "run", 10)
-    assert begin(f"--resume_from_checkpoint={named}") == named
     elsewhere = tmp_path / "elsewhere"
     assert begin(f"--resume_from_checkpoint={newer}", output_dir=elsewhere) == newer
     assert (elsewhere / "recipe.yaml").is_file()
+    assert begin(f"--resume_from_checkpoint={named}") == named
+
+
+def test_only_checkpoints_that_lead_to_the_resumed_one_stay_with_it(begin, tmp_path):
+    begin()
+    first, named, newer = (add_checkpoint(tmp_path / "run", step) for step in (3, 5, 10))
+    assert begin(f"--resume_from_checkpoint={named}", "--max_steps=20") == named
+    assert first.is_dir() and named.is_dir() and not newer.exists()
+    elsewhere = add_checkpoint(tmp_path / "elsewhere", 8)
+    assert begin(f"--resume_from_checkpoint={elsewhere}", "--max_steps=20") == elsewhere
+    assert not first.exists() and not named.exists(), "the Trainer would take one of the same step for the best"
+
+
+def test_a_checkpoint_behind_a_link_is_one_of_its_run(begin, tmp_path):
+    begin()
+    add_checkpoint(tmp_path / "run", 5)
+    (tmp_path / "link").symlink_to(tmp_path / "run/checkpoint-5")
+    assert begin(f"--resume_from_checkpoint={tmp_path / 'link'}") and (tmp_path / "run/checkpoint-5").is_dir()
+    moved = (tmp_path / "run/checkpoint-5").rename(tmp_path / "moved")
+    (tmp_path / "run/checkpoint-5").symlink_to(moved)
+    assert begin() == tmp_path / "run/checkpoint-5" and moved.is_dir()
+
+
+def test_an_unfinished_run_does_not_give_way_to_the_checkpoint_of_another(begin, tmp_path):
+    begin()
+    kept, elsewhere = add_checkpoint(tmp_path / "run", 5), add_checkpoint(tmp_path / "elsewhere", 5)
+    fields = ["--learning_rate=0.5", f"--resume_from_checkpoint={elsewhere}"]
+    with pytest.raises(UserError, match="unfinished run of another recipe"):
+        begin(*fields)
+    assert kept.is_dir() and begin(*fields, "--overwrite_output_dir=true") == elsewhere
 
 
 def test_an_unfinished_run_of_another_recipe_is_discarded_only_when_asked_and_when_work_begins(begin, choose, tmp_path):

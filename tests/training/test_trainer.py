@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -145,8 +146,33 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, averaging):
     resumed = build(tmp_path / "run", **options)
     resumed.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-5"))
     assert resumed.state.global_step == 12
+    elsewhere = build(tmp_path / "elsewhere", **options)
+    elsewhere.train(resume_from_checkpoint=str(tmp_path / "run/checkpoint-5"))
     for name, tensor in unbroken.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+        assert torch.equal(tensor, elsewhere.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_a_run_that_was_moved_ends_with_its_own_best_checkpoint(tmp_path, steps):
+    options = {
+        "per_device_train_batch_size": 8, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1,
+        "load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "save_total_limit": 9,
+    }  # fmt: skip
+    worse = build(tmp_path / "run", max_steps=steps, **options)
+    worse.evaluate = lambda *_, **__: {"eval_loss": worse.state.global_step}  # the first step is the best
+    worse.train()
+    best = ASTForAudioClassification.from_pretrained(tmp_path / "run/checkpoint-1").state_dict()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved/checkpoint-2", tmp_path / "run/checkpoint-1")  # of another run, made there since
+    resumed = build(tmp_path / "elsewhere", max_steps=3, **options)
+    resumed.evaluate = lambda *_, **__: {"eval_loss": 9.0}
+    checkpoint = tmp_path / f"moved/checkpoint-{steps}"
+    if not resumed.restore_if_finished(checkpoint):
+        resumed.train(resume_from_checkpoint=str(checkpoint))
+    assert resumed.state.global_step == 3
+    for name, tensor in resumed.model.state_dict().items():
+        assert torch.equal(tensor, best[name]), name
 
 
 @pytest.mark.parametrize("averaging", ["none", "ema"])
@@ -177,7 +203,7 @@ def test_a_damaged_checkpoint_is_told_in_one_sentence(tmp_path):
     trainer.train()
     weights = tmp_path / "checkpoint-1/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    with pytest.raises(UserError, match="checkpoint-1 is damaged: remove it"):
+    with pytest.raises(UserError, match=r"checkpoint-1 is damaged, or has another network.*remove it"):
         trainer.load_weights(str(tmp_path / "checkpoint-1"))
 
 
@@ -187,7 +213,7 @@ def test_a_checkpoint_of_weights_that_are_not_finite_is_damaged(tmp_path):
     weights = load_file(tmp_path / "checkpoint-1/model.safetensors")
     weights["classifier.dense.bias"][0] = torch.nan
     save_file(weights, tmp_path / "checkpoint-1/model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match="checkpoint-1 is damaged: remove it"):
+    with pytest.raises(UserError, match=r"checkpoint-1 is damaged, or has another network.*remove it"):
         trainer.load_weights(str(tmp_path / "checkpoint-1"))
     assert all(tensor.isfinite().all() for tensor in trainer.model.state_dict().values())
 

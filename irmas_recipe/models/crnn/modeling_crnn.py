@@ -135,7 +135,7 @@ class CrnnForAudioClassification(PreTrainedModel):
         """
         if self.config.network != "swin":
             raise ValueError(f"A Swin checkpoint needs network: swin, and this model has '{self.config.network}'.")
-        weights = SwinModel.from_pretrained(checkpoint).state_dict()
+        weights = SwinModel.from_pretrained(checkpoint, dtype=torch.float32).state_dict()
         kernel = "embeddings.patch_embeddings.projection.weight"
         weights[kernel] = weights[kernel].sum(dim=1, keepdim=True)
         expected = self.network.swin.state_dict()
