@@ -97,11 +97,14 @@ def download(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, bas
         raise UserError(f"Cannot write IRMAS into {data_dir}: {error.strerror or error}.") from error
 
 
-def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, base_url: str = ZENODO) -> None:
+def ensure_irmas(
+    data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES, base_url: str = ZENODO, may_fetch: bool = True
+) -> None:
     """Download IRMAS into its default folder if that is missing or empty, resume a download, and extract zips.
 
-    Any other folder is left unchanged: extracting only two of the four archives, or using your own music, is allowed.
-    Raises UserError as `download` does, for any other folder without music, and for a download while offline.
+    Any other folder is left unchanged, and so is that one unless `may_fetch`: extracting only two of the four archives, or
+    using your own music, is allowed.
+    Raises UserError as `download` does, for a folder left without music, and for a download while offline.
     """
     data_dir = Path(data_dir).expanduser()
     visible = (
@@ -111,13 +114,13 @@ def ensure_irmas(data_dir: str | Path, *, parts: tuple[Archive, ...] = ARCHIVES,
         raise UserError(
             f"--data_dir {data_dir} is a file: give the folder that contains IRMAS, its zips or your own music."
         )
-    if not visible and data_dir != DEFAULT_FOLDER:
+    if not visible and not (may_fetch and data_dir == DEFAULT_FOLDER):
         state = "is empty; " if data_dir.is_dir() else f"does not exist{did_you_mean(data_dir)}"
         raise UserError(
             f"--data_dir {data_dir} {state}`irmas download --data_dir {data_dir}` fetches IRMAS ({SIZE}) there."
         )
     zips = [archive for archive in parts if archive.zip_name in visible]
-    asked_for = not visible or any(archive.part_name in visible for archive in parts)
+    asked_for = may_fetch and (not visible or any(archive.part_name in visible for archive in parts))
     if asked_for and is_offline_mode():
         raise UserError(
             f"{data_dir} has no complete IRMAS, and HF_HUB_OFFLINE is set: unset it to download IRMAS ({SIZE}), or name "

@@ -27,6 +27,8 @@ EXCERPT_SECONDS = 3.0  # IRMAS's training excerpts; longer training clips of one
 def load_data(data: DataArguments, needed: tuple[str, ...] = ("train", "validation", "test")) -> DatasetDict:
     """Return train, validation and test, those `needed` with clips; make or download them first where the recipe says so.
 
+    Nothing is downloaded where no training clips are needed.
+
     Raises:
         UserError: no data, or data that cannot be used.
     """
@@ -42,7 +44,7 @@ def load_data(data: DataArguments, needed: tuple[str, ...] = ("train", "validati
                 data_folder(data), train=data.synthetic_train, test=data.synthetic_test, seed=data.synthetic_seed
             )
         elif not is_remote(data.data_dir):
-            ensure_irmas(data.data_dir)
+            ensure_irmas(data.data_dir, may_fetch="train" in needed)
         splits = load_irmas(data_folder(data) if data.data_dir == "synthetic" else data.data_dir, **options)
     check_classes(splits["train"].features["instruments"].feature.names, data.data_dir)
     if data.extra_train_dir is not None:

@@ -29,8 +29,9 @@ REPLACEMENT = ".replacement"
 """Where a run is made while its folder still has a finished one."""
 NOT_THE_RUN = {
     "push_to_hub", "hub_model_id", "hub_private_repo", "disable_tqdm", "enable_jit_checkpoint", "overwrite_output_dir",
+    "output_dir",
 }  # fmt: skip
-"""Fields in which two starts of the same run may differ: where it goes, how it is stopped, and what is seen meanwhile."""
+"""Fields in which two starts of the same run may differ: where it lies and goes, how it is stopped, and what is seen meanwhile."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 import run_irmas
+from irmas_dataset.download import ARCHIVES
 from irmas_dataset.errors import UserError
 from irmas_dataset.labels import INSTRUMENT_NAMES
 from irmas_recipe.commands.evaluate.arguments import parse_arguments
@@ -177,6 +179,29 @@ def test_clips_that_were_trained_on_are_no_test(of_three_classes, thresholds_fro
         run_irmas.main([*on, "--output_dir", "runs/never"])
     shutil.copytree(data, f"other {data}")
     run_irmas.main(["evaluate", run, "--data_dir", f"other {data}"])
+
+
+@pytest.mark.parametrize(
+    ("left", "sentence"),
+    [
+        ([], "`irmas download --data_dir data/irmas` fetches"),
+        ([ARCHIVES[1].part_name], "irmas has no IRMAS-TrainingData"),
+    ],
+)
+def test_nothing_is_downloaded_to_be_measured(of_three_classes, tmp_path, monkeypatch, left, sentence):
+    """A run on IRMAS is evaluated from another folder, in which there is no IRMAS, or some of a download.
+
+    A training would begin to download it, or say that this machine is offline.
+    """
+    shutil.copytree("runs/three", tmp_path / "three")
+    recipe = tmp_path / "three/recipe.yaml"
+    recipe.write_text(re.sub("data_dir: .*", "data_dir: data/irmas", recipe.read_text()))
+    monkeypatch.chdir(tmp_path)
+    for name in left:
+        (tmp_path / "data/irmas").mkdir(parents=True)
+        (tmp_path / "data/irmas" / name).touch()
+    with pytest.raises(UserError, match=sentence):
+        run_irmas.main(["evaluate", "three"])
 
 
 def test_several_processes_print_one_table(finished):

@@ -128,6 +128,9 @@ def test_names_come_from_lists_columns_and_addresses(run, music, tmp_path):
         list(every_name([], [tmp_path / "c.txt"], "path"))
     (tmp_path / "marked.txt").write_text("\n".join(names[:2]), encoding="utf-8-sig")
     assert list(every_name([], [tmp_path / "marked.txt"], "path")) == names[:2]
+    (tmp_path / "wide.txt").write_text("\n".join(names[:2]), encoding="utf-16")
+    with pytest.raises(UserError, match="in UTF-16, as PowerShell writes it: save it as UTF-8"):
+        list(every_name([], [tmp_path / "wide.txt"], "path"))
     address, gone = f"file://{names[0]}", f"file://{music}/gone.wav"
     tag(run, address, gone, "--parts", tmp_path / "parts", "--workers", 1)
     rows = rows_in(tmp_path / "parts")

@@ -158,6 +158,13 @@ def test_a_checkpoint_behind_a_link_is_one_of_its_run(begin, tmp_path):
     assert begin() == tmp_path / "run/checkpoint-5" and moved.is_dir()
 
 
+def test_a_folder_that_was_moved_is_resumed(begin, tmp_path):
+    begin()
+    add_checkpoint(tmp_path / "run", 5)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert begin(output_dir=tmp_path / "moved") == tmp_path / "moved/checkpoint-5"
+
+
 def test_an_unfinished_run_does_not_give_way_to_the_checkpoint_of_another(begin, tmp_path):
     begin()
     kept, elsewhere = add_checkpoint(tmp_path / "run", 5), add_checkpoint(tmp_path / "elsewhere", 5)

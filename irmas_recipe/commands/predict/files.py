@@ -32,8 +32,14 @@ def find_audio(paths: list[Path]) -> list[Path]:
 
 
 def names_in(lines: Iterable[bytes]) -> Iterator[str]:
-    """Yield the files that lines name, in whatever encoding the file system has; an address stays as it is."""
+    """Yield the files that lines name, in whatever encoding the file system has; an address stays as it is.
+
+    Raises:
+        UserError: the lines are in UTF-16.
+    """
     for number, line in enumerate(lines):
+        if number == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError("The list of files is in UTF-16, as PowerShell writes it: save it as UTF-8.")
         if name := (line if number else line.removeprefix(codecs.BOM_UTF8)).rstrip(b"\r\n"):
             yield os.fsdecode(name)
 
