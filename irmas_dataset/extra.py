@@ -87,9 +87,10 @@ def without_rows(extra: Dataset, copies: list[int], what: str) -> Dataset:
     return extra.select(sorted(set(range(len(extra))) - set(copies)))
 
 
-def count_of(train: Dataset, location: str | Path) -> int:
-    """Return how many of the training clips are of the other data set."""
-    return sum(recording.startswith(recordings_of(location)) for recording in train["recording"][:])
+def without_extra(train: Dataset, location: str | Path) -> Dataset:
+    """Return the training clips that are not of the other data set."""
+    start = recordings_of(location)
+    return train.select([row for row, name in enumerate(train["recording"][:]) if not name.startswith(start)])
 
 
 def recordings_of(location: str | Path) -> str:

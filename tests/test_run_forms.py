@@ -100,5 +100,8 @@ def test_a_run_with_other_data_and_a_map_counts_them(folder):
     run_irmas.main(["tiny.yaml", "--data_dir", "own", "--output_dir", "more", *options])
     results = json.loads(Path("more/results.json").read_text())
     assert results["dataset"]["extra_train_clips"] > 0
+    run_irmas.main(["evaluate", "more", "--output_dir", "again"])
+    again = json.loads(Path("again/results.json").read_text())
+    assert again["trivial"] == results["trivial"], "the trivial ranking is the data set's own"
     with pytest.raises(UserError, match="--extra_label_map is of no use without --extra_train_dir"):
         run_irmas.main(["tiny.yaml", "--data_dir", "own", "--extra_label_map", "{}"])

@@ -16,8 +16,8 @@ from irmas_recipe.report.runs import TEST_FILE, read_scored_clips
 from irmas_recipe.report.table import results_table
 from irmas_recipe.report.text import with_interval
 from irmas_recipe.report.tracking import log_results
-from irmas_recipe.training.clips import multi_hot, present_counts
-from irmas_recipe.training.data import data_folder, describe_data
+from irmas_recipe.training.clips import multi_hot
+from irmas_recipe.training.data import data_folder, describe_data, training_counts
 from irmas_recipe.training.evaluation import Evaluation
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.run_folder import RunFolder
@@ -36,7 +36,7 @@ def collect(recipe: Recipe, splits: DatasetDict, evaluation: Evaluation, cost: d
         scores=evaluation.scores,
         songs=evaluation.test["song"],
         thresholds=evaluation.thresholds,
-        training_counts=present_counts(multi_hot(splits["train"])),
+        training_counts=training_counts(recipe.data, splits["train"]),
         slopes=evaluation.slopes,
         validation_positives=evaluation.validation_positives,
     )

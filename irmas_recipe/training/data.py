@@ -4,6 +4,7 @@ import copy
 import math
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, DatasetDict
 
 from irmas_dataset import describe, load_irmas, prepare
@@ -12,12 +13,13 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.export.layout import is_exported
 from irmas_dataset.export.stream import load_streamed
 from irmas_dataset.export.tables import files_folder
-from irmas_dataset.extra import add_training_clips, count_of
+from irmas_dataset.extra import add_training_clips, without_extra
 from irmas_dataset.forms.form import is_hub_id, is_remote
 from irmas_dataset.forms.listing import home_of
 from irmas_dataset.separation import Separation
 from irmas_dataset.splits import halve, merge_groups
 from irmas_dataset.synthetic import FORMAT_VERSION, synthesize
+from irmas_recipe.training.clips import multi_hot, present_counts
 from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.recipe import Recipe
 
@@ -160,5 +162,19 @@ def describe_data(data: DataArguments, splits: DatasetDict, reported: list[int])
     if is_hub_id(data.data_dir):
         description["hub_id"] = data.data_dir
     if data.extra_train_dir is not None:
-        description["extra_train_clips"] = count_of(splits["train"], data.extra_train_dir)
+        description["extra_train_clips"] = len(splits["train"]) - len(own_training_clips(data, splits["train"]))
     return description
+
+
+def own_training_clips(data: DataArguments, train: Dataset) -> Dataset:
+    """Return the training clips of `data_dir`, without those of `extra_train_dir`."""
+    return train if data.extra_train_dir is None else without_extra(train, data.extra_train_dir)
+
+
+def training_counts(data: DataArguments, train: Dataset) -> np.ndarray | None:
+    """Return how many training clips of `data_dir` have each class, (classes,), or None where it has none.
+
+    The trivial ranking belongs to the data set, so that it is the same in every run and in `evaluate`.
+    """
+    own = own_training_clips(data, train)
+    return present_counts(multi_hot(own)) if len(own) else None

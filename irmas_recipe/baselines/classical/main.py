@@ -28,8 +28,8 @@ from irmas_recipe.baselines.classical.stored import FILE, save_classifiers
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.write import finish, results_in_words
 from irmas_recipe.training import evaluation, machine
-from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, present_counts, united
-from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits
+from irmas_recipe.training.clips import Mixtures, WindowedClips, classes_to_mix, multi_hot, united
+from irmas_recipe.training.data import data_folder, describe_data, load_data, prepare_splits, training_counts
 from irmas_recipe.training.run_folder import RunFolder, choose
 from irmas_recipe.training.songs import MOMENTS_FILE, tune_timeline, validation_songs, write_moments
 from irmas_recipe.training.thresholds import proportions_of, validation_mixtures
@@ -160,7 +160,7 @@ def evaluate(
         scores=scores[reported],
         songs=prepared["test"].select(reported)["song"],
         thresholds=thresholds,
-        training_counts=present_counts(multi_hot(data["train"])),
+        training_counts=training_counts(settings, data["train"]),
         more={"search": {"chosen": system.chosen, "tried": system.search}, "importances": importances}
         | tuned_on_songs(recipe, prepared["validation"], system, run_dir),
     )

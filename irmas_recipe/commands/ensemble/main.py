@@ -77,7 +77,7 @@ def read_validation(runs: list[Run], method: str) -> list[ScoredClips] | None:
     if None in aligned:
         raise UserError(
             f"{runs[aligned.index(None)].folder} and {runs[0].folder} were validated on different mixtures: give both "
-            "runs the same --split_seed, --validation_fraction and --window_seconds."
+            "runs the same --data_dir, --split_seed, --validation_fraction and --window_seconds."
         )
     return aligned
 

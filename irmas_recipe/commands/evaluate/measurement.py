@@ -20,8 +20,8 @@ from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE
 from irmas_recipe.training import evaluation
 from irmas_recipe.training.checkpoint import check_name, reach_hub, unreachable
-from irmas_recipe.training.clips import multi_hot, present_counts
-from irmas_recipe.training.data import describe_data, load_data, prepare_splits
+from irmas_recipe.training.clips import multi_hot
+from irmas_recipe.training.data import describe_data, load_data, prepare_splits, training_counts
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import DataArguments
 from irmas_recipe.training.model import build_model
@@ -142,7 +142,7 @@ def measure(recipe: Recipe, seen: Seen) -> tuple[Results, Dataset, np.ndarray]:
         scores=scores,
         songs=test["song"],
         thresholds=np.array(model.config.thresholds),
-        training_counts=present_counts(multi_hot(splits["train"])) if len(splits["train"]) else None,
+        training_counts=training_counts(recipe.data, splits["train"]),
         slopes=slopes_of(model.config),
     )
     return results, test, scores
