@@ -235,6 +235,13 @@ def test_an_unknown_option_is_refused(recognise):
         recognise(music(1), chunk_length_s=3)
 
 
+def test_the_hop_is_exactly_the_configurations(recognise, monkeypatch):
+    """0.36 * 0.35 / 0.36 is a little more than 0.35, and 0.35 s at 22,050 Hz is half a sample from the next hop."""
+    monkeypatch.setattr(recognise.model.config, "window_seconds", 0.36)
+    monkeypatch.setattr(recognise.model.config, "hop_seconds", 0.35)
+    assert recognise.window_and_hop() == (0.36, 0.35)
+
+
 def test_window_given_without_hop_keeps_their_proportion(recognise):
     assert recognise.window_and_hop(0.5) == (0.5, 0.25)
     timeline = recognise(
