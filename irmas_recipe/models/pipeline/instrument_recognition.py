@@ -290,7 +290,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is too small: give 1 or more.")
         if isinstance(inputs, torch.utils.data.Dataset):
-            inputs = (inputs[index] for index in range(len(inputs)))
+            inputs = map(inputs.__getitem__, range(len(inputs)))
         windows_of = partial(self._windows_of, **preprocess_params)
         if num_workers and can_fork():
             windows_of = partial(windows_of, skip_unreadable=True)  # an error would end the process

@@ -207,6 +207,19 @@ def test_options_given_when_the_pipeline_is_made_hold_at_every_call(recognise):
     assert len(made(music(1.2), top_k=3)) == 3
 
 
+def test_a_dataset_of_torch_gives_a_result_per_item(recognise):
+    inputs = [{"array": music(seconds), "sampling_rate": RATE} for seconds in (1.2, 0.5)]
+
+    class Songs(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(inputs)
+
+        def __getitem__(self, index):
+            return inputs[index]
+
+    assert list(recognise(Songs(), all_labels=True)) == recognise(inputs, all_labels=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
