@@ -117,7 +117,8 @@ class ModelArguments:
     )
     freeze: Literal["none", "backbone", "feature_encoder", "batch_norm", "known_labels"] = option(
         "none",
-        "backbone: only the last linear layer is trained (a linear probe). feature_encoder: the convolutions at the start "
+        "backbone: only the last linear layer is trained, of speech models all from the mixture of their layers on (a linear probe). "
+        "feature_encoder: the convolutions at the start "
         "of wav2vec 2.0 and its relatives keep the checkpoint's weights, as is usual for them. batch_norm: everything but batch "
         "normalisation is trained, so the checkpoint's statistics stay (small, uneven data would spoil them). "
         "known_labels (mfcc): each new class of the data gets its own sub-network, and only these are trained.",
