@@ -211,6 +211,12 @@ def test_a_mixture_of_layers_keeps_every_layer(workplace):
             load(start, layerdrop=0.1, **fields)
 
 
+def test_a_layer_drop_that_only_a_checkpoints_configuration_knows_is_refused(workplace):
+    start = encoder("sew-d", workplace / "sew-d")  # with a layer drop of .1, as if it dropped layers
+    with pytest.raises(UserError, match="sew-d has no layerdrop"):
+        load(start, layerdrop=0.1)
+
+
 @pytest.mark.slow
 def test_two_processes_train_a_model_that_drops_layers(workplace):
     model, extractor = tiny_speech("hubert", use_weighted_layer_sum=False, layerdrop=0.5)

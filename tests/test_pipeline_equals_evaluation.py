@@ -1,7 +1,7 @@
 """The pipeline and `predict` give a finished run's own scores of its test clips, from the files themselves.
 
-What differs: evaluation reads samples rounded to 16 bits after resampling, and computes a batch's windows with those of
-other clips; the pipeline resamples block by block and rounds nothing. In float32 that moves a score by less than `TOLERANCE`.
+What differs: the pipeline resamples block by block and batches other windows together, and without this project it makes
+features with transformers' own extractor. In float32 that moves a score by less than `TOLERANCE`.
 """
 
 import json

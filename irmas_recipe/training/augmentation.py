@@ -168,7 +168,7 @@ def unite(labels: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 def mask_along(features: torch.Tensor, axis: int, longest: int) -> torch.Tensor:
-    """Zero one random stretch of each example along `axis`, 0 to `longest` steps long (torchaudio's SpecAugment mask)."""
+    """Zero one random stretch of each example along `axis`, 0 to `longest` - 1 steps long (torchaudio's SpecAugment mask)."""
     as_images = features if features.dim() == 4 else features.unsqueeze(1)
     masked = torchaudio.functional.mask_along_axis_iid(as_images, longest, 0.0, as_images.dim() + axis)
     return masked if features.dim() == 4 else masked.squeeze(1)

@@ -117,7 +117,8 @@ class ModelArguments:
     )
     freeze: Literal["none", "backbone", "feature_encoder", "batch_norm", "known_labels"] = option(
         "none",
-        "backbone: only the last linear layer is trained (a linear probe). feature_encoder: the convolutions at the start "
+        "backbone: only the last linear layer is trained, of speech models all from the mixture of their layers on (a linear probe). "
+        "feature_encoder: the convolutions at the start "
         "of wav2vec 2.0 and its relatives keep the checkpoint's weights, as is usual for them. batch_norm: everything but batch "
         "normalisation is trained, so the checkpoint's statistics stay (small, uneven data would spoil them). "
         "known_labels (mfcc): each new class of the data gets its own sub-network, and only these are trained.",
@@ -256,7 +257,10 @@ class DataArguments:
 class AugmentationArguments:
     """What happens to a training batch on the model's device. Everything is off by default."""
 
-    balanced_sampling: bool = option(False, "Draw every class equally often.")
+    balanced_sampling: bool = option(
+        False,
+        "Draw every class equally often, as far as clips of several classes allow; a clip of none is never drawn.",
+    )
     mix_probability: float = option(
         0.0,
         "Share of clips that are mixed with clips of other classes in their batch; the mixture has all their labels.",
@@ -274,9 +278,11 @@ class AugmentationArguments:
     polarity_inversion_probability: float = option(0.0, "Share of clips whose sign is flipped.", PROBABILITY)
     max_time_shift_seconds: float = option(0.0, "Largest circular shift, either way.", NOT_NEGATIVE)
     time_masks: int = option(0, "SpecAugment: masks along time.", NOT_NEGATIVE)
-    max_time_mask_frames: int = option(0, "SpecAugment: longest mask along time.", NOT_NEGATIVE)
+    max_time_mask_frames: int = option(0, "SpecAugment: every mask along time is shorter than this.", NOT_NEGATIVE)
     frequency_masks: int = option(0, "SpecAugment: masks along frequency.", NOT_NEGATIVE)
-    max_frequency_mask_bins: int = option(0, "SpecAugment: widest mask along frequency.", NOT_NEGATIVE)
+    max_frequency_mask_bins: int = option(
+        0, "SpecAugment: every mask along frequency is narrower than this.", NOT_NEGATIVE
+    )
     audiomentations: str | None = option(
         None, "A list of audiomentations transforms, run on the CPU: [{PitchShift: {p: 0.5}}, ...] (JSON on the shell)."
     )

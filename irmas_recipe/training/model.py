@@ -320,7 +320,7 @@ def set_regularization(config: PreTrainedConfig, arguments: ModelArguments) -> N
         keep_every_layer(config, arguments.layerdrop)
     for field, names in REGULARIZATION.items():
         value = getattr(arguments, field)
-        known = [name for name in names if hasattr(config, name)]
+        known = [name for name in names if hasattr(type(config)(), name)]
         if value is not None and known:
             setattr(config, known[0], value)
         elif value is not None and not (field == "head_dropout" and isinstance(config, ASTConfig)):

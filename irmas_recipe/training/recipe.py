@@ -205,8 +205,8 @@ def check_augmentation(augmentation: AugmentationArguments, window_seconds: floa
             f"({window_seconds} s): make it shorter."
         )
     for masks, longest in (("time_masks", "max_time_mask_frames"), ("frequency_masks", "max_frequency_mask_bins")):
-        if getattr(augmentation, masks) and not getattr(augmentation, longest):
-            raise UserError(f"--{masks} without --{longest} masks nothing: set both.")
+        if getattr(augmentation, masks) and getattr(augmentation, longest) < 2:
+            raise UserError(f"--{masks} without --{longest} of 2 or more masks nothing: set both.")
     for low, high in (("min_gain_db", "max_gain_db"), ("min_snr_db", "max_snr_db")):
         if getattr(augmentation, low) > getattr(augmentation, high):
             raise UserError(f"--{low} is greater than --{high}: swap them.")

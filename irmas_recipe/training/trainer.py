@@ -70,10 +70,7 @@ class InstrumentTrainer(Trainer):
             )
         super().__init__(model, args, **kwargs)
         self.made_from = made_from
-        labels = [
-            np.asarray(clips.labels) for clips in (self.train_dataset, self.eval_dataset) if hasattr(clips, "labels")
-        ]
-        self.known_share = min((float(np.mean(of_one >= 0)) for of_one in labels), default=1.0)
+        self.known_share = float(np.mean(np.asarray(getattr(self.train_dataset, "labels", 0)) >= 0))
         self.features = features
         self.augmentation = augmentation
         self.average: WeightAverage | None = None
@@ -289,11 +286,20 @@ class InstrumentTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Return the recipe's schedule; `one_cycle` is torch's OneCycleLR, rising for `warmup_steps` (a fraction or a number)."""
+        """Return the recipe's schedule; `one_cycle` is torch's OneCycleLR, rising for `warmup_steps` (a fraction or a number).
+
+        Raises:
+            UserError: the run has fewer steps.
+        """
         if not self.args.one_cycle or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         optimizer = self.optimizer if optimizer is None else optimizer
         warmup = self.args.get_warmup_steps(num_training_steps) / num_training_steps
+        if warmup > 1:
+            raise UserError(
+                f"--warmup_steps {self.args.warmup_steps:g}: with --one_cycle the rate rises within the {num_training_steps} "
+                "steps of the run; lower it, or give a share such as 0.3."
+            )
         self.lr_scheduler = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],

@@ -10,6 +10,7 @@ from irmas_recipe.training.clips import collate, united
 from irmas_recipe.training.head import fit_output_layer
 from irmas_recipe.training.loss import multi_label_loss
 from irmas_recipe.training.thresholds import fit_slopes, tune_thresholds
+from irmas_recipe.training.trainer import InstrumentTrainer
 from tests.training.test_trainer import Noise, build, first_logs
 
 
@@ -112,6 +113,17 @@ def test_a_batch_may_be_split_however_much_of_each_part_is_known(tmp_path):
     known = batch["labels"] >= 0
     losses = binary_cross_entropy_with_logits(whole.model(batch["input_values"]).logits[known], batch["labels"][known])
     assert whole.compute_loss(whole.model, batch).item() == pytest.approx(losses.item()), "the mean of what is known"
+
+
+def test_what_is_known_of_the_validation_clips_does_not_change_the_training_loss(tmp_path):
+    trainer = build(tmp_path, per_device_train_batch_size=8)
+    other = InstrumentTrainer(
+        model=trainer.model, args=trainer.args, train_dataset=trainer.train_dataset, eval_dataset=PartlyKnown(),
+        data_collator=collate, processing_class=trainer.processing_class, features=trainer.features,
+    )  # fmt: skip
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    trainer.model.eval()
+    assert other.compute_loss(other.model, batch).item() == trainer.compute_loss(trainer.model, batch).item()
 
 
 def test_the_output_of_a_class_that_nobody_judged_is_not_trained(tmp_path):

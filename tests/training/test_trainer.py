@@ -352,6 +352,11 @@ def test_the_order_of_clips_follows_the_data_seed_where_there_is_one(tmp_path):
     assert orders[0] == orders[1] != orders[2]
 
 
+def test_one_cycle_that_would_rise_for_longer_than_the_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--warmup_steps 3: .* within the 2 steps"):
+        build(tmp_path, max_steps=2, one_cycle=True, warmup_steps=3).train()
+
+
 def test_one_cycle_rises_and_falls(tmp_path):
     trainer = build(tmp_path, per_device_train_batch_size=2, num_train_epochs=2, one_cycle=True, warmup_steps=0.25)
     trainer.train()

@@ -82,7 +82,7 @@ REFUSED = {
         "architecture": "cnn", "model_config": {"filters": [2, 2, 2, 2]}, "activation_checkpointing": True,
     },
     "/nowhere": {"audiomentations": [{"AddBackgroundNoise": {"sounds_path": "/nowhere", "p": 0.01}}]},
-    "max_time_mask_frames": {"time_masks": 1},
+    "max_time_mask_frames": {"time_masks": 1}, "2 or more": {"frequency_masks": 1, "max_frequency_mask_bins": 1},
     "ddp_static_graph": {"ddp_static_graph": True, "gradient_accumulation_steps": 2},
     "ddp_static_graph true": {"ddp_static_graph": True, "ddp_find_unused_parameters": True},
 }  # fmt: skip

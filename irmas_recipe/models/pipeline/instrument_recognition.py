@@ -241,7 +241,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         stored_window = getattr(self.model.config, "window_seconds", None) or DEFAULT_WINDOW_SECONDS
         stored_hop = getattr(self.model.config, "hop_seconds", None) or stored_window / 2
         window = stored_window if window_seconds is None else window_seconds
-        hop = window * stored_hop / stored_window if hop_seconds is None else hop_seconds
+        hop = window / stored_window * stored_hop if hop_seconds is None else hop_seconds
         if not 0 < hop <= window:
             raise ValueError(f"hop_seconds must be above 0 and at most window_seconds, not {hop} for {window}.")
         if window > MAX_WINDOW_SECONDS:
@@ -290,7 +290,7 @@ class InstrumentRecognitionPipeline(ChunkPipeline):
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is too small: give 1 or more.")
         if isinstance(inputs, torch.utils.data.Dataset):
-            inputs = (inputs[index] for index in range(len(inputs)))
+            inputs = map(inputs.__getitem__, range(len(inputs)))
         windows_of = partial(self._windows_of, **preprocess_params)
         if num_workers and can_fork():
             windows_of = partial(windows_of, skip_unreadable=True)  # an error would end the process

@@ -207,6 +207,19 @@ def test_options_given_when_the_pipeline_is_made_hold_at_every_call(recognise):
     assert len(made(music(1.2), top_k=3)) == 3
 
 
+def test_a_dataset_of_torch_gives_a_result_per_item(recognise):
+    inputs = [{"array": music(seconds), "sampling_rate": RATE} for seconds in (1.2, 0.5)]
+
+    class Songs(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(inputs)
+
+        def __getitem__(self, index):
+            return inputs[index]
+
+    assert list(recognise(Songs(), all_labels=True)) == recognise(inputs, all_labels=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -233,6 +246,13 @@ def test_impossible_options_are_refused_before_any_work(recognise, options, mess
 def test_an_unknown_option_is_refused(recognise):
     with pytest.raises(TypeError, match="chunk_length_s"):
         recognise(music(1), chunk_length_s=3)
+
+
+def test_the_hop_is_exactly_the_configurations(recognise, monkeypatch):
+    """0.36 * 0.35 / 0.36 is a little more than 0.35, and 0.35 s at 22,050 Hz is half a sample from the next hop."""
+    monkeypatch.setattr(recognise.model.config, "window_seconds", 0.36)
+    monkeypatch.setattr(recognise.model.config, "hop_seconds", 0.35)
+    assert recognise.window_and_hop() == (0.36, 0.35)
 
 
 def test_window_given_without_hop_keeps_their_proportion(recognise):
