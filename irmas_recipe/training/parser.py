@@ -79,7 +79,7 @@ def fill(path: Path, given: list[str], parts: Iterable[type]) -> tuple[list, dic
     values = {name: None if value == [None] else value for name, value in values.items()}  # a list that is null
     if broken := [name for name, value in values.items() if isinstance(value, list) and None in value]:
         raise UserError(f"--{broken[0]} has null in its list: remove it.")
-    values["output_dir"] = str(Path(values["output_dir"] or default_output[1]))  # without a / at its end
+    values["output_dir"] = values["output_dir"] or default_output[1]
     chosen = {name: value for name, value in values.items() if value != untouched[name]}
     if unusable := [name for name in chosen if name in UNUSABLE]:
         raise UserError(f"--{unusable[0]} {UNUSABLE[unusable[0]]}: remove it from the recipe.")

@@ -52,7 +52,7 @@ def parse_ensemble_recipe(arguments: list[str]) -> EnsembleRecipe:
 def checked(recipe: EnsembleRecipe) -> EnsembleRecipe:
     """Return the recipe; raise UserError where it cannot be carried out."""
     output_dir = Path(recipe.output_dir)
-    recipe.output_dir, recipe.runs = str(output_dir), [str(Path(run)) for run in recipe.runs]  # no / at their ends
+    recipe.runs = [str(Path(run)) for run in recipe.runs]  # without a / at their ends
     if len(recipe.runs) < 2:
         raise UserError("An ensemble needs at least two runs: name their folders.")
     check_output_folder(output_dir, "--output_dir")
