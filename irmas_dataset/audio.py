@@ -5,7 +5,10 @@ Nothing here needs torchcodec, a network, or for wav, flac, ogg and mp3 the ffmp
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +73,8 @@ def prepare(
 
     segment_seconds: cut longer clips into consecutive segments of this length, one row each with the clip's labels; a
         remainder shorter than half a segment is dropped. Shorter clips stay whole. None cuts nothing.
-    num_proc: number of processes that decode (default: one per core, fewer for small datasets).
+    num_proc: number of processes that decode (default: one per core, fewer for small datasets); where they are fewer
+        than the cores, each decodes in several threads.
     transform: a pure, picklable function (waveform float32 (samples,), rate) -> waveform at the same rate, applied
         after resampling; it is part of the cache's fingerprint.
     Several processes may call this at once: the first one fills the cache, the others wait and load it.
@@ -82,15 +86,15 @@ def prepare(
         empty.info.description = dataset.info.description
         return empty
     if num_proc is None:
-        num_proc = min(usable_cores(), max(1, len(dataset) // 64))
+        num_proc = min(usable_cores(), max(1, len(dataset) // (64 if transform else 1024)))
     fingerprint = Hasher.hash([dataset._fingerprint, sampling_rate, segment_seconds, transform, PREPARED_VERSION])
+    preparation = _Preparation(sampling_rate, segment_seconds, transform, max(1, usable_cores() // num_proc))
     with cache_lock(dataset, fingerprint):
         return dataset.map(
-            _prepare_batch,
+            preparation,
             batched=True,
             batch_size=_ROWS_PER_BATCH,
             writer_batch_size=_ROWS_PER_BATCH,
-            fn_kwargs={"sampling_rate": sampling_rate, "segment_seconds": segment_seconds, "transform": transform},
             features=features,
             num_proc=num_proc if num_proc > 1 else None,
             new_fingerprint=fingerprint,
@@ -105,22 +109,37 @@ def cache_lock(dataset: Dataset, fingerprint: str) -> AbstractContextManager:
     return FileLock(Path(dataset.cache_files[0]["filename"]).parent / f"prepare-{fingerprint}.lock")
 
 
-def _prepare_batch(
-    batch: dict[str, list], sampling_rate: int, segment_seconds: float | None, transform: Callable | None
-) -> dict[str, list]:
-    rows: dict[str, list] = {name: [] for name in [*batch, "waveform"]}
-    for position, path in enumerate(batch["path"]):
-        waveform = resample(*decode(path), sampling_rate)
-        if transform is not None:
-            waveform = transform(waveform, sampling_rate)
-        segments = cut(to_int16(waveform), segment_seconds, sampling_rate)
-        for segment in segments:
-            for name, values in batch.items():
-                rows[name].append(values[position])
-            if len(segments) > 1 and "duration" in rows:
-                rows["duration"][-1] = len(segment) / sampling_rate
-            rows["waveform"].append(segment)
-    return rows
+@dataclass
+class _Preparation:
+    """What a process of `prepare` does with a batch of rows; it is called for one batch after another."""
+
+    sampling_rate: int
+    segment_seconds: float | None
+    transform: Callable | None
+    threads: int
+
+    @cached_property
+    def map(self) -> Callable:
+        """`map`, in threads that stay: libsndfile and soxr run side by side, and what a clip took in memory is used again."""
+        return map if self.transform else ThreadPoolExecutor(self.threads).map
+
+    def load(self, path: str) -> np.ndarray:
+        """Return the whole waveform of a file, int16 (samples,)."""
+        waveform = resample(*decode(path), self.sampling_rate)
+        return to_int16(self.transform(waveform, self.sampling_rate) if self.transform else waveform)
+
+    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
+        """Return the rows of a batch with their waveforms."""
+        rows: dict[str, list] = {name: [] for name in [*batch, "waveform"]}
+        for position, waveform in enumerate(self.map(self.load, batch["path"])):
+            segments = cut(waveform, self.segment_seconds, self.sampling_rate)
+            for segment in segments:
+                for name, values in batch.items():
+                    rows[name].append(values[position])
+                if len(segments) > 1 and "duration" in rows:
+                    rows["duration"][-1] = len(segment) / self.sampling_rate
+                rows["waveform"].append(segment)
+        return rows
 
 
 def cut(waveform: np.ndarray, segment_seconds: float | None, sampling_rate: int) -> list[np.ndarray]:

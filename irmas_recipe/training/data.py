@@ -149,7 +149,7 @@ def separation(data: DataArguments) -> Separation | None:
 
 
 def processes(data: DataArguments) -> int | None:
-    """Return how many processes decode and separate; None: one per core."""
+    """Return how many processes decode and separate; None: as many as pay."""
     found = separation(data)
     return 1 if found is not None and found.by_network else data.preparation_processes
 

@@ -221,7 +221,10 @@ class DataArguments:
         NOT_NEGATIVE,
     )
     preparation_processes: int | None = option(
-        None, "Processes that decode and resample. Default: one per core.", COUNT
+        None,
+        "Processes that decode, resample and separate. Default: one per core, fewer for little data; cores beyond them "
+        "decode in threads.",
+        COUNT,
     )
     window_seconds: float = option(3.0, "Length of the model's input.", Bounds(above=0, at_most=600))
     hop_seconds: float | None = option(

@@ -17,6 +17,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_dat
 from matplotlib.figure import Figure
 from transformers import ASTConfig, ASTFeatureExtractor
 
+from irmas_dataset.audio import decode, prepare
 from irmas_dataset.errors import UserError
 from irmas_recipe.commands.benchmark import main as benchmark
 from irmas_recipe.commands.benchmark import measurements, ours
@@ -185,6 +186,20 @@ def test_stock_pads_every_clip_to_10_seconds_and_decodes_what_ours_decodes(tmp_p
     stock.train(paths, np.eye(2, 11, dtype=np.float32))
     assert not torch.equal(stock.model.classifier.dense.weight, before)
     assert set(stock.stages.take()) == {"decoding and features", "forward", "backward", "optimizer"}
+
+
+def test_preparing_anew_decodes_again_and_leaves_what_was_cached(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    Dataset.from_dict({"path": [str(tmp_path / "a.wav")]}).save_to_disk(tmp_path / "saved")
+    clips = Dataset.load_from_disk(str(tmp_path / "saved"))
+    cached = Path(prepare(clips, 16_000).cache_files[0]["filename"])
+    decoded = []
+    monkeypatch.setattr("irmas_dataset.audio.decode", lambda path: decoded.append(path) or decode(path))
+    prepare(clips, 16_000)
+    assert not decoded
+    for times in (1, 2):
+        ours.prepare_anew(clips, 16_000)
+        assert len(decoded) == times and cached.is_file()
 
 
 def test_a_race_takes_turns_and_waits_for_each():

@@ -1,6 +1,7 @@
 """Decoding, resampling and the prepared waveforms, on real files."""
 
 import pickle
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -244,6 +245,20 @@ def test_a_file_that_vanished_is_named(tmp_path, num_proc):
     paths[2].unlink()
     with pytest.raises(UserError, match=rf"There is no file {paths[2]}"):
         prepare(dataset, 16000, num_proc=num_proc)
+
+
+def test_files_are_decoded_side_by_side_and_stay_in_order(tmp_path, monkeypatch):
+    paths = [write_audio(tmp_path / f"{k}.wav", k, 0.05, 16000, channels=1) for k in range(6)]
+    others = threading.Barrier(3, timeout=30)
+
+    def decode_when_three_do(path: str) -> tuple[np.ndarray, int]:
+        others.wait()  # fails unless two more are being decoded
+        return decode(path)
+
+    monkeypatch.setattr("irmas_dataset.audio.usable_cores", lambda: 3)
+    monkeypatch.setattr("irmas_dataset.audio.decode", decode_when_three_do)
+    prepared = prepare(dataset_of(paths), 16000)
+    assert prepared["waveform"] == [soundfile.read(path, dtype="int16")[0].tolist() for path in paths]
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"real IRMAS files are not in {SAMPLE}")

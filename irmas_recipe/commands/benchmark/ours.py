@@ -2,6 +2,7 @@
 
 import copy
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -155,9 +156,10 @@ class LoopTimes(TrainerCallback):
 
 
 def prepare_anew(clips: Dataset, rate: int) -> Dataset:
-    """Decode and resample all clips in this process, as a first run does, without using an earlier call's cache."""
-    clips.cleanup_cache_files()
-    return prepare(clips, rate, num_proc=1)
+    """Decode and resample all clips in this process, as a first run does, whatever earlier calls have cached."""
+    unknown = copy.copy(clips)
+    unknown._fingerprint = uuid.uuid4().hex
+    return prepare(unknown, rate, num_proc=1)
 
 
 def read_batches(clips: TrainingClips, batch: int) -> Iterator[torch.Tensor]:
