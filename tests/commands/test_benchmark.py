@@ -7,6 +7,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,9 @@ from irmas_recipe.commands.benchmark import main as benchmark
 from irmas_recipe.commands.benchmark import measurements, ours
 from irmas_recipe.commands.benchmark.accuracy import compare_accuracy, in_words
 from irmas_recipe.commands.benchmark.arguments import parse_arguments
+from irmas_recipe.commands.benchmark.audio import measure_loading
+from irmas_recipe.commands.benchmark.bench import Bench
+from irmas_recipe.commands.benchmark.clips import make_clips
 from irmas_recipe.commands.benchmark.clock import REST, Clock, Stages, added_memory, matrix_rates, speed, stages_of_step
 from irmas_recipe.commands.benchmark.figure import draw_shares, draw_times, measured_steps
 from irmas_recipe.commands.benchmark.recipes import CPU_BATCH, accuracy_recipe, benchmark_recipe
@@ -179,7 +183,7 @@ def test_stock_pads_every_clip_to_10_seconds_and_decodes_what_ours_decodes(tmp_p
     inputs = stock.inputs(paths, np.eye(2, 11, dtype=np.float32))
     assert inputs["input_values"].shape == (2, STOCK_FRAMES, 32) and inputs["labels"].shape == (2, 11)
     assert config.max_length == 298, "ours must not be changed"
-    ours_decoded = ours.prepare_anew(Dataset.from_dict({"path": paths}), 16000)["waveform"]
+    ours_decoded = prepare(Dataset.from_dict({"path": paths}), 16000)["waveform"]
     for path, waveform in zip(paths, ours_decoded, strict=True):
         assert np.abs(stock.decode(path) - np.array(waveform) / 2**15).max() < 2e-3
     before = stock.model.classifier.dense.weight.detach().clone()
@@ -188,18 +192,17 @@ def test_stock_pads_every_clip_to_10_seconds_and_decodes_what_ours_decodes(tmp_p
     assert set(stock.stages.take()) == {"decoding and features", "forward", "backward", "optimizer"}
 
 
-def test_preparing_anew_decodes_again_and_leaves_what_was_cached(tmp_path, monkeypatch):
-    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
-    Dataset.from_dict({"path": [str(tmp_path / "a.wav")]}).save_to_disk(tmp_path / "saved")
-    clips = Dataset.load_from_disk(str(tmp_path / "saved"))
-    cached = Path(prepare(clips, 16_000).cache_files[0]["filename"])
+def test_every_round_of_first_use_decodes_all_clips_anew(tmp_path, monkeypatch):
+    training = SimpleNamespace(device=CPU, per_device_train_batch_size=2)
+    recipe = SimpleNamespace(training=training, data=SimpleNamespace(window_seconds=0.5))
+    trainer = SimpleNamespace(processing_class=SimpleNamespace(sampling_rate=16_000))
+    clips, _ = make_clips("synthetic", tmp_path, 3)
     decoded = []
     monkeypatch.setattr("irmas_dataset.audio.decode", lambda path: decoded.append(path) or decode(path))
-    prepare(clips, 16_000)
-    assert not decoded
-    for times in (1, 2):
-        ours.prepare_anew(clips, 16_000)
-        assert len(decoded) == times and cached.is_file()
+    bench = Bench(recipe, clips, None, trainer, features=torch.clone, stock=None, repeats=4)
+    speeds = measure_loading(bench)
+    assert sorted(decoded) == sorted(bench.paths * 5)  # once to warm up
+    assert {entry["ours"]["clips"] for entry in speeds.values()} == {3}
 
 
 def test_a_race_takes_turns_and_waits_for_each():
@@ -208,9 +211,9 @@ def test_a_race_takes_turns_and_waits_for_each():
         "slow": lambda: (order.append("slow"), time.sleep(0.02)),
         "quick": lambda: order.append("quick"),
     }
-    seconds = Clock(CPU).race(contestants, 3)
-    assert order == ["slow", "quick"] * 3
-    assert min(seconds["slow"]) >= 0.02 and max(seconds["quick"]) < 0.02
+    seconds = Clock(CPU).race(contestants, 3, before=lambda: (order.append("before"), time.sleep(0.5)))
+    assert order == ["before", "slow", "quick"] * 3
+    assert 0.02 <= min(seconds["slow"]) < 0.5 and max(seconds["quick"]) < 0.02
     assert speed([1.0, 5.0, 2.0], 4) == {
         "clips_per_second": 2.0, "ms_per_clip": 500.0, "clips": 4, "seconds": [1.0, 5.0, 2.0],
     }  # fmt: skip

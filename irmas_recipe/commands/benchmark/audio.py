@@ -2,10 +2,9 @@
 
 import torch
 
-from irmas_dataset.audio import decode, prepare, resample
+from irmas_dataset.audio import decode, resample
 from irmas_recipe.commands.benchmark import ours
 from irmas_recipe.commands.benchmark.bench import Bench, Speeds
-from irmas_recipe.training.clips import TrainingClips
 
 
 def measure_audio(bench: Bench) -> Speeds:
@@ -31,16 +30,14 @@ def measure_loading(bench: Bench) -> Speeds:
     """Return the speeds from files to features, in a run's first epoch and later, and of reading the cache alone."""
 
     def prepare_first() -> None:
-        anew = TrainingClips(ours.prepare_anew(bench.clips, bench.rate), bench.window_samples)
-        ours.to_model_input(anew, bench.batch, bench.features, bench.device)
+        ours.to_model_input(bench.prepared_clips(), bench.batch, bench.features, bench.device)
 
     def stocks_inputs() -> None:
         for start in range(0, len(bench.paths), bench.batch):
             bench.stock.inputs(bench.paths[start : start + bench.batch])
 
     against, count = stocks_inputs if bench.stock else None, len(bench.paths)
-    prepare(bench.clips, bench.rate, num_proc=1)
-    speeds = {"prepare_first": bench.speeds(count, prepare_first, against)}
+    speeds = {"prepare_first": bench.speeds(count, prepare_first, against, before=bench.clips.cleanup_cache_files)}
     prepared = bench.prepared_clips()
 
     def prepare_cached() -> None:

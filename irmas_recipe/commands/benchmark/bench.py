@@ -83,16 +83,23 @@ class Bench:
         waveforms = next(ours.read_batches(self.prepared_clips(), self.batch))
         return self.features(waveforms.to(self.device).float() / 2**15)
 
-    def times(self, task: Callable, stocks_task: Callable | None = None) -> dict[str, list[float]]:
-        """Return the seconds of each call of our task, and of stock's in turns with it, after one call to warm up."""
+    def times(
+        self, task: Callable, stocks_task: Callable | None = None, before: Callable | None = None
+    ) -> dict[str, list[float]]:
+        """Return the seconds of each call of our task, and of stock's in turns with it, after one call to warm up.
+
+        `before` is called before every round and not timed.
+        """
         contestants = {"ours": task} | ({"stock": stocks_task} if stocks_task else {})
         for contestant in contestants.values():
             contestant()
-        return self.clock.race(contestants, self.repeats)
+        return self.clock.race(contestants, self.repeats, before)
 
-    def speeds(self, clips: int, task: Callable, stocks_task: Callable | None = None) -> dict[str, dict]:
+    def speeds(
+        self, clips: int, task: Callable, stocks_task: Callable | None = None, before: Callable | None = None
+    ) -> dict[str, dict]:
         """Return the speed of our task, which does something for `clips` clips, and of stock's in turns with it."""
-        return {side: speed(seconds, clips) for side, seconds in self.times(task, stocks_task).items()}
+        return {side: speed(seconds, clips) for side, seconds in self.times(task, stocks_task, before).items()}
 
 
 def build_bench(recipe: Recipe, splits: DatasetDict, repeats: int, against_stock: bool) -> Bench:

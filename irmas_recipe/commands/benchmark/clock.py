@@ -37,16 +37,21 @@ class Clock:
         self.wait()
         return time.perf_counter() - start
 
-    def race(self, contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    def race(
+        self, contestants: dict[str, Callable[[], object]], repeats: int, before: Callable[[], object] | None = None
+    ) -> dict[str, list[float]]:
         """Return the seconds of `repeats` calls of each, taken in turns, so that the machine's noise hits all alike.
 
-        The caller warms up. A race that takes long ends after two rounds.
+        The caller warms up. `before` is called before every round and not timed. A race that takes long ends after two
+        rounds.
         """
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
         start = time.perf_counter()
         for round_number in range(repeats):
             if round_number >= 2 and time.perf_counter() - start > RACE_SECONDS:
                 break
+            if before:
+                before()
             for name, task in contestants.items():
                 seconds[name].append(self.seconds(task))
         return seconds

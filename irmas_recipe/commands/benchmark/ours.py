@@ -2,7 +2,6 @@
 
 import copy
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import ASTConfig, PreTrainedModel, PrinterCallback, TrainerCallback, TrainerState
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 
-from irmas_dataset.audio import prepare
 from irmas_recipe.commands.benchmark.clock import GRAPH, Clock, Stages
 from irmas_recipe.models.ast.adaptation import patch_grid
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline
@@ -153,13 +151,6 @@ class LoopTimes(TrainerCallback):
             "first_step_seconds": float(steps[0]),
             "later_step_seconds": seconds / warm,
         }
-
-
-def prepare_anew(clips: Dataset, rate: int) -> Dataset:
-    """Decode and resample all clips in this process, as a first run does, whatever earlier calls have cached."""
-    unknown = copy.copy(clips)
-    unknown._fingerprint = uuid.uuid4().hex
-    return prepare(unknown, rate, num_proc=1)
 
 
 def read_batches(clips: TrainingClips, batch: int) -> Iterator[torch.Tensor]:
