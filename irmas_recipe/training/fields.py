@@ -309,7 +309,9 @@ class TrainingFields:
     save_total_limit: int | None = option(2, "Checkpoints to keep: the best and the last.", COUNT)
     load_best_model_at_end: bool = option(True, "End with the checkpoint that is best on validation.")
     metric_for_best_model: str | None = option("map", "The validation figure that decides: map, lrap or loss.")
-    per_device_eval_batch_size: int = option(32, "Windows per batch in evaluation.", COUNT)
+    per_device_eval_batch_size: int | None = option(
+        None, "Windows per batch in evaluation. Default: 32 on a GPU, otherwise 8.", COUNT
+    )
     logging_steps: float = option(10, "Log the loss every this many steps.", POSITIVE)
     remove_unused_columns: bool = option(False, "Keep False: batches are made from raw columns.")
     ddp_find_unused_parameters: bool | None = option(

@@ -19,6 +19,11 @@ def free_memory_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0]
 
 
+def windows_at_once(device: torch.device) -> int:
+    """Return how many windows a network is to hear at once: on a CPU few, whose layers' values stay in its caches."""
+    return 32 if device.type == "cuda" else 8
+
+
 def device_name(device: torch.device) -> str:
     """Return the device in words, with the number of CPU threads where it is the CPU."""
     if device.type == "cuda":

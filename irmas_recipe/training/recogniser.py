@@ -17,6 +17,7 @@ from irmas_dataset.separation import SEPARATIONS, Separation
 from irmas_recipe.models.pipeline.instrument_recognition import InstrumentRecognitionPipeline, check_protocol
 from irmas_recipe.training.checkpoint import load_checkpoint
 from irmas_recipe.training.features import batched_features
+from irmas_recipe.training.machine import windows_at_once
 from irmas_recipe.training.released import find_released, is_released
 from irmas_recipe.training.released_answers import answer_with
 
@@ -110,7 +111,7 @@ def build_recogniser(
             feature_extractor=extractor,
             features=batched_features(extractor),
             device=usable,
-            batch_size=batch_size or (32 if usable.type == "cuda" else 8),
+            batch_size=batch_size or windows_at_once(usable),
             **options,
         )
     except ValueError as error:

@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.training.fields import TrainingFields
+from irmas_recipe.training.machine import windows_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class IrmasTrainingArguments(TrainingFields, TrainingArguments):
         self.stop_at_sigterm, self.enable_jit_checkpoint = self.enable_jit_checkpoint, False
         self.report_to = "none" if self.report_to is None else self.report_to
         super().__post_init__()
+        if self.per_device_eval_batch_size is None:
+            self.per_device_eval_batch_size = windows_at_once(self.device)
         self.refuse_what_does_not_fit()
         # accelerate's configuration may say otherwise, and what is written down about a run would be wrong.
         self.mixed_precision = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"

@@ -223,3 +223,17 @@ def test_a_batch_that_training_divided_is_not_divided_again(finished, monkeypatc
     finally:
         recipe.write_text(before)
     assert parsed.training.global_train_batch_size is None
+
+
+def test_the_windows_at_a_time_are_this_devices_and_not_the_runs(finished):
+    recipe = finished / "runs/tiny/recipe.yaml"
+    before = recipe.read_text()
+    try:
+        recipe.write_text(before + "per_device_eval_batch_size: 64\n")
+        sizes = [
+            evaluation_recipe(parse_arguments(["runs/tiny", *given]), "scratch")[0].training.eval_batch_size
+            for given in ([], ["--batch_size", "5"])
+        ]
+    finally:
+        recipe.write_text(before)
+    assert sizes == [8, 5]

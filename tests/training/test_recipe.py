@@ -77,6 +77,14 @@ def test_null_is_refused_by_name_where_a_field_cannot_be_empty(recipe, field):
         assert "\n" not in str(error.value)
 
 
+def test_windows_per_evaluated_batch_are_chosen_for_the_device_and_no_part_of_the_recipe(recipe):
+    chosen = parse_recipe([recipe()])
+    assert chosen.training.per_device_eval_batch_size == chosen.training.eval_batch_size == 8
+    assert "per_device_eval_batch_size" not in chosen.values()
+    given = parse_recipe([recipe(per_device_eval_batch_size=64)])
+    assert given.training.eval_batch_size == given.values()["per_device_eval_batch_size"] == 64
+
+
 def test_by_default_nothing_is_sent_anywhere_and_the_cpu_neither_compiles(recipe):
     training = parse_recipe([recipe()]).training
     assert training.report_to == [] and not training.push_to_hub and not training.compile_model

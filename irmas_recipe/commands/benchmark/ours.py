@@ -21,6 +21,7 @@ from irmas_recipe.training.averaging import WeightAveraging
 from irmas_recipe.training.clips import TrainingClips, collate
 from irmas_recipe.training.data import prepare_splits
 from irmas_recipe.training.features import batched_features
+from irmas_recipe.training.machine import windows_at_once
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.recipe import Recipe
 from irmas_recipe.training.train import build_trainer
@@ -168,12 +169,13 @@ def to_model_input(clips: TrainingClips, batch: int, features: Callable, device:
 def score_prepared(trainer: InstrumentTrainer, prepared: Dataset, recipe: Recipe) -> np.ndarray:
     """Return the scores of prepared long clips by the evaluation protocol: windows of the recipe, half overlap.
 
-    A batch has the windows of one clip, or of two, so that none is padded: with few clips padding would weigh more than in
-    a run.
+    A batch has all windows of one clip or of several, so that none is padded: with few clips padding would weigh more than
+    in a run.
     """
-    rate = trainer.processing_class.sampling_rate
-    windows = evaluation.windows_of(prepared, recipe.data, rate)
-    trainer.args.per_device_eval_batch_size = windows.windows_per_clip[0] * (2 if len(prepared) % 2 == 0 else 1)
+    windows = evaluation.windows_of(prepared, recipe.data, trainer.processing_class.sampling_rate)
+    of_a_clip = windows.windows_per_clip[0]
+    clips = max(1, windows_at_once(trainer.args.device) // of_a_clip)
+    trainer.args.per_device_eval_batch_size = of_a_clip * (clips if len(prepared) % clips == 0 else 1)
     return evaluation.clip_scores(trainer, windows, recipe.data.aggregation)
 
 
@@ -181,7 +183,6 @@ def recogniser(
     model: PreTrainedModel, recipe: Recipe, extractor: SequenceFeatureExtractor, device: torch.device
 ) -> InstrumentRecognitionPipeline:
     """Return the pipeline that `predict` uses, around the model as it is."""
-    batch = 32 if device.type == "cuda" else 8
     model.config.window_seconds = recipe.data.window_seconds
     model.config.hop_seconds = recipe.data.hop_seconds or recipe.data.window_seconds / 2
     return InstrumentRecognitionPipeline(
@@ -189,7 +190,7 @@ def recogniser(
         feature_extractor=extractor,
         features=batched_features(extractor),
         device=device,
-        batch_size=batch,
+        batch_size=windows_at_once(device),
     )
 
 

@@ -22,7 +22,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--output_dir", metavar="O", type=Path, help="write results.json, predictions.parquet and figures here"
     )
-    parser.add_argument("--batch_size", metavar="N", type=int, default=32, help="windows at a time (default: 32)")
+    parser.add_argument(
+        "--batch_size", metavar="N", type=int, help="windows at a time (default: 32 on a GPU, otherwise 8)"
+    )
     parser.add_argument("--trust_remote_code", action="store_true", help="run model code that comes from the Hub")
     arguments = parser.parse_args(argv)
     check_output_folder(arguments.output_dir, "--output_dir")

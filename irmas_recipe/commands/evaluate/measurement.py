@@ -24,6 +24,7 @@ from irmas_recipe.training.clips import multi_hot
 from irmas_recipe.training.data import describe_data, load_data, prepare_splits, training_counts
 from irmas_recipe.training.features import device_features
 from irmas_recipe.training.fields import DataArguments
+from irmas_recipe.training.machine import windows_at_once
 from irmas_recipe.training.model import build_model
 from irmas_recipe.training.processes import quiet_libraries
 from irmas_recipe.training.recipe import Recipe, parse_recipe
@@ -71,8 +72,16 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     check_name(arguments.model)
     path = file_of_run(arguments.model, "recipe.yaml")
     options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
-    options += ["--per_device_eval_batch_size", str(arguments.batch_size), "--max_steps", "-1", "--eval_strategy", "no"]
-    options += ["--save_strategy", "no", "--load_best_model_at_end", "false"]
+    options += [
+        "--max_steps",
+        "-1",
+        "--eval_strategy",
+        "no",
+        "--save_strategy",
+        "no",
+        "--load_best_model_at_end",
+        "false",
+    ]
     options += ["--per_device_train_batch_size", "1"]  # whatever the number of processes, no batch has to be divided
     options += ["--backbone_name_or_path", ""]  # the model's folder has all of its weights
     options += ["--head_initialization", "labels"]  # and its own head
@@ -80,6 +89,7 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     options += [] if is_torch_tf32_available() else ["--tf32", "false"]  # where it is, the run was measured with it
     options += ["--trust_remote_code"] if arguments.trust_remote_code else []
     recipe = parse_recipe([str(path), *options])
+    recipe.training.per_device_eval_batch_size = arguments.batch_size or windows_at_once(recipe.training.device)
     is_own = arguments.data_dir is None or Path(arguments.data_dir).resolve() == Path(recipe.data.data_dir).resolve()
     recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
     recipe.data.streaming &= arguments.data_dir is None or not Path(arguments.data_dir).is_dir()
