@@ -88,7 +88,8 @@ def prepare(
     if num_proc is None:
         num_proc = min(usable_cores(), max(1, len(dataset) // (64 if transform else 1024)))
     fingerprint = Hasher.hash([dataset._fingerprint, sampling_rate, segment_seconds, transform, PREPARED_VERSION])
-    preparation = _Preparation(sampling_rate, segment_seconds, transform, max(1, usable_cores() // num_proc))
+    threads = min(usable_cores() // num_proc, len(dataset) // _ROWS_PER_BATCH, _ROWS_PER_BATCH)  # few files may be long
+    preparation = _Preparation(sampling_rate, segment_seconds, transform, max(1, threads))
     with cache_lock(dataset, fingerprint):
         return dataset.map(
             preparation,

@@ -247,16 +247,20 @@ def test_a_file_that_vanished_is_named(tmp_path, num_proc):
         prepare(dataset, 16000, num_proc=num_proc)
 
 
-def test_files_are_decoded_side_by_side_and_stay_in_order(tmp_path, monkeypatch):
-    paths = [write_audio(tmp_path / f"{k}.wav", k, 0.05, 16000, channels=1) for k in range(6)]
-    others = threading.Barrier(3, timeout=30)
+@pytest.mark.parametrize("files, threads", [(32, 2), (4, 1)])
+def test_files_are_decoded_side_by_side_where_there_are_some_and_stay_in_order(tmp_path, monkeypatch, files, threads):
+    paths = [write_audio(tmp_path / f"{k}.wav", k, 0.01, 16000, channels=1) for k in range(files)]
+    others, decoding = threading.Barrier(threads, timeout=30), threading.Semaphore(threads)
 
-    def decode_when_three_do(path: str) -> tuple[np.ndarray, int]:
-        others.wait()  # fails unless two more are being decoded
-        return decode(path)
+    def decode_when_all_threads_do(path: str) -> tuple[np.ndarray, int]:
+        assert decoding.acquire(blocking=False), "more at once than there should be"
+        others.wait()
+        found = decode(path)
+        decoding.release()
+        return found
 
-    monkeypatch.setattr("irmas_dataset.audio.usable_cores", lambda: 3)
-    monkeypatch.setattr("irmas_dataset.audio.decode", decode_when_three_do)
+    monkeypatch.setattr("irmas_dataset.audio.usable_cores", lambda: 2)
+    monkeypatch.setattr("irmas_dataset.audio.decode", decode_when_all_threads_do)
     prepared = prepare(dataset_of(paths), 16000)
     assert prepared["waveform"] == [soundfile.read(path, dtype="int16")[0].tolist() for path in paths]
 
