@@ -138,7 +138,7 @@ def metadata(results: Results, name: str, licence: str, library: str, base_model
         base_model=base_model,
         datasets=datasets_of(results),
         metrics=["f1", "label_ranking_average_precision", "mean_average_precision"],
-        tags=["instrument-recognition", "music", "music-information-retrieval", "multi-label", "irmas"],
+        tags=["instrument-recognition", "music", "music-information-retrieval", "multi-label", *of_irmas(results)],
         model_name=name,
         eval_results=[
             EvalResult(
@@ -163,7 +163,12 @@ def datasets_of(results: Results) -> list[str] | None:
         return [hub_id]
     if results.music == "openmic":
         return ["openmic-2018"]
-    return ["irmas"] if results.music in ("irmas", "part") else None
+    return of_irmas(results) or None
+
+
+def of_irmas(results: Results) -> list[str]:
+    """Return IRMAS's name for the Hub where a model was trained on it or a part of it, and nothing else."""
+    return ["irmas"] if results.music in ("irmas", "part") else []
 
 
 def read_config(run_dir: Path) -> dict:

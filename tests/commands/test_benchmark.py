@@ -330,6 +330,8 @@ def test_other_systems_are_refused_and_streams_are_not_read(tmp_path):
 def test_a_picture_of_an_unknown_kind_is_refused_before_any_work():
     with pytest.raises(UserError, match=r"x\.txt does not end with \.png"):
         parse_arguments(["recipes/quickstart.yaml", "--figure", "x.txt"])
+    with pytest.raises(UserError, match=r"--output x\.png would hold JSON"):
+        parse_arguments(["recipes/quickstart.yaml", "--output", "x.png"])
 
 
 def test_a_data_folder_that_is_not_there_is_refused_at_once():

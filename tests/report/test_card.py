@@ -169,6 +169,8 @@ def test_a_card_of_other_music_says_so_first_and_compares_with_nothing(tmp_path,
     assert "Bosch 2012" not in card
     of_irmas = "IRMAS" in dataset["name"] and "Not the whole" in opening
     assert ("CC BY-NC-SA 3.0" in card) == of_irmas
+    data = metadata_load(tmp_path / "README.md")
+    assert ("irmas" in data["tags"], data.get("datasets")) == (of_irmas, ["irmas"] if of_irmas else None)
     assert ("held out from the same collection" in card) == bool(dataset.get("test_is_held_out"))
 
 

@@ -38,6 +38,10 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     check_output_file(arguments.figure, "--figure")
     if arguments.figure and arguments.figure.suffix.lower() != ".png":
         raise UserError(f"--figure {arguments.figure} does not end with .png; name a PNG file.")
+    if arguments.output and arguments.output.suffix.lower() == ".png":
+        raise UserError(
+            f"--output {arguments.output} would hold JSON; name a .json file, and the picture with --figure."
+        )
     of_data, _ = data_parser().parse_known_args(fields)
     if of_data.data_dir not in (None, "synthetic") and not Path(of_data.data_dir).is_dir():
         raise UserError(
