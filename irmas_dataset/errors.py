@@ -76,8 +76,16 @@ def message_alone(message: Warning | str, *_: object) -> str:
     return f"{message}\n"
 
 
+def keep_error_stream() -> None:
+    """Give Python's error stream a descriptor of its own: threads that decode take C libraries' (`decoding.Silence`)."""
+    if sys.stderr is not None and sys.stderr is sys.__stderr__:
+        own = os.dup(sys.stderr.fileno())
+        sys.stderr = open(own, "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+
+
 def start(main: Callable[[list[str]], None]) -> None:
     """Run a command with the arguments of the shell; a user's mistake or a disk that takes nothing ends in one sentence and exit code 2."""
+    keep_error_stream()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     warnings.simplefilter("ignore")  # what libraries tell programmers
     warnings.filterwarnings("default", module="irmas_")
