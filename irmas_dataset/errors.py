@@ -80,7 +80,7 @@ def keep_error_stream() -> None:
     """Give Python's error stream a descriptor of its own: threads that decode take C libraries' (`decoding.Silence`)."""
     if sys.stderr is not None and sys.stderr is sys.__stderr__:
         own = os.dup(sys.stderr.fileno())
-        sys.stderr = open(own, "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+        sys.stderr = os.fdopen(own, "w", 1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
 
 
 def start(main: Callable[[list[str]], None]) -> None:
