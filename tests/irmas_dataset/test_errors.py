@@ -74,3 +74,12 @@ def test_a_sentence_is_seen_while_a_thread_that_decodes_keeps_c_libraries_from_t
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "Stopped.\n")
+
+
+def test_an_interruption_is_no_traceback_although_another_error_follows_it():
+    script = (
+        "from irmas_dataset.errors import start\n"
+        "def main(_):\n    try:\n        raise KeyboardInterrupt\n    finally:\n        raise TimeoutError\nstart(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "Stopped.\n")
