@@ -4,7 +4,7 @@ Nothing here needs torchcodec, a network, or for wav, flac, ogg and mp3 the ffmp
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -120,9 +120,17 @@ class _Preparation:
     threads: int
 
     @cached_property
-    def map(self) -> Callable:
-        """`map`, in threads that stay: libsndfile and soxr run side by side, and what a clip took in memory is used again."""
-        return map if self.transform else ThreadPoolExecutor(self.threads).map
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads that stay: libsndfile and soxr run side by side, and what a clip took in memory is used again."""
+        return ThreadPoolExecutor(self.threads)
+
+    def waveforms(self, paths: list[str]) -> Iterator[np.ndarray]:
+        """Yield the waveform of each file; an error waits for the threads, which may have taken the error stream."""
+        try:
+            yield from map(self.load, paths) if self.transform else self.pool.map(self.load, paths)
+        except BaseException:
+            self.pool.shutdown()
+            raise
 
     def load(self, path: str) -> np.ndarray:
         """Return the whole waveform of a file, int16 (samples,)."""
@@ -132,7 +140,7 @@ class _Preparation:
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         """Return the rows of a batch with their waveforms."""
         rows: dict[str, list] = {name: [] for name in [*batch, "waveform"]}
-        for position, waveform in enumerate(self.map(self.load, batch["path"])):
+        for position, waveform in enumerate(self.waveforms(batch["path"])):
             segments = cut(waveform, self.segment_seconds, self.sampling_rate)
             for segment in segments:
                 for name, values in batch.items():

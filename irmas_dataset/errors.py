@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 OWN_PACKAGES = ("irmas_dataset", "irmas_metric", "irmas_recipe", "run_irmas", "experiments")
@@ -27,13 +27,19 @@ class UserError(Exception):
         super().__init__(" ".join(sentence.splitlines()))  # what a user gave may have line breaks in it
 
 
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then the one that it was raised from or after, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def storage_problem(error: BaseException) -> str | None:
     """Return one sentence if an error or its cause is a disk that is full, over quota, read-only or not ours; otherwise None.
 
     Libraries wrap the system's error: `datasets` in its own exceptions, safetensors and torch in text.
     """
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in chain_of(error):
         said = str(seen)
         if isinstance(seen, OSError) and seen.errno in STORAGE_ERRORS:
             where = f" ({seen.filename})" if seen.filename else ""
@@ -45,7 +51,6 @@ def storage_problem(error: BaseException) -> str | None:
                 return f"Cannot write: {os.strerror(number)}. Free some space or choose another folder, then run the command again."
         if "PytorchStreamWriter failed writing file" in said or "unexpected pos" in said:  # all that torch.save says
             return "Cannot write a checkpoint: the disk is full. Free some space or choose another folder, then run the command again."
-        seen = seen.__cause__ or seen.__context__
     return None
 
 
@@ -76,8 +81,16 @@ def message_alone(message: Warning | str, *_: object) -> str:
     return f"{message}\n"
 
 
+def keep_error_stream() -> None:
+    """Give Python's error stream a descriptor of its own: threads that decode take C libraries' (`decoding.Silence`)."""
+    if sys.stderr is not None and sys.stderr is sys.__stderr__:
+        own = os.dup(sys.stderr.fileno())
+        sys.stderr = os.fdopen(own, "w", 1, encoding=sys.stderr.encoding, errors=sys.stderr.errors)
+
+
 def start(main: Callable[[list[str]], None]) -> None:
     """Run a command with the arguments of the shell; a user's mistake or a disk that takes nothing ends in one sentence and exit code 2."""
+    keep_error_stream()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     warnings.simplefilter("ignore")  # what libraries tell programmers
     warnings.filterwarnings("default", module="irmas_")
@@ -94,13 +107,15 @@ def start(main: Callable[[list[str]], None]) -> None:
             raise
         print(sentence, file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader, such as `head`, has stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if any(
+            isinstance(seen, KeyboardInterrupt) for seen in chain_of(error)
+        ):  # `datasets` may raise another after it
+            print("Stopped.", file=sys.stderr)
+            sys.exit(130)
         if (sentence := storage_problem(error)) is None:
             raise
         print(sentence, file=sys.stderr)

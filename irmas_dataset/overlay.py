@@ -74,4 +74,7 @@ def apply_corrections(splits: dict[str, Dataset], corrections: dict[str, list[st
 
 
 def _relabel(row: dict, labels: dict[str, list[int]]) -> dict:
-    return {"instruments": labels.get(row["path"], row["instruments"])}
+    """Return a row's labels: what a correction says is present is no longer unknown."""
+    present = labels.get(row["path"], row["instruments"])
+    unknown = {"unknown": [label for label in row["unknown"] if label not in present]} if "unknown" in row else {}
+    return {"instruments": present} | unknown

@@ -84,6 +84,7 @@ def _clip(
     name = to_text(row["path"])
     recording = normalised(row.get("recording") or "")
     recording = spelled.setdefault(recording.casefold(), recording) or recording_of_path(name, recording_pattern)
+    unknown = [label for label in row["unknown"] if label not in row["labels"]]
     return Clip(
         path=str(root / row["path"]),
         name=name,
@@ -91,7 +92,7 @@ def _clip(
         instruments=check_labels(row["labels"], classes, row["where"]),
         recording=recording,
         song=recording,
-        unknown=check_labels(row["unknown"], classes, row["where"]),
+        unknown=check_labels(unknown, classes, row["where"]),
     )
 
 

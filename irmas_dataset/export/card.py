@@ -45,6 +45,7 @@ def data_card(
         name=name,
         splits=[split_facts(split, rows) for split, rows in splits.items()],
         classes=class_counts(splits),
+        has_unknown=any("unknown" in rows.features for rows in splits.values()),
         genres="; ".join(f"{code}: {words}" for code, words in GENRES.items()),
         metadata_only=metadata_only,
         is_irmas=is_irmas,

@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import soundfile
 from datasets import Dataset, concatenate_datasets
 
 from irmas_dataset.audio import WaveformColumn, cut, decode, prepare, resample
-from irmas_dataset.decoding import to_int16
+from irmas_dataset.decoding import SILENCE, to_int16
 from irmas_dataset.errors import UserError
 from tests.irmas_dataset.folders import write_audio
 
@@ -263,6 +264,25 @@ def test_files_are_decoded_side_by_side_where_there_are_some_and_stay_in_order(t
     monkeypatch.setattr("irmas_dataset.audio.decode", decode_when_all_threads_do)
     prepared = prepare(dataset_of(paths), 16000)
     assert prepared["waveform"] == [soundfile.read(path, dtype="int16")[0].tolist() for path in paths]
+
+
+def test_an_error_leaves_no_thread_that_keeps_the_error_stream(tmp_path, monkeypatch):
+    paths, silent = [write_audio(tmp_path / f"{name}.wav") for name in "ab"], threading.Event()
+
+    def decode_quietly(path: str) -> tuple[np.ndarray, int]:
+        if path == str(paths[0]):
+            silent.wait(30)
+            raise UserError("This must be seen.")
+        with SILENCE:
+            silent.set()
+            time.sleep(0.3)
+        return decode(path)
+
+    monkeypatch.setattr("irmas_dataset.audio.usable_cores", lambda: 2)
+    monkeypatch.setattr("irmas_dataset.audio.decode", decode_quietly)
+    with pytest.raises(UserError, match="This must be seen"):
+        prepare(dataset_of(paths), 16000)
+    assert SILENCE.entered == 0
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"real IRMAS files are not in {SAMPLE}")

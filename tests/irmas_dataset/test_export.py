@@ -112,6 +112,17 @@ def test_the_card(exported, irmas):
     assert "| cel (cello) | 5 | 1 |" in card.text
 
 
+def test_the_card_of_partly_known_labels(tmp_path, cache):
+    lines = ["path,instruments,unknown,split"]
+    for number, split in enumerate(["train", "test"]):
+        write_audio(tmp_path / f"own/{number}.wav", seed=number)
+        lines.append(f'{number}.wav,"""kick|snare""",oud,{split}')
+    (tmp_path / "own/labels.csv").write_text("\n".join(lines))
+    export(tmp_path / "own", tmp_path / "export", cache_dir=cache)
+    text = (tmp_path / "export/README.md").read_text()
+    assert r"| kick\|snare | 1 | 1 |" in text and "\n- `unknown`: the classes" in text
+
+
 def test_a_second_export_replaces_the_first_and_nothing_else(exported, irmas, tmp_path, cache):
     before = {path.name for path in (exported / "data").iterdir()}
     export(irmas, exported, cache_dir=cache)

@@ -115,6 +115,17 @@ def test_the_shipped_overlay_drops_both_sides_of_every_conflicting_pair(load):
     assert not names & rows_of(load(INDEX_FOLDER / "drop_conflicting_training.csv")).keys()
 
 
+def test_what_a_correction_names_is_no_longer_unknown(load, tmp_path):
+    lines = ["path,instruments,unknown"]
+    for number in range(4):
+        write_audio(tmp_path / f"own/train/{number}.wav", seed=number)
+        lines.append(f"train/{number}.wav,kora,oud;voice")
+    (tmp_path / "own/labels.csv").write_text("\n".join(lines))
+    splits = load("path,instruments\ntrain/1.wav,voice\n", tmp_path / "own")
+    rows = {Path(row["path"]).name: (row["instruments"], row["unknown"]) for split in splits.values() for row in split}
+    assert rows == {"0.wav": ([0], [1, 2]), "1.wav": ([2], [1]), "2.wav": ([0], [1, 2]), "3.wav": ([0], [1, 2])}
+
+
 def test_corrected_labels_reach_the_prepared_dataset(load):
     for label in ("sax", "tru"):
         prepared = prepare(load(f"path,instruments\n{TEST_CLIP},{label}\n")["test"], 16000)

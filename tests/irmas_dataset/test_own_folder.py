@@ -232,6 +232,12 @@ def test_commas_mean_the_same_in_unknown_as_in_instruments(tmp_path):
         list_own_folder(labelled(root, ['a.wav,kora,"oud, harp"', "b.wav,oud,", "c.wav,kora,"], columns))
 
 
+def test_a_class_that_a_clip_has_is_not_unknown_in_it(tmp_path):
+    root = clips_of(tmp_path, ["a.wav", "b.wav"])
+    listing = list_own_folder(labelled(root, ["a.wav,kora,kora;oud", "b.wav,oud,"], "path,instruments,unknown"))
+    assert [clip.unknown for clip in listing.clips] == [("oud",), ()]
+
+
 def test_a_path_that_leads_out_of_the_folder_is_refused_with_its_line(tmp_path):
     write_audio(tmp_path / "elsewhere.wav", 0)
     root = clips_of(tmp_path / "music", ["a.wav"])
