@@ -111,9 +111,8 @@ def start(main: Callable[[list[str]], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (Exception, KeyboardInterrupt) as error:
-        if any(
-            isinstance(seen, KeyboardInterrupt) for seen in chain_of(error)
-        ):  # `datasets` may raise another after it
+        # `datasets` may raise another error after an interrupt.
+        if any(isinstance(seen, KeyboardInterrupt) for seen in chain_of(error)):
             print("Stopped.", file=sys.stderr)
             sys.exit(130)
         if (sentence := storage_problem(error)) is None:

@@ -267,7 +267,7 @@ def test_files_are_decoded_side_by_side_where_there_are_some_and_stay_in_order(t
 
 
 def test_an_error_leaves_no_thread_that_keeps_the_error_stream(tmp_path, monkeypatch):
-    paths, silent = [write_audio(tmp_path / f"{name}.wav") for name in "ab"], threading.Event()
+    paths, silent = [write_audio(tmp_path / f"{k}.wav") for k in range(32)], threading.Event()
 
     def decode_quietly(path: str) -> tuple[np.ndarray, int]:
         if path == str(paths[0]):
