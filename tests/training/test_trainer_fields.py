@@ -9,7 +9,7 @@ import soundfile
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState
-from transformers import TrainingArguments
+from transformers import AutoConfig, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from irmas_dataset.errors import UserError
@@ -205,3 +205,13 @@ def test_the_recipe_and_not_the_launcher_decides_the_precision(run, monkeypatch)
 def test_a_plateau_is_where_the_best_figure_stops_improving(run):
     options = {"lr_scheduler_type": "reduce_lr_on_plateau", "max_steps": 1}
     assert run(options).lr_scheduler.mode == "max", "of map, more is better"
+
+
+def test_a_checkpoint_hears_the_windows_of_its_training_with_no_thresholds_of_an_earlier_run(run, tmp_path):
+    first = run({"save_strategy": "no", "load_best_model_at_end": False, "window_seconds": 0.5})
+    assert first.model.config.thresholds
+    start = {"output_dir": str(tmp_path / "second"), "model_name_or_path": first.args.output_dir, "model_config": None}
+    run(start | {"window_seconds": 0.4, "hop_seconds": 0.1, "aggregation": "max"})
+    config = AutoConfig.from_pretrained(tmp_path / "second/checkpoint-1")
+    assert (config.window_seconds, config.hop_seconds, config.aggregation) == (0.4, 0.1, "max")
+    assert config.thresholds is None and config.confidence_slopes is None
