@@ -65,6 +65,25 @@ def test_what_the_training_started_from_and_its_gpu_do_not_matter(finished):
     assert again["test"]["lrap"] == first["test"]["lrap"]
 
 
+def test_a_runs_recipe_neither_allows_its_own_code_nor_names_its_revision(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    stranger = shutil.copytree("runs/tiny", tmp_path / "stranger")
+    recipe = yaml.safe_load((stranger / "recipe.yaml").read_text()) | {
+        "trust_remote_code": True,
+        "model_revision": "v1",
+    }
+    (stranger / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    config = json.loads((stranger / "config.json").read_text())
+    config |= {"model_type": "unheard_of", "auto_map": {"AutoConfig": "theirs.Config"}}
+    (stranger / "config.json").write_text(json.dumps(config))
+    (stranger / "theirs.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\n")
+    with pytest.raises(UserError, match="comes with its own code: read it, then add --trust_remote_code"):
+        run_irmas.main(["evaluate", str(stranger)])
+    assert not (tmp_path / "was run").exists()
+    recipe, _ = evaluation_recipe(parse_arguments([str(stranger), "--trust_remote_code"]), str(tmp_path))
+    assert recipe.model.trust_remote_code and recipe.model.model_revision == "main"
+
+
 def test_what_is_no_run_is_refused(finished, tmp_path):
     with pytest.raises(UserError, match="no folder"):
         run_irmas.main(["evaluate", "runs/absent"])

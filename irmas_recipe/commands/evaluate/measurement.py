@@ -72,22 +72,18 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     check_name(arguments.model)
     path = file_of_run(arguments.model, "recipe.yaml")
     options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
-    options += [
-        "--max_steps",
-        "-1",
-        "--eval_strategy",
-        "no",
-        "--save_strategy",
-        "no",
-        "--load_best_model_at_end",
-        "false",
-    ]
+    options += ["--max_steps", "-1", "--eval_strategy", "no", "--save_strategy", "no"]
+    options += ["--load_best_model_at_end", "false"]
     options += ["--per_device_train_batch_size", "1"]  # whatever the number of processes, no batch has to be divided
     options += ["--backbone_name_or_path", ""]  # the model's folder has all of its weights
     options += ["--head_initialization", "labels"]  # and its own head
     options += [option for name in ("fp16", "bf16", "cuda_graph") for option in (f"--{name}", "false")]  # of training
     options += [] if is_torch_tf32_available() else ["--tf32", "false"]  # where it is, the run was measured with it
-    options += ["--trust_remote_code"] if arguments.trust_remote_code else []
+    options += [
+        "--trust_remote_code",
+        str(arguments.trust_remote_code),
+    ]  # not the run's word, which may be a stranger's
+    options += ["--model_revision", "main"]  # the run's own is of what it started from
     recipe = parse_recipe([str(path), *options])
     recipe.training.per_device_eval_batch_size = arguments.batch_size or windows_at_once(recipe.training.device)
     is_own = arguments.data_dir is None or Path(arguments.data_dir).resolve() == Path(recipe.data.data_dir).resolve()
