@@ -351,6 +351,7 @@ def training_lines(results: Results, config: dict) -> list[str]:
         names = listed([run_name(run) for run in (results.recipe["model_name_or_path"], *soup)])
         lines.append(f"Not trained: its weights are the mean of those of {names}.")
     else:
+        lines += [started_from(results, config)] if results.recipe.get("model_name_or_path") else []
         lines.append("Not trained on this collection: the weights are those it started from.")
     if train.get("device"):
         lines.append(compute_line(train))

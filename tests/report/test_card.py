@@ -339,6 +339,15 @@ def test_a_run_without_training_and_tuning_has_a_card(tmp_path):
     assert "tuned thresholds" not in card
 
 
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_the_card_of_a_model_that_was_only_measured_names_its_weights(tmp_path):
+    released = RELEASED["mn04"]
+    run = make_run(tmp_path, num_clips=60, resamples=10, trained=False, recipe={"model_name_or_path": released.path})
+    (run / "config.json").write_text(json.dumps({"model_type": "irmas_mobilenet", "released_as": released.file_name}))
+    card = write_card(run).read_text()
+    assert f"Started from [`{released.file_name}`]" in card and "Not trained on this collection" in card
+
+
 def test_the_compute_line(run_dir):
     assert (
         "Compute: NVIDIA A100-SXM4-40GB, 1,834 s of training, 61.3 clips per second, 9.0 GiB of memory at most, "
