@@ -19,7 +19,7 @@ from irmas_recipe.home import shipped
 from irmas_recipe.report.example import EXAMPLE, EXAMPLE_INSTRUMENTS
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
 from irmas_recipe.report.published_section import published_section
-from irmas_recipe.report.results import FIGURES, Results
+from irmas_recipe.report.results import FIGURES, Results, run_of
 from irmas_recipe.report.text import markdown_table, with_interval
 from irmas_recipe.training.released import HUB, LICENCES_ON_THE_HUB, released_as
 
@@ -375,8 +375,9 @@ def started_from(results: Results, config: dict) -> str:
     """Return which weights the training started from."""
     start, backbone = results.recipe.get("model_name_or_path"), results.recipe.get("backbone_name_or_path")
     origin = origin_in_words(results.base_model, config.get("released_as"))
-    if start and Path(start, "recipe.yaml").is_file():
-        return f"Started from the run `{Path(start).name}`{f', which started from {origin}' if origin else ''}."
+    if start and ((run := run_of(start)) / "recipe.yaml").is_file():
+        which = "" if run == Path(start) else f"`{Path(start).name}` of "
+        return f"Started from {which}the run `{run.name}`{f', which started from {origin}' if origin else ''}."
     if start:
         return f"Started from {origin or 'released weights'}."
     if backbone:

@@ -282,6 +282,11 @@ def test_the_card_names_and_cites_what_a_run_started_from(tmp_path, monkeypatch)
     assert (
         "the run `first`, which started from `someone/ast`" in card.read_text() and "{gong2021ast," in card.read_text()
     )
+    (tmp_path / "first/checkpoint-8").mkdir()
+    (tmp_path / "first/checkpoint-8/trainer_state.json").touch()
+    third = write_card(make_run(tmp_path / "third", recipe={"model_name_or_path": "first/checkpoint-8"}, **options))
+    assert "Started from `checkpoint-8` of the run `first`, which started from `someone/ast`." in third.read_text()
+    assert metadata_load(third)["base_model"] == "someone/ast"
     scratch = write_card(make_run(tmp_path / "scratch", recipe={"model_name_or_path": None}, **options)).read_text()
     assert "Trained from scratch." in scratch and "gong2021ast" not in scratch
 
