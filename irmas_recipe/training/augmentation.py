@@ -132,7 +132,7 @@ def mix(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum some clips with 1 to `max_clips` - 1 others of the batch that share no class with them, and unite the labels.
 
-    Each partner is drawn among the clips that can be mixed with what is there, so `probability` is the share of mixtures
+    Each partner is drawn among the clips that can be mixed with what is there and are not in it yet, so `probability` is the share of mixtures
     wherever the batch has two classes. Silence is neither a partner nor mixed: it carries no label that can be heard.
 
     IRMAS is trained on clips of one label and tested on clips of several; a mixture with the union of the labels shows
@@ -158,6 +158,7 @@ def mix(
         mixture = torch.where(joins, mixture + weight * waveforms[other], mixture)
         united = torch.where(joins, unite(united, labels[other]), united)
         mixed = mixed | joins
+        others = others & ~(joins & (torch.arange(batch, device=waveforms.device) == other[:, None]))
     rescaled = mixture * level / root_mean_square(mixture).clamp_min(1e-8)
     return torch.where(mixed, rescaled, waveforms), united
 

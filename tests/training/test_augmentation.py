@@ -145,6 +145,14 @@ def test_a_clip_without_labels_is_mixed_but_not_with_itself():
         assert united.tolist() == [[1, 1]] * 3 and (mixture[0] > 0).sum() == 2
 
 
+def test_no_clip_is_twice_in_a_mixture():
+    labels = torch.tensor([[1.0, 0], [0, 0], [-1, -1], [0, 0]])  # what has no label could come again and again
+    for _ in range(50):
+        mixture, _ = augmentation.mix(torch.eye(4), labels, 1.0, max_clips=5, max_gain_db=0.0)
+        parts = mixture / mixture.diagonal()[:, None]
+        assert torch.all((parts == 0) | (parts == 1))
+
+
 def test_a_clip_that_the_audit_calls_silent_is_mixed_with_none(waveforms, labels):
     waveforms[::2] = 1e-5 * waveforms[::2]
     mixture, united = augmentation.mix(waveforms, labels, 1.0, max_clips=3, max_gain_db=3.0)
