@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from irmas_dataset.errors import UserError
 from irmas_recipe.training import augmentation
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.fields import AugmentationArguments
@@ -173,6 +174,16 @@ def test_silence_stays_finite(labels):
     )
     mixture, _ = Augmentation(everything, RATE, 4000).waveforms(torch.zeros(64, 4000), labels)
     assert torch.isfinite(mixture).all()
+
+
+@pytest.mark.parametrize("flag", ["max_time_mask_frames", "max_frequency_mask_bins"])
+def test_masks_that_may_be_longer_than_the_features_are_refused(flag):
+    masks = {"time_masks": 1, "max_time_mask_frames": 30, "frequency_masks": 1, "max_frequency_mask_bins": 20}
+    features = torch.rand(2, 30, 20)
+    assert (Augmentation(AugmentationArguments(**masks), RATE, 4000).features(features) == features).any()
+    arguments = AugmentationArguments(**masks | {flag: 31})
+    with pytest.raises(UserError, match=f"--{flag} 31 would often mask everything: a window has [23]0 of them"):
+        Augmentation(arguments, RATE, 4000).features(features)
 
 
 @pytest.mark.parametrize(("shape", "time_axis"), [((8, 100, 32), -2), ((8, 1, 32, 100), -1)])
