@@ -26,7 +26,7 @@ from irmas_recipe.training.layers import may_leave_parameters_out
 from irmas_recipe.training.model import load_model
 from irmas_recipe.training.trainer import InstrumentTrainer
 from irmas_recipe.training.training_arguments import IrmasTrainingArguments
-from tests.tiny import encoder, label_options, save
+from tests.tiny import encoder, label_options, released, save
 from tests.tiny_speech import CONFIGURATIONS, saved_clap, tiny_encoder, tiny_speech
 
 CLASSES = ["cel", "flu", "voi"]
@@ -151,6 +151,13 @@ def test_a_whole_encoder_is_needed_and_a_bare_one_answers_nothing(workplace):
     for architecture in ("ast", "encoder"):
         with pytest.raises(UserError, match=r"encoder\.layer_norm\.weight"):
             load(start, architecture=architecture)
+
+
+@pytest.mark.parametrize("name", ["beats", "mobilenet"])
+def test_a_network_without_an_encoder_that_stands_alone_is_refused(name, workplace):
+    start = released(name, workplace / f"whole-{name}")
+    with pytest.raises(UserError, match=f"irmas_{name}.* is no encoder of audio that stands alone.*--freeze backbone"):
+        load(start, architecture="encoder")
 
 
 @pytest.mark.parametrize("name", ["whisper", "wav2vec2-bert"])

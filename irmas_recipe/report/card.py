@@ -19,7 +19,7 @@ from irmas_recipe.home import shipped
 from irmas_recipe.report.example import EXAMPLE, EXAMPLE_INSTRUMENTS
 from irmas_recipe.report.published import FULL_TEST_SET_CLIPS
 from irmas_recipe.report.published_section import published_section
-from irmas_recipe.report.results import FIGURES, Results
+from irmas_recipe.report.results import FIGURES, Results, run_of
 from irmas_recipe.report.text import markdown_table, with_interval
 from irmas_recipe.training.released import HUB, LICENCES_ON_THE_HUB, released_as
 
@@ -356,6 +356,7 @@ def training_lines(results: Results, config: dict) -> list[str]:
         names = listed([run_name(run) for run in (results.recipe["model_name_or_path"], *soup)])
         lines.append(f"Not trained: its weights are the mean of those of {names}.")
     else:
+        lines += [started_from(results, config)] if results.recipe.get("model_name_or_path") else []
         lines.append("Not trained on this collection: the weights are those it started from.")
     if train.get("device"):
         lines.append(compute_line(train))
@@ -379,8 +380,9 @@ def started_from(results: Results, config: dict) -> str:
     """Return which weights the training started from."""
     start, backbone = results.recipe.get("model_name_or_path"), results.recipe.get("backbone_name_or_path")
     origin = origin_in_words(results.base_model, config.get("released_as"))
-    if start and Path(start, "recipe.yaml").is_file():
-        return f"Started from the run `{Path(start).name}`{f', which started from {origin}' if origin else ''}."
+    if start and ((run := run_of(start)) / "recipe.yaml").is_file():
+        which = "" if run == Path(start) else f"`{Path(start).name}` of "
+        return f"Started from {which}the run `{run.name}`{f', which started from {origin}' if origin else ''}."
     if start:
         return f"Started from {origin or 'released weights'}."
     if backbone:

@@ -206,8 +206,8 @@ class Results:
         if self.origin is not None:
             return self.origin
         start = self.recipe.get("model_name_or_path")
-        if start and Path(start, FILE).is_file():
-            return Results.read(Path(start)).started_from
+        if start and (run_of(start) / FILE).is_file():
+            return Results.read(run_of(start)).started_from
         names = ("model_name_or_path", "backbone_name_or_path")
         return {name: self.recipe[name] for name in names if self.recipe.get(name)}
 
@@ -223,3 +223,10 @@ class Results:
         """The test set in a line."""
         clips, songs = self.dataset["clips"]["test"], self.dataset["songs"]
         return f"{self.dataset['name']}: {clips:,} test clips, {songs:,} songs, {len(self.classes)} classes"
+
+
+def run_of(start: str) -> Path:
+    """Return the folder of the run that another starts from, of which it may name a checkpoint."""
+    folder = Path(start)
+    is_checkpoint = (folder / "trainer_state.json").is_file() and not (folder / FILE).is_file()
+    return folder.parent if is_checkpoint else folder

@@ -5,13 +5,13 @@ the same for a seed, resumed or not. Nothing here is saved with a model: the fea
 """
 
 import random
-from functools import partial
 
 import numpy as np
 import torch
 import torchaudio
 
 from irmas_dataset.audit.levels import SILENT_PEAK_DB
+from irmas_dataset.errors import UserError
 from irmas_recipe.training.fields import AugmentationArguments
 
 
@@ -50,18 +50,26 @@ class Augmentation:
         return waveforms, labels
 
     def features(self, features: torch.Tensor) -> torch.Tensor:
-        """Return features with SpecAugment's masks (Park 2019), filled with the batch's mean of each frequency band."""
+        """Return features with SpecAugment's masks (Park 2019), filled with the batch's mean of each frequency band.
+
+        Raises:
+            UserError: masks may be longer than the features.
+        """
         a = self.arguments
         if not (a.time_masks or a.frequency_masks):
             return features
-        frequency_axis = -3 - self.time_axis
         kept = torch.ones_like(features)
-        mask = partial(mask_along, axis=self.time_axis, longest=a.max_time_mask_frames)
-        for _ in range(a.time_masks):
-            kept = mask(kept)
-        mask = partial(mask_along, axis=frequency_axis, longest=a.max_frequency_mask_bins)
-        for _ in range(a.frequency_masks):
-            kept = mask(kept)
+        for flag, count, axis in (
+            ("max_time_mask_frames", a.time_masks, self.time_axis),
+            ("max_frequency_mask_bins", a.frequency_masks, -3 - self.time_axis),
+        ):
+            longest, size = getattr(a, flag), features.shape[axis]
+            if count and longest > size:
+                raise UserError(
+                    f"--{flag} {longest} would often mask everything: a window has {size} of them; lower it."
+                )
+            for _ in range(count):
+                kept = mask_along(kept, axis, longest)
         return torch.where(kept > 0, features, features.mean(dim=(0, self.time_axis), keepdim=True))
 
 
@@ -132,7 +140,7 @@ def mix(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum some clips with 1 to `max_clips` - 1 others of the batch that share no class with them, and unite the labels.
 
-    Each partner is drawn among the clips that can be mixed with what is there, so `probability` is the share of mixtures
+    Each partner is drawn among the clips that can be mixed with what is there and are not in it yet, so `probability` is the share of mixtures
     wherever the batch has two classes. Silence is neither a partner nor mixed: it carries no label that can be heard.
 
     IRMAS is trained on clips of one label and tested on clips of several; a mixture with the union of the labels shows
@@ -158,6 +166,7 @@ def mix(
         mixture = torch.where(joins, mixture + weight * waveforms[other], mixture)
         united = torch.where(joins, unite(united, labels[other]), united)
         mixed = mixed | joins
+        others = others & ~(joins & (torch.arange(batch, device=waveforms.device) == other[:, None]))
     rescaled = mixture * level / root_mean_square(mixture).clamp_min(1e-8)
     return torch.where(mixed, rescaled, waveforms), united
 

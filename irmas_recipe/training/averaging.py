@@ -1,10 +1,15 @@
 """Averages of weights: over the steps of a training, in one fused call for each, between its start and its end, and of runs."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+AVERAGE_FILE = "averaged.safetensors"
+"""Inside each checkpoint of a run that averages its weights."""
 
 
 class WeightAverage:
@@ -66,6 +71,15 @@ class WeightAveraging(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.trainer.use_average()
+
+
+def use_average_of(checkpoint: Path | str, model: nn.Module) -> None:
+    """Set the weights to the average in a checkpoint, where it has one: that is what was evaluated there."""
+    file = Path(checkpoint, AVERAGE_FILE)
+    if file.is_file():
+        averaged = load_file(file)
+        averaged.pop("n_averaged")
+        model.load_state_dict(averaged)
 
 
 def interpolate(model: torch.nn.Module, initial: dict[str, torch.Tensor], initial_weight: float) -> None:

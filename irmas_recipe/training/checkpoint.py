@@ -25,6 +25,7 @@ import irmas_recipe.models  # noqa: F401  registers this repository's architectu
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.encoder import EncoderConfig
 from irmas_recipe.models.pipeline.attach import attach_pipeline
+from irmas_recipe.training.averaging import use_average_of
 from irmas_recipe.training.conversion import local_name
 from irmas_recipe.training.encoder import is_classifier, load_encoder
 from irmas_recipe.training.recipe import Recipe
@@ -56,7 +57,7 @@ def load_checkpoint(
     fresh_head: bool = False,
     encoder: str | None = None,
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Load a model, in float32, and its feature extractor.
+    """Load a model, in float32, and its feature extractor; of a run's checkpoint the averaged weights, if it has them.
 
     Args:
         name: a folder, the id of a model on the Hub, or a released checkpoint such as `released/mn10`.
@@ -92,6 +93,7 @@ def load_checkpoint(
         network = strictly_from_pretrained(
             AutoModelForAudioClassification, name, config, fresh_head=fresh_head, **options
         )
+        use_average_of(name, network)
         return network, extractor
 
 

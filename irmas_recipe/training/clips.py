@@ -93,9 +93,8 @@ class TrainingClips(torch.utils.data.Dataset):
         """Return a clip with its transform for this draw."""
         item = self[row]
         if self.transform is not None:
-            samples = item["waveforms"].astype(np.float32) / 2**15
-            changed = to_int16(self.transform(samples, [self.seed, draw]))[: item["lengths"]]
-            item["waveforms"] = fit_length(changed, self.clip_samples)
+            own = item["waveforms"][: item["lengths"]]
+            item |= filled(transformed(own, self.transform, [self.seed, draw]), self.clip_samples)
         return item
 
     def move_to(self, device: torch.device, most_bytes: float) -> bool:
@@ -185,6 +184,11 @@ class Mixtures(Sequence):
         for waveform, level in zip(waveforms, levels, strict=True):
             mixture[: len(waveform)] += waveform * (levels[0] / level)
         return to_int16(mixture / max(1.0, float(np.abs(mixture).max())))
+
+
+def transformed(waveform: np.ndarray, transform: Callable, seed: list[int]) -> np.ndarray:
+    """Return what a CPU augmentation makes of an int16 waveform (samples,); it hears no zeros that would fill this up."""
+    return to_int16(transform(waveform.astype(np.float32) / 2**15, seed))
 
 
 def filled(waveform: np.ndarray, samples: int) -> dict:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer, ClapModel, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, MODEL_MAPPING
 
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.encoder import EncoderConfig, EncoderForAudioClassification
@@ -39,8 +39,12 @@ def load_encoder(name: str, config: PreTrainedConfig, pooling: str, **options: A
             f"--head_initialization text needs a CLAP, which has learned from texts; {config.model_type} has not."
         )
     own = config.audio_config if is_clap else config
-    if not hasattr(own, "hidden_size"):
-        raise UserError(f"{name} ({config.model_type}) is no encoder of audio: choose another --model_name_or_path.")
+    has_code = type(config) in MODEL_MAPPING or "AutoModel" in (getattr(config, "auto_map", None) or {})
+    if not has_code or not hasattr(own, "hidden_size"):
+        raise UserError(
+            f"{name} ({config.model_type}) is no encoder of audio that stands alone: choose another --model_name_or_path, or "
+            "remove --architecture encoder; --freeze backbone trains the last layer of any network alone."
+        )
     layers = 1 if is_clap else getattr(own, "num_hidden_layers", 0) + 1
     size = own.projection_dim if pooling == "projection" else own.hidden_size
     loaded, report = (ClapModel if is_clap else AutoModel).from_pretrained(

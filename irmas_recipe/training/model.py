@@ -192,6 +192,8 @@ def from_scratch(
     check_fields(extractor_class(), extractor_fields, "feature_extractor_config")
     with naming("model_config", arguments.architecture):
         config = config_class(**fields, id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)})
+    if config.num_labels != len(labels):
+        raise UserError(f"--model_config num_labels is how many classes the data has, {len(labels)}: remove it.")
     set_regularization(config, arguments)
     if arguments.architecture == "ast" and config.max_length < config.patch_size:
         raise UserError(f"--window_seconds {window_seconds:g} is shorter than a patch of AST: choose a longer window.")

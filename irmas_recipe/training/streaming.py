@@ -12,7 +12,7 @@ from irmas_dataset.audio import cut, read_mono, resample
 from irmas_dataset.decoding import to_int16
 from irmas_dataset.errors import UserError
 from irmas_dataset.export.tables import by_row_group, read_audio
-from irmas_recipe.training.clips import filled, fit_length, multi_hot
+from irmas_recipe.training.clips import filled, multi_hot, transformed
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +125,7 @@ class StreamedClips(torch.utils.data.IterableDataset):
             segments = [segments[np.random.default_rng([*seed, clip]).integers(len(segments))]]
         for number, segment in segments:
             if self.transform is not None:
-                padded = fit_length(segment, self.clip_samples).astype(np.float32) / 2**15
-                segment = to_int16(self.transform(padded, [*seed, clip, number]))[: len(segment)]
+                segment = transformed(segment, self.transform, [*seed, clip, number])
             yield filled(segment, self.clip_samples) | {"labels": self.labels[clip]}
 
 

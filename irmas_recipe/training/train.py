@@ -91,6 +91,7 @@ def train(recipe: Recipe, trainer: InstrumentTrainer, checkpoint: Path | None) -
     if recipe.model.initial_weight:
         # Before the regression: a resumed run, which goes without it, then ends with the same weights.
         initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    evaluation.remember_protocol(model, recipe.data, {})  # which a checkpoint has too: it hears windows of this length
     if arguments.num_train_epochs > 0:
         if checkpoint is None and recipe.model.head_initialization == "regression":
             start_head_by_regression(recipe, trainer)

@@ -22,7 +22,7 @@ from irmas_dataset.errors import UserError
 from irmas_dataset.whole_file import open_to_readers
 from irmas_recipe.training.attention import attend_without_mask, fastest_attention
 from irmas_recipe.training.augmentation import Augmentation
-from irmas_recipe.training.averaging import WeightAverage, WeightAveraging
+from irmas_recipe.training.averaging import AVERAGE_FILE, WeightAverage, WeightAveraging, use_average_of
 from irmas_recipe.training.checkpoint import strictly_from_pretrained
 from irmas_recipe.training.compilation import compile_blocks, repeated_blocks
 from irmas_recipe.training.cuda_graph import GraphedAdamW, GraphedStep, suits_a_graph
@@ -34,7 +34,6 @@ from irmas_recipe.training.processes import end
 from irmas_recipe.training.sampling import EpochOfClips, EpochSampler
 from irmas_recipe.training.stopping import STOPPED, StopAtSigterm, shield_workers
 
-AVERAGE_FILE = "averaged.safetensors"
 MOST_UNCHECKED_LOSSES = 64  # whose batches are held in memory; after each look a GPU waits for its next step
 
 
@@ -422,10 +421,7 @@ class InstrumentTrainer(Trainer):
         self.state = state
         chosen = Path((self.args.load_best_model_at_end and best_checkpoint(state, checkpoint)) or checkpoint)
         self.load_weights(str(chosen))
-        if (chosen / AVERAGE_FILE).is_file():
-            averaged = load_file(chosen / AVERAGE_FILE)
-            averaged.pop("n_averaged")
-            self.model.load_state_dict(averaged)
+        use_average_of(chosen, self.model)
         return True
 
     def planned_steps(self) -> int:

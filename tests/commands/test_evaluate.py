@@ -65,6 +65,25 @@ def test_what_the_training_started_from_and_its_gpu_do_not_matter(finished):
     assert again["test"]["lrap"] == first["test"]["lrap"]
 
 
+def test_a_runs_recipe_neither_allows_its_own_code_nor_names_its_revision(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    stranger = shutil.copytree("runs/tiny", tmp_path / "stranger")
+    recipe = yaml.safe_load((stranger / "recipe.yaml").read_text()) | {
+        "trust_remote_code": True,
+        "model_revision": "v1",
+    }
+    (stranger / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    config = json.loads((stranger / "config.json").read_text())
+    config |= {"model_type": "unheard_of", "auto_map": {"AutoConfig": "theirs.Config"}}
+    (stranger / "config.json").write_text(json.dumps(config))
+    (stranger / "theirs.py").write_text(f"open({str(tmp_path / 'was run')!r}, 'w')\n")
+    with pytest.raises(UserError, match="comes with its own code: read it, then add --trust_remote_code"):
+        run_irmas.main(["evaluate", str(stranger)])
+    assert not (tmp_path / "was run").exists()
+    recipe, _ = evaluation_recipe(parse_arguments([str(stranger), "--trust_remote_code"]), str(tmp_path))
+    assert recipe.model.trust_remote_code and recipe.model.model_revision == "main"
+
+
 def test_what_is_no_run_is_refused(finished, tmp_path):
     with pytest.raises(UserError, match="no folder"):
         run_irmas.main(["evaluate", "runs/absent"])
@@ -177,8 +196,31 @@ def test_clips_that_were_trained_on_are_no_test(of_three_classes, thresholds_fro
             run_irmas.main(["evaluate", run, *spelt])
     with pytest.raises(UserError, match=f"than when {run} was trained: .* may have been trained on"):
         run_irmas.main([*on, "--output_dir", "runs/never"])
+    with pytest.raises(UserError, match=f"than when {run} was trained: .* may have been trained on"):
+        checkpoint = min(map(str, Path(run).glob("checkpoint-*")))
+        run_irmas.main([*on, "--output_dir", "runs/never", "--model_name_or_path", checkpoint])
     shutil.copytree(data, f"other {data}")
     run_irmas.main(["evaluate", run, "--data_dir", f"other {data}"])
+
+
+def test_music_that_joined_the_training_set_is_no_test(of_three_classes):
+    for number in range(24):
+        folder = ["plucked", "joined"][number // 12]
+        write_audio(
+            Path(folder, ["kora", "oud"][number % 2], f"{number}.wav"), number, seconds=3.0, sampling_rate=16_000
+        )
+    first = ["three.yaml", "--data_dir", "plucked", "--extra_train_dir", "joined", "--output_dir", "runs/with more"]
+    run_irmas.main([*first, "--max_steps", "1"])
+    with pytest.raises(
+        UserError, match="joined/ was the --extra_train_dir of runs/with more, which was trained on all"
+    ):
+        run_irmas.main(["evaluate", "runs/with more", "--data_dir", "joined/"])
+    between = ["three.yaml", "--data_dir", "plucked", "--max_steps", "1", "--output_dir", "runs/between"]
+    run_irmas.main([*between, "--model_name_or_path", "runs/with more"])
+    for start in ("runs/with more", "runs/between"):
+        with pytest.raises(UserError, match="joined was the --extra_train_dir of runs/with more, which was trained on"):
+            never = ["three.yaml", "--data_dir", "joined", "--output_dir", "runs/never"]
+            run_irmas.main([*never, "--model_name_or_path", start])
 
 
 @pytest.mark.parametrize(

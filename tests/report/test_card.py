@@ -284,6 +284,11 @@ def test_the_card_names_and_cites_what_a_run_started_from(tmp_path, monkeypatch)
     assert (
         "the run `first`, which started from `someone/ast`" in card.read_text() and "{gong2021ast," in card.read_text()
     )
+    (tmp_path / "first/checkpoint-8").mkdir()
+    (tmp_path / "first/checkpoint-8/trainer_state.json").touch()
+    third = write_card(make_run(tmp_path / "third", recipe={"model_name_or_path": "first/checkpoint-8"}, **options))
+    assert "Started from `checkpoint-8` of the run `first`, which started from `someone/ast`." in third.read_text()
+    assert metadata_load(third)["base_model"] == "someone/ast"
     scratch = write_card(make_run(tmp_path / "scratch", recipe={"model_name_or_path": None}, **options)).read_text()
     assert "Trained from scratch." in scratch and "gong2021ast" not in scratch
 
@@ -339,6 +344,15 @@ def test_a_run_without_training_and_tuning_has_a_card(tmp_path):
     assert "of training" not in card
     assert "| **fixed 0.500** |" in card
     assert "tuned thresholds" not in card
+
+
+@pytest.mark.filterwarnings("ignore:No clip carries")
+def test_the_card_of_a_model_that_was_only_measured_names_its_weights(tmp_path):
+    released = RELEASED["mn04"]
+    run = make_run(tmp_path, num_clips=60, resamples=10, trained=False, recipe={"model_name_or_path": released.path})
+    (run / "config.json").write_text(json.dumps({"model_type": "irmas_mobilenet", "released_as": released.file_name}))
+    card = write_card(run).read_text()
+    assert f"Started from [`{released.file_name}`]" in card and "Not trained on this collection" in card
 
 
 def test_the_compute_line(run_dir):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from irmas_dataset.errors import UserError
 from irmas_recipe.training import augmentation
 from irmas_recipe.training.augmentation import Augmentation
 from irmas_recipe.training.fields import AugmentationArguments
@@ -145,6 +146,14 @@ def test_a_clip_without_labels_is_mixed_but_not_with_itself():
         assert united.tolist() == [[1, 1]] * 3 and (mixture[0] > 0).sum() == 2
 
 
+def test_no_clip_is_twice_in_a_mixture():
+    labels = torch.tensor([[1.0, 0], [0, 0], [-1, -1], [0, 0]])  # what has no label could come again and again
+    for _ in range(50):
+        mixture, _ = augmentation.mix(torch.eye(4), labels, 1.0, max_clips=5, max_gain_db=0.0)
+        parts = mixture / mixture.diagonal()[:, None]
+        assert torch.all((parts == 0) | (parts == 1))
+
+
 def test_a_clip_that_the_audit_calls_silent_is_mixed_with_none(waveforms, labels):
     waveforms[::2] = 1e-5 * waveforms[::2]
     mixture, united = augmentation.mix(waveforms, labels, 1.0, max_clips=3, max_gain_db=3.0)
@@ -165,6 +174,16 @@ def test_silence_stays_finite(labels):
     )
     mixture, _ = Augmentation(everything, RATE, 4000).waveforms(torch.zeros(64, 4000), labels)
     assert torch.isfinite(mixture).all()
+
+
+@pytest.mark.parametrize("flag", ["max_time_mask_frames", "max_frequency_mask_bins"])
+def test_masks_that_may_be_longer_than_the_features_are_refused(flag):
+    masks = {"time_masks": 1, "max_time_mask_frames": 30, "frequency_masks": 1, "max_frequency_mask_bins": 20}
+    features = torch.rand(2, 30, 20)
+    assert (Augmentation(AugmentationArguments(**masks), RATE, 4000).features(features) == features).any()
+    arguments = AugmentationArguments(**masks | {flag: 31})
+    with pytest.raises(UserError, match=f"--{flag} 31 would often mask everything: a window has [23]0 of them"):
+        Augmentation(arguments, RATE, 4000).features(features)
 
 
 @pytest.mark.parametrize(("shape", "time_axis"), [((8, 100, 32), -2), ((8, 1, 32, 100), -1)])

@@ -49,6 +49,15 @@ def test_a_cpu_augmentation_sees_floats_and_gives_int16(prepared):
     )
 
 
+def test_a_cpu_augmentation_hears_a_short_clip_without_the_zeros_that_fill_it_up(prepared):
+    backwards = TrainingClips(prepared, 100, transform=lambda samples, seed: samples[::-1])
+    batch = backwards.__getitems__([(1, 0)])
+    assert batch["waveforms"][0].tolist() == [*range(89, 9, -1), *[0] * 20]
+    shorter = TrainingClips(prepared, 100, transform=lambda samples, seed: samples[:50])
+    batch = shorter.__getitems__([(0, 0), (1, 0)])
+    assert batch["lengths"].tolist() == [50, 50] and not batch["waveforms"][:, 50:].any()
+
+
 def test_clips_on_the_device_give_the_batches_that_the_loader_gives(prepared):
     clips, moved = TrainingClips(prepared, 100), TrainingClips(prepared, 100)
     assert not moved.move_to(torch.device("cpu"), most_bytes=len(moved) * 200 - 1), "they do not fit"

@@ -217,6 +217,10 @@ def test_a_checkpoint_of_the_architecture_that_a_recipe_names_is_taken(tmp_path)
             "--feature_extractor_config: WhisperFeatureExtractor computes `n_samples`",
         ),
         (
+            {"model_config": {"num_labels": 5}},
+            "--model_config num_labels is how many classes the data has, 11: remove it",
+        ),
+        (
             {"architecture": "mfcc", "model_config": {"label_filters": {"guitar": [8, 8]}}},
             "--model_config label_filters: the data has no class guitar; its classes are cello, ",
         ),

@@ -127,6 +127,13 @@ def test_a_transform_hears_every_segment(train):
     np.testing.assert_allclose(soft, loud / 2, rtol=1e-3)
 
 
+def test_a_transform_hears_a_short_clip_without_the_zeros_that_fill_it_up(train):
+    own, (item,) = SAMPLES // 2, stream(train.select([0]))
+    (turned,) = stream(train.select([0]), transform=lambda heard, seed: heard[::-1])
+    assert item["lengths"] == turned["lengths"] and item["lengths"] in (own, own + 1)
+    assert np.array_equal(turned["waveforms"][: item["lengths"]], item["waveforms"][: item["lengths"]][::-1])
+
+
 def test_damaged_files_are_skipped_while_streaming(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     for number in range(24):

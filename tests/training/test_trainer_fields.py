@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import soundfile
 import torch
 import yaml
 from accelerate.state import AcceleratorState, GradientState
-from transformers import TrainingArguments
+from safetensors.torch import load_file
+from transformers import AutoConfig, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from irmas_dataset.errors import UserError
-from irmas_recipe.training.checkpoint import save
+from irmas_recipe.training.averaging import AVERAGE_FILE
+from irmas_recipe.training.checkpoint import load_checkpoint, save
 from irmas_recipe.training.data import load_data, prepare_splits
 from irmas_recipe.training.evaluation import evaluate
 from irmas_recipe.training.fields import UNUSABLE
@@ -205,3 +208,22 @@ def test_the_recipe_and_not_the_launcher_decides_the_precision(run, monkeypatch)
 def test_a_plateau_is_where_the_best_figure_stops_improving(run):
     options = {"lr_scheduler_type": "reduce_lr_on_plateau", "max_steps": 1}
     assert run(options).lr_scheduler.mode == "max", "of map, more is better"
+
+
+def test_a_checkpoint_hears_the_windows_of_its_training_with_no_thresholds_of_an_earlier_run(run, tmp_path):
+    first = run({"save_strategy": "no", "load_best_model_at_end": False, "window_seconds": 0.5})
+    assert first.model.config.thresholds
+    start = {"output_dir": str(tmp_path / "second"), "model_name_or_path": first.args.output_dir, "model_config": None}
+    run(start | {"window_seconds": 0.4, "hop_seconds": 0.1, "aggregation": "max"})
+    config = AutoConfig.from_pretrained(tmp_path / "second/checkpoint-1")
+    assert (config.window_seconds, config.hop_seconds, config.aggregation) == (0.4, 0.1, "max")
+    assert config.thresholds is None and config.confidence_slopes is None
+
+
+def test_a_checkpoint_with_an_average_is_the_average(run):
+    trainer = run({"weight_averaging": "ema", "averaging_decay": 0.5, "learning_rate": 0.01})
+    checkpoint = Path(trainer.args.output_dir, "checkpoint-2")
+    averaged, trained = load_file(checkpoint / AVERAGE_FILE), load_file(checkpoint / "model.safetensors")
+    loaded = load_checkpoint(str(checkpoint))[0].state_dict()
+    assert all(torch.equal(tensor, averaged[name]) for name, tensor in loaded.items())
+    assert not torch.equal(averaged["classifier.dense.weight"], trained["classifier.dense.weight"])

@@ -15,7 +15,7 @@ from transformers.utils.import_utils import is_torch_tf32_available
 from irmas_dataset.errors import UserError
 from irmas_dataset.forms.flags import Columns
 from irmas_dataset.loading import is_held_out
-from irmas_recipe.report.heard import check_unheard
+from irmas_recipe.report.heard import check_unheard, heard_as_extra, is_same
 from irmas_recipe.report.results import Results
 from irmas_recipe.report.runs import TEST_FILE, VALIDATION_FILE
 from irmas_recipe.training import evaluation
@@ -37,23 +37,27 @@ class Seen:
 
     tuned_songs: of the half of its test set on which its thresholds were tuned, if they were.
     is_own: whether the music is what it was trained on, where test clips may have been held out.
+    is_extra: whether all of the music joined its training set.
     """
 
     model: str
     tuned_songs: set[str]
     is_own: bool
+    is_extra: bool = False
 
     def unseen_rows(self, test: Dataset, data: DataArguments) -> list[int]:
         """Return the rows of the test clips on whose songs no threshold was tuned.
 
         Raises:
-            UserError: there are none; or clips were held out of the run's own music that it may have been trained on.
+            UserError: there are none; or clips were held out of music that the run may have been trained on.
         """
         rows = [row for row, song in enumerate(test["song"][:]) if song not in self.tuned_songs]
         if not rows:
             raise UserError(
                 "The model's thresholds were tuned on every song of this test set: name another --data_dir."
             )
+        if self.is_extra and is_held_out(test):
+            raise heard_as_extra(self.model, data.data_dir)
         if self.is_own and is_held_out(test):
             names = [TEST_FILE, *[VALIDATION_FILE] * bool(self.tuned_songs)]
             check_unheard(self.model, [file_of_run(self.model, name) for name in names], test, data)
@@ -72,26 +76,23 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     check_name(arguments.model)
     path = file_of_run(arguments.model, "recipe.yaml")
     options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
-    options += [
-        "--max_steps",
-        "-1",
-        "--eval_strategy",
-        "no",
-        "--save_strategy",
-        "no",
-        "--load_best_model_at_end",
-        "false",
-    ]
+    options += ["--max_steps", "-1", "--eval_strategy", "no", "--save_strategy", "no"]
+    options += ["--load_best_model_at_end", "false"]
     options += ["--per_device_train_batch_size", "1"]  # whatever the number of processes, no batch has to be divided
     options += ["--backbone_name_or_path", ""]  # the model's folder has all of its weights
     options += ["--head_initialization", "labels"]  # and its own head
     options += [option for name in ("fp16", "bf16", "cuda_graph") for option in (f"--{name}", "false")]  # of training
     options += [] if is_torch_tf32_available() else ["--tf32", "false"]  # where it is, the run was measured with it
-    options += ["--trust_remote_code"] if arguments.trust_remote_code else []
+    options += [
+        "--trust_remote_code",
+        str(arguments.trust_remote_code),
+    ]  # not the run's word, which may be a stranger's
+    options += ["--model_revision", "main"]  # the run's own is of what it started from
     recipe = parse_recipe([str(path), *options])
     recipe.training.per_device_eval_batch_size = arguments.batch_size or windows_at_once(recipe.training.device)
-    is_own = arguments.data_dir is None or Path(arguments.data_dir).resolve() == Path(recipe.data.data_dir).resolve()
-    recipe.data.data_dir = arguments.data_dir or recipe.data.data_dir
+    data_dir = arguments.data_dir or recipe.data.data_dir
+    is_own, is_extra = is_same(recipe.data.data_dir, data_dir), is_same(recipe.data.extra_train_dir, data_dir)
+    recipe.data.data_dir = data_dir
     recipe.data.streaming &= arguments.data_dir is None or not Path(arguments.data_dir).is_dir()
     flags = vars(Columns.of(arguments)) | {"recording_pattern": arguments.recording_pattern}
     flags |= dict.fromkeys(("corrections", "max_train_clips", "max_test_clips"))
@@ -104,7 +105,7 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     tuned_songs = set()
     if recipe.data.thresholds_from == "test_half":
         tuned_songs = set(pd.read_parquet(file_of_run(arguments.model, VALIDATION_FILE), columns=["song"])["song"])
-    return recipe, Seen(arguments.model, tuned_songs, is_own)
+    return recipe, Seen(arguments.model, tuned_songs, is_own, is_extra)
 
 
 def file_of_run(model: str, name: str) -> Path:
