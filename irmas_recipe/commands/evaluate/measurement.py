@@ -75,19 +75,23 @@ def evaluation_recipe(arguments: argparse.Namespace, scratch: str) -> tuple[Reci
     """
     check_name(arguments.model)
     path = file_of_run(arguments.model, "recipe.yaml")
-    options = ["--model_name_or_path", arguments.model, "--num_train_epochs", "0", "--output_dir", scratch]
-    options += ["--max_steps", "-1", "--eval_strategy", "no", "--save_strategy", "no"]
-    options += ["--load_best_model_at_end", "false"]
-    options += ["--per_device_train_batch_size", "1"]  # whatever the number of processes, no batch has to be divided
-    options += ["--backbone_name_or_path", ""]  # the model's folder has all of its weights
-    options += ["--head_initialization", "labels"]  # and its own head
-    options += [option for name in ("fp16", "bf16", "cuda_graph") for option in (f"--{name}", "false")]  # of training
-    options += [] if is_torch_tf32_available() else ["--tf32", "false"]  # where it is, the run was measured with it
-    options += [
-        "--trust_remote_code",
-        str(arguments.trust_remote_code),
-    ]  # not the run's word, which may be a stranger's
-    options += ["--model_revision", "main"]  # the run's own is of what it started from
+    fixed = {
+        "model_name_or_path": arguments.model,
+        "model_revision": "main",  # the run's own is of what it started from
+        "trust_remote_code": arguments.trust_remote_code,  # not the run's word, which may be a stranger's
+        "backbone_name_or_path": "",  # the model's folder has all of its weights
+        "head_initialization": "labels",  # and its own head
+        "output_dir": scratch,
+        "num_train_epochs": 0,
+        "max_steps": -1,
+        "per_device_train_batch_size": 1,  # whatever the number of processes, no batch has to be divided
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "load_best_model_at_end": False,
+    }
+    fixed |= dict.fromkeys(("fp16", "bf16", "cuda_graph"), False)  # of training
+    fixed |= {} if is_torch_tf32_available() else {"tf32": False}  # where it is, the run was measured with it
+    options = [text for name, value in fixed.items() for text in (f"--{name}", str(value))]
     recipe = parse_recipe([str(path), *options])
     recipe.training.per_device_eval_batch_size = arguments.batch_size or windows_at_once(recipe.training.device)
     data_dir = arguments.data_dir or recipe.data.data_dir
