@@ -558,6 +558,20 @@ def test_a_test_split_without_labels_is_held_out_instead(tmp_path, caplog, load)
     assert "no clip of the split test has a label, so recordings of train are held out" in caplog.text
 
 
+def test_a_table_names_no_files_but_those_of_its_own_disk(tmp_path, caplog, monkeypatch):
+    """What it names elsewhere is neither fetched nor, by a table that is itself elsewhere, read from this machine."""
+    root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
+    path, own = root / "data/train-00000-of-00001.parquet", tmp_path / "own.wav"
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    own.write_bytes(rows[0]["audio"]["bytes"])
+    rows[0]["audio"] = {"bytes": None, "path": str(own)}
+    rows[1]["audio"] = {"bytes": None, "path": own.as_uri()}  # an address: as good as http:// here
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, pyarrow.parquet.read_schema(path)), path)
+    assert sum(map(len, load_irmas(root).values())) == 11
+    assert f"{own.as_uri()}, which a table names, does not exist on the table's disk" in caplog.text
+    assert sum(map(len, load_irmas(root.as_uri()).values())) == 10
+
+
 def test_missing_and_damaged_audio_costs_only_its_clips(tmp_path, caplog):
     root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
     path = root / "data/train-00000-of-00001.parquet"
