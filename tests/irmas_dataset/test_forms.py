@@ -158,6 +158,22 @@ def test_other_tables_beside_a_folder_of_ones_own_do_not_make_it_a_form(tmp_path
     assert describe(splits)["name"] == "own folder set" and sum(map(len, splits.values())) == TRAIN
 
 
+@pytest.mark.parametrize(
+    "listed", ["{tmp}/other/*.wav", "../other/*.wav", "file://{tmp}/other/x.wav", "http://localhost:1/x.parquet"]
+)
+@pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml"])
+def test_a_card_lists_no_files_outside_its_folder(tmp_path, listed, card):
+    """`datasets` would read them, or fetch them unasked."""
+    root, listed = parquet_folder(tmp_path / "set", "ids"), listed.format(tmp=tmp_path)
+    write_audio(tmp_path / "other/x.wav", 0)
+    line = "---\n" * (card == "README.md")
+    (root / card).write_text(
+        f"{line}configs: [{{config_name: all, data_files: [{{split: train, path: '{listed}'}}]}}]\n{line}"
+    )
+    with pytest.raises(UserError, match=r"lists .* under `configs`, which is not inside"):
+        load_irmas(root)
+
+
 def test_named_splits_columns_and_configurations(tmp_path, caplog):
     root = parquet_folder(tmp_path / "set", "ids", extra={"take": "one"})
     (root / "README.md").write_text(
