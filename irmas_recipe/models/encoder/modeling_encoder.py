@@ -17,7 +17,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from .configuration_encoder import EncoderConfig
 
-CAME_WITH_A_MODEL = __name__.startswith("transformers_modules.")
+OF_CODE = "transformers_modules."  # how the names of modules begin that came with a model
+CAME_WITH_A_MODEL = __name__.startswith(OF_CODE)
 MAY_RUN_CODE = ContextVar("MAY_RUN_CODE", default=CAME_WITH_A_MODEL)
 """Whether code that comes with an encoder may run: the user's word, as a file can make a configuration say anything.
 
@@ -25,9 +26,9 @@ Of a copy of this file that came with a model it is given already, since the cop
 """
 
 
-def code_of_encoder(reference: str, folder: str) -> type:
-    """Return a class of the code beside a model; raises ValueError where the user has not said that it may run."""
-    if not MAY_RUN_CODE.get():
+def code_of_encoder(reference: str, folder: str, has_run: bool = False) -> type:
+    """Return a class of the code beside a model; raises ValueError where that has not run and the user has not said it may."""
+    if not has_run and not MAY_RUN_CODE.get():
         raise ValueError("its encoder needs trust_remote_code")
     return get_class_from_dynamic_module(reference, folder)
 
@@ -51,7 +52,9 @@ def make_encoder(own: PreTrainedConfig, pooling: str) -> PreTrainedModel:
     if own.model_type == "clap_audio_model":
         return ClapAudioModelWithProjection(own) if pooling == "projection" else ClapAudioModel(own)
     if getattr(own, "auto_map", None):
-        of_encoder = code_of_encoder(own.auto_map["AutoModel"], own._name_or_path)
+        of_encoder = code_of_encoder(
+            own.auto_map["AutoModel"], own._name_or_path, type(own).__module__.startswith(OF_CODE)
+        )
         of_encoder.register_for_auto_class("AutoModel")
         return of_encoder(own)
     return AutoModel.from_config(own, dtype=torch.get_default_dtype())  # not that in which its checkpoint was saved
