@@ -23,6 +23,11 @@ import soundfile
 BLOCK_FRAMES = 1 << 18  # decoded at a time: 6 s at 44.1 kHz, so that a clip of IRMAS's is one block
 MAX_LEVEL = 100  # of floating-point samples, where 1 is full scale: unscaled integers are louder
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # in Hz; a header that says otherwise is wrong
+# Of ffmpeg's formats those that are one file: a playlist (hls, dash, concat) names others, and a live one never ends.
+CONTAINERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,libgme,libopenmpt,loas,matroska,mlp,"
+    "mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nut,ogg,oma,qcp,rm,shn,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
+)
 CANCELLED = 1e-3  # the share of the channels' power below which their mean is next to nothing (-30 dB)
 MP3_RATES = (44_100, 48_000, 32_000)  # in Hz, of MPEG 1; half as many in MPEG 2, a quarter in MPEG 2.5
 MP3_KILOBITS = {
@@ -208,7 +213,7 @@ def ffmpeg_blocks(source: str | os.PathLike | bytes) -> Iterator:
             copy.flush()
             source = copy.name
         named = f"file:{os.fspath(source)}"  # otherwise a colon in the name would end a protocol
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", named, "-vn"]
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-format_whitelist", CONTAINERS, "-i", named, "-vn"]
         command += ["-c:a", "pcm_f32be", "-f", "au", "-"]  # of the headers that a pipe can take, the simplest
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process:
             try:
@@ -226,6 +231,8 @@ def ffmpeg_blocks(source: str | os.PathLike | bytes) -> Iterator:
         if code != 0 or len(header) < 24:
             messages.seek(0)
             first = (messages.read().decode(errors="replace").strip().splitlines() or ["no reason given"])[0]
+            if "not on whitelist" in first:
+                raise ValueError("cannot be read as audio (a playlist, or in a format that is not known here)")
             # Without the name of the part of ffmpeg that reports it, and of the file, which may be a copy's.
             said = first.rpartition("] ")[2].removeprefix(f"{named}: ").rstrip(".")
             raise ValueError(f"cannot be read as audio (ffmpeg says: {said})")

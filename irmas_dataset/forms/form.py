@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
+import yaml
 from datasets import DatasetBuilder, Features, Value, load_dataset_builder
+from datasets.config import REPOCARD_FILENAME, REPOYAML_FILENAME
 from datasets.data_files import SPLIT_KEYWORDS
 from datasets.exceptions import DatasetNotFoundError
 from datasets.packaged_modules.arrow.arrow import Arrow
 from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
 from datasets.packaged_modules.parquet.parquet import Parquet
+from huggingface_hub import DatasetCard
 
 from irmas_dataset.download import DEFAULT_FOLDER
 from irmas_dataset.errors import UserError
@@ -251,6 +254,8 @@ def open_form(location: str | Path, columns: Columns) -> Form:
         elif not is_hub_id(location) and (saved := arrow_files(Path(location))):
             builder = load_dataset_builder("arrow", data_files=saved)
         else:
+            if not is_hub_id(location):
+                check_card(Path(location))
             builder = load_dataset_builder(location, columns.data_config)
             if hasattr(builder.config, "decode_num_threads"):
                 builder.config.decode_num_threads = None  # of torchcodec, which would decode what it streams
@@ -283,6 +288,28 @@ def problem_of(error: Exception) -> str:
         names = re.findall(r"'([^']+)'", text)
         return f"it has several configurations: name one, such as --data_config {names[0]}" if names else text
     return transfer_problem(error)
+
+
+def check_card(folder: Path) -> None:
+    """Raise UserError where a folder's card lists files that are not in the folder: `datasets` would fetch or read them."""
+    card, standalone = folder / REPOCARD_FILENAME, folder / REPOYAML_FILENAME
+    said = {card: DatasetCard.load(card).data.to_dict()} if card.is_file() else {}
+    said |= {standalone: yaml.safe_load(standalone.read_text(encoding="utf-8"))} if standalone.is_file() else {}
+    for path, head in said.items():
+        configs = head.get("configs") if isinstance(head, dict) else None
+        for text in texts_in(configs, under=("data_dir", "data_files")):
+            if "://" in text or "::" in text or os.path.isabs(text) or ".." in Path(text).parts:
+                raise UserError(f"{path} lists {text} under `configs`, which is not inside {folder}: remove it there.")
+
+
+def texts_in(value: object, under: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the texts in nested lists and mappings; with `under`, those below these names only."""
+    if isinstance(value, str) and not under:
+        yield value
+    for part in value if isinstance(value, list) else ():
+        yield from texts_in(part, under)
+    for name, part in value.items() if isinstance(value, dict) else ():
+        yield from texts_in(part, () if name in under else under)
 
 
 def check_tables_are_read(folder: Path, builder: DatasetBuilder) -> None:

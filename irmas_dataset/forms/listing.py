@@ -161,19 +161,25 @@ def take_files(form: Form, home: Path) -> None:
                 audio = row[form.audio] or {}
                 content, path = audio.get("bytes"), audio.get("path")
                 if content is None and path is not None:
-                    content = read_whole(path)
+                    content = read_whole(form, path)
                 (home / file_name(split, number, path)).write_bytes(content or b"")
         with whole_file(marker) as unfinished:
             unfinished.write_text(json.dumps({"location": form.location, "facts": facts}))
 
 
-def read_whole(path: str) -> bytes:
-    """Return the bytes of a file that a table names; none, with a warning, where there is no such file."""
+def read_whole(form: Form, path: str) -> bytes:
+    """Return the bytes of a file that a table names; none, with a warning, where there is no such file.
+
+    A table may name files of its own disk only: nothing is fetched from an address in it, and a table of the Hub or of a
+    web server has no say about the files of this machine. `datasets` itself lists the files of a folder, wherever it is.
+    """
     try:
+        if not form.is_folder and (is_remote(form.location) or not os.path.isfile(path)):
+            raise FileNotFoundError(path)
         with fsspec.open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        logger.warning("%s, which a table names, does not exist.", path)
+        logger.warning("%s, which a table names, does not exist on the table's disk.", path)
         return b""
 
 

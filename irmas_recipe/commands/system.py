@@ -29,8 +29,7 @@ def load_system(
         from irmas_recipe.commands.ensemble.recogniser import load_ensemble
 
         return load_ensemble(run, load_system, trust_remote_code=trust_remote_code, **options)
-    if measured := measured_model(run):
-        return load_system(measured, trust_remote_code=trust_remote_code, **options)
+    model = measured_model(run) or model  # a network: `evaluate` measures no other system
     return load_recogniser(model, trust_remote_code=trust_remote_code, classes=classes, **options)
 
 

@@ -5,17 +5,18 @@ from pathlib import Path
 from irmas_dataset.hub import upload_folder
 from irmas_recipe.report.card import write_card
 from irmas_recipe.training.recipe import Recipe
-from irmas_recipe.training.run_folder import REPLACEMENT
 
 NOT_UPLOADED = [
-    f"{REPLACEMENT}/*",
+    ".*",
+    "*/.*",
     "checkpoint-*",
     "runs/**",
     "*.unfinished",
     "*training_args.bin",
     "non_finite_batch_*",
 ]
-"""What is not of the finished run; the Trainer pickles its arguments into every checkpoint, the Hub's token among them."""
+"""What is not of the finished run. A hidden file, such as `.env`, may have passwords; and the Trainer pickles its arguments
+into every checkpoint, the Hub's token among them."""
 
 
 def push(recipe: Recipe) -> None:

@@ -24,6 +24,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 import irmas_recipe.models  # noqa: F401  registers this repository's architectures: its own runs need no remote code
 from irmas_dataset.errors import UserError
 from irmas_recipe.models.encoder import EncoderConfig
+from irmas_recipe.models.encoder.modeling_encoder import MAY_RUN_CODE
 from irmas_recipe.models.pipeline.attach import attach_pipeline
 from irmas_recipe.training.averaging import use_average_of
 from irmas_recipe.training.conversion import local_name
@@ -74,14 +75,12 @@ def load_checkpoint(
     name = local_name(name)
     check_name(name)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
-    with failing_in_one_sentence(name):
+    with failing_in_one_sentence(name), running_code(trust_remote_code):
         reach_hub(name, revision)
         config = AutoConfig.from_pretrained(name, **options)
         extractor = AutoFeatureExtractor.from_pretrained(name, **options)
         if adapt:
             extractor = adapt(config, extractor)
-        if getattr(config, "brings_code", False) and not trust_remote_code:
-            raise ValueError("its encoder needs trust_remote_code")
         if encoder == "layers" and isinstance(config, EncoderConfig):
             encoder = None
         if encoder or not is_classifier(config):
@@ -95,6 +94,16 @@ def load_checkpoint(
         )
         use_average_of(name, network)
         return network, extractor
+
+
+@contextlib.contextmanager
+def running_code(is_trusted: bool) -> Iterator[None]:
+    """Let an encoder's own code run, or not, as the user has said."""
+    before = MAY_RUN_CODE.set(is_trusted)
+    try:
+        yield
+    finally:
+        MAY_RUN_CODE.reset(before)
 
 
 def strictly_from_pretrained(

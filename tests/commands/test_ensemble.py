@@ -17,6 +17,8 @@ from irmas_dataset.errors import UserError
 from irmas_metric.protocol import test_results
 from irmas_recipe.commands.ensemble.arguments import METHODS
 from irmas_recipe.commands.ensemble.fusion import Fusion, as_numbers, fit, fit_weights, logits, regress, votes
+from irmas_recipe.commands.ensemble.members import digest
+from irmas_recipe.commands.system import load_system
 from irmas_recipe.report.comparison import compare_runs
 from irmas_recipe.report.results import Results
 from irmas_recipe.training.songs import MOMENTS_FILE, Moments, read_moments, tune_timeline, write_moments
@@ -334,3 +336,13 @@ def test_a_recipe_lists_the_runs(runs, tmp_path, monkeypatch, capsys):
     assert read_results(Path("mean"))["test"] == read_results(Path("verb"))["test"]
     with pytest.raises(UserError, match="at least two runs"):
         run_irmas.main(["fusion.yaml", "--runs", str(runs[0])])
+
+
+def test_an_ensemble_of_itself_is_refused(runs, tmp_path):
+    folder = tmp_path / "ensemble"
+    run_ensemble([*map(str, runs), "--output_dir", str(folder)])
+    results = read_results(folder)
+    results["members"] = [{"run": ".", "sha256": digest(folder / "predictions.parquet")}]
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match="has itself among its runs"):
+        load_system(str(folder))

@@ -158,6 +158,22 @@ def test_other_tables_beside_a_folder_of_ones_own_do_not_make_it_a_form(tmp_path
     assert describe(splits)["name"] == "own folder set" and sum(map(len, splits.values())) == TRAIN
 
 
+@pytest.mark.parametrize(
+    "listed", ["{tmp}/other/*.wav", "../other/*.wav", "file://{tmp}/other/x.wav", "http://localhost:1/x.parquet"]
+)
+@pytest.mark.parametrize("card", ["README.md", ".huggingface.yaml"])
+def test_a_card_lists_no_files_outside_its_folder(tmp_path, listed, card):
+    """`datasets` would read them, or fetch them unasked."""
+    root, listed = parquet_folder(tmp_path / "set", "ids"), listed.format(tmp=tmp_path)
+    write_audio(tmp_path / "other/x.wav", 0)
+    line = "---\n" * (card == "README.md")
+    (root / card).write_text(
+        f"{line}configs: [{{config_name: all, data_files: [{{split: train, path: '{listed}'}}]}}]\n{line}"
+    )
+    with pytest.raises(UserError, match=r"lists .* under `configs`, which is not inside"):
+        load_irmas(root)
+
+
 def test_named_splits_columns_and_configurations(tmp_path, caplog):
     root = parquet_folder(tmp_path / "set", "ids", extra={"take": "one"})
     (root / "README.md").write_text(
@@ -556,6 +572,20 @@ def test_a_test_split_without_labels_is_held_out_instead(tmp_path, caplog, load)
     table(root, ClassLabel(names=["kora", "oud"]), [-1] * 4, split="test")
     assert sum(map(len, load(str(root)).values())) == 12
     assert "no clip of the split test has a label, so recordings of train are held out" in caplog.text
+
+
+def test_a_table_names_no_files_but_those_of_its_own_disk(tmp_path, caplog, monkeypatch):
+    """What it names elsewhere is neither fetched nor, by a table that is itself elsewhere, read from this machine."""
+    root = table(tmp_path / "set", ClassLabel(names=["kora", "oud"]), [0, 1] * 6)
+    path, own = root / "data/train-00000-of-00001.parquet", tmp_path / "own.wav"
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    own.write_bytes(rows[0]["audio"]["bytes"])
+    rows[0]["audio"] = {"bytes": None, "path": str(own)}
+    rows[1]["audio"] = {"bytes": None, "path": own.as_uri()}  # an address: as good as http:// here
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, pyarrow.parquet.read_schema(path)), path)
+    assert sum(map(len, load_irmas(root).values())) == 11
+    assert f"{own.as_uri()}, which a table names, does not exist on the table's disk" in caplog.text
+    assert sum(map(len, load_irmas(root.as_uri()).values())) == 10
 
 
 def test_missing_and_damaged_audio_costs_only_its_clips(tmp_path, caplog):

@@ -59,6 +59,7 @@ def test_of_an_interrupted_replacement_nothing_is_pushed(tmp_path, hub):
     pushed = ["README.md", "classifiers.skops", "config.json", "figures/per_class_f1.png", "instrument_recognition.py",
               "model.safetensors", "predictions.parquet", "recipe.yaml", "results.json", "validation_moments.parquet"]  # fmt: skip
     kept = ["checkpoint-4/training_args.bin", "tuned/training_args.bin", "results.json.unfinished"]
+    kept += [".env", ".netrc", ".ssh/id_rsa", "figures/.DS_Store"]
     kept += [f".replacement/{name}" for name in ("checkpoint-2/training_args.bin", "checkpoint-2/model.safetensors")]
     kept += [f".replacement/{name}" for name in ("recipe.yaml", "runs/events.out", "results.json")]
     for name in (*pushed, *kept):

@@ -120,7 +120,10 @@ def load_ensemble(
     results = Results.read(run)
     folders = find_members(run, results)
     of_members = {name: options.get(name) for name in ("device", "batch_size")}
-    members = [load(str(folder), trust_remote_code=trust_remote_code, **of_members) for folder in folders]
+    try:
+        members = [load(str(folder), trust_remote_code=trust_remote_code, **of_members) for folder in folders]
+    except RecursionError as error:
+        raise UserError(f"{run} is an ensemble that has itself among its runs: make another.") from error
     windows = [member.window_and_hop() for member in members]
     config = results.as_config() | {
         "aggregation": "mean",

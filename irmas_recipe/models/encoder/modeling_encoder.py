@@ -4,6 +4,7 @@ The mean over time is taken of each layer before they are mixed, which gives the
 """
 
 import os
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -16,6 +17,21 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from .configuration_encoder import EncoderConfig
 
+OF_CODE = "transformers_modules."  # how the names of modules begin that came with a model
+CAME_WITH_A_MODEL = __name__.startswith(OF_CODE)
+MAY_RUN_CODE = ContextVar("MAY_RUN_CODE", default=CAME_WITH_A_MODEL)
+"""Whether code that comes with an encoder may run: the user's word, as a file can make a configuration say anything.
+
+Of a copy of this file that came with a model it is given already, since the copy runs.
+"""
+
+
+def code_of_encoder(reference: str, folder: str, has_run: bool = False) -> type:
+    """Return a class of the code beside a model; raises ValueError where that has not run and the user has not said it may."""
+    if not has_run and not MAY_RUN_CODE.get():
+        raise ValueError("its encoder needs trust_remote_code")
+    return get_class_from_dynamic_module(reference, folder)
+
 
 def encoder_config(config: EncoderConfig) -> PreTrainedConfig:
     """Return the encoder's configuration as an object; code of its own lies beside the model."""
@@ -23,7 +39,7 @@ def encoder_config(config: EncoderConfig) -> PreTrainedConfig:
     if isinstance(own, PreTrainedConfig):
         return own
     if config.brings_code:
-        of_encoder = get_class_from_dynamic_module(own["auto_map"]["AutoConfig"], config._name_or_path)
+        of_encoder = code_of_encoder(own["auto_map"]["AutoConfig"], config._name_or_path)
         of_encoder.register_for_auto_class()
         return of_encoder(**own, name_or_path=config._name_or_path)
     return CONFIG_MAPPING[own["model_type"]](**own)
@@ -36,7 +52,9 @@ def make_encoder(own: PreTrainedConfig, pooling: str) -> PreTrainedModel:
     if own.model_type == "clap_audio_model":
         return ClapAudioModelWithProjection(own) if pooling == "projection" else ClapAudioModel(own)
     if getattr(own, "auto_map", None):
-        of_encoder = get_class_from_dynamic_module(own.auto_map["AutoModel"], own._name_or_path)
+        of_encoder = code_of_encoder(
+            own.auto_map["AutoModel"], own._name_or_path, type(own).__module__.startswith(OF_CODE)
+        )
         of_encoder.register_for_auto_class("AutoModel")
         return of_encoder(own)
     return AutoModel.from_config(own, dtype=torch.get_default_dtype())  # not that in which its checkpoint was saved

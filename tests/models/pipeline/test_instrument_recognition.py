@@ -446,8 +446,24 @@ def test_ffmpeg_and_soundfile_decode_the_same_samples(tmp_path):
     np.testing.assert_array_equal(read_mono((tmp_path / "1:2.m4a").read_bytes())[0], wav)
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg program is not installed")
+@pytest.mark.parametrize("kind", ["hls", "concat"])
+def test_a_playlist_is_no_audio_file(tmp_path, recognise, kind):
+    """It names other files of this machine, and a live one, without an end, would be waited for forever."""
+    soundfile.write(tmp_path / "other.wav", music(1), RATE)
+    text = {
+        "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{tmp_path}/other.wav\n#EXT-X-ENDLIST\n",
+        "concat": "ffconcat version 1.0\nfile other.wav\n",
+    }
+    (tmp_path / "song.m4a").write_text(text[kind])
+    with pytest.raises(ValueError, match="a playlist"):
+        recognise(tmp_path / "song.m4a")
+
+
 def test_ffmpegs_complaint_is_passed_on_and_its_absence_is_said(tmp_path, recognise, monkeypatch):
-    fake_ffmpeg(tmp_path / "bin", "sys.exit(sys.argv[5] + ': Invalid data found')")  # as ffmpeg names the file
+    fake_ffmpeg(
+        tmp_path / "bin", "sys.exit(sys.argv[sys.argv.index('-i') + 1] + ': Invalid data found')"
+    )  # as ffmpeg names the file
     (tmp_path / "song.m4a").write_text("not a wav file")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for source in (tmp_path / "song.m4a", b"not a wav file"):  # bytes are copied into a file of some name
