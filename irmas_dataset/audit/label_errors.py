@@ -123,19 +123,23 @@ def usual_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, (scores * labels).sum(axis=0) / np.maximum(counts, 1), 1.0)
 
 
-def missing_labels(scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray) -> pd.DataFrame:
+def missing_labels(
+    scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray, known: np.ndarray | None = None
+) -> pd.DataFrame:
     """Return the second instruments that clips seem to have beside their labels, most likely first.
 
     scores, labels: (clips, classes). flagged: (clips,), whether the clip's own label is probably wrong.
+    known: (clips, classes); what nobody has judged is not missing, and no clip is compared with it.
     A class is missing if its score is at least half of the usual score of its own clips, and `LEAST_EXCESS` standard
     deviations above that of other clips with the same (first) label, since some instruments are easily confused; and if
     the clip is not flagged. Columns: row, label (class id), strength (that excess).
     """
     relative = scores / np.maximum(usual_scores(scores, labels), 1e-6)
-    excess = np.zeros(scores.shape)
+    excess, judged = np.zeros(scores.shape), np.ma.array(scores, mask=False if known is None else ~known)
     for own in np.unique(labels.argmax(axis=1)):
         alike = labels.argmax(axis=1) == own
-        excess[alike] = (scores[alike] - scores[alike].mean(axis=0)) / (scores[alike].std(axis=0) + LEAST_DEVIATION)
+        of_alike = judged[alike]
+        excess[alike] = ((of_alike - of_alike.mean(axis=0)) / (of_alike.std(axis=0) + LEAST_DEVIATION)).filled(0)
     is_missing = (labels == 0) & (relative >= LEAST_SECOND_SCORE) & (excess >= LEAST_EXCESS) & ~flagged[:, None]
     rows, missing = np.nonzero(is_missing)
     found = pd.DataFrame({"row": rows, "label": missing, "strength": excess[rows, missing]})
