@@ -67,7 +67,7 @@ def _doubts_of_part(
     clips: Clips, labels: np.ndarray, known: np.ndarray, scores: np.ndarray, part: np.ndarray, scored_by: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check the labels of some rows, all scored by the same classifier; return doubts and missing labels."""
-    doubts = doubt_labels(scores[part], labels[part], clips.classes)
+    doubts = doubt_labels(scores[part], labels[part], clips.classes, known[part])
     missing = missing_labels(scores[part], labels[part], doubts["flagged"].to_numpy(dtype=bool), known[part])
     missing["missing"] = [clips.classes[label] for label in missing["label"]]
     doubts["row"], missing["row"] = part, part[missing["row"].to_numpy(dtype=int)]

@@ -132,3 +132,18 @@ def test_a_label_is_missing_by_comparison_with_what_was_judged_alone():
     assert len(found) < 0.1 * (known & (labels == 0)).sum()
     alike = scores[(labels[:, 0] == 1) & known[:, 1], 1]
     assert found["strength"][0] == pytest.approx((0.6 - alike.mean()) / (alike.std() + 0.02))
+
+
+def test_wrong_labels_are_found_where_most_are_unknown():
+    pytest.importorskip("cleanlab")
+    from irmas_dataset.audit.label_errors import doubt_labels
+
+    generator = np.random.default_rng(0)
+    labels = np.eye(6, dtype=int)[generator.integers(0, 6, 600)]
+    labels[:50, :2] = 1
+    scores = np.clip(0.15 + 0.7 * labels + 0.08 * generator.normal(size=labels.shape), 0.01, 0.99)
+    wrong = np.arange(600) >= 570
+    labels[wrong] = np.roll(labels[wrong], 1, axis=1)
+    known = (generator.random(labels.shape) < 0.3) | (labels == 1)
+    flagged = doubt_labels(np.where(known, scores, 0.0), labels, list("abcdef"), known)["flagged"].to_numpy(dtype=bool)
+    assert flagged[wrong].mean() > 0.8 and not flagged[~wrong].any()
