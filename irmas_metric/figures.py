@@ -152,7 +152,10 @@ def names_of_classes(class_names: Sequence[str] | None, num_classes: int) -> lis
         return [str(column) for column in range(num_classes)]
     if len(class_names) != num_classes:
         raise ValueError(f"There are {len(class_names)} class names for {num_classes} columns of scores.")
-    return [str(name) for name in class_names]
+    names = [str(name) for name in class_names]
+    if len(set(names)) < num_classes:
+        raise ValueError(f"Two classes have the same name, in {', '.join(names)}: give each its own.")
+    return names
 
 
 def threshold_per_class(thresholds: ArrayLike, num_classes: int) -> np.ndarray:

@@ -78,6 +78,10 @@ class IrmasMetric(evaluate.Metric):
         references = with_unknown(references, known)
         result = figures(references, predictions, thresholds, class_names)
         if songs is not None:
+            if len(songs) != len(references):
+                raise ValueError(
+                    f"There are {len(songs)} songs for {len(references)} clips: name the song of each clip."
+                )
             interval = song_bootstrap(references, predictions, thresholds, songs, bootstrap_resamples, seed)
             per_class_f1 = interval.pop("per_class_f1")
             result["ci95"] = {name: list(pair) for name, pair in interval.items()}

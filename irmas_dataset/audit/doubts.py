@@ -49,13 +49,13 @@ def find_doubts(clips: Clips, groups: np.ndarray, given: np.ndarray, seed: int) 
         (PREDICTIONS, np.flatnonzero(is_given & (table["split"] == "test"))),
     ]
     scores = given.copy()
-    # What nobody has judged is neither doubtful nor missing: its score agrees with the 0 that stands for it.
+    # What nobody has judged is not doubtful: its score agrees with the 0 that stands for it.
     if by_recording is not None:
         classical = rows[~is_given[rows]]
         scores[classical] = by_recording[~is_given[rows]]
         parts.insert(0, (CLASSICAL, classical))
     scores = np.where(known | np.isnan(scores), scores, 0.0)
-    found = [_doubts_of_part(clips, labels, scores, part, scored_by) for scored_by, part in parts]
+    found = [_doubts_of_part(clips, labels, known, scores, part, scored_by) for scored_by, part in parts]
     return Doubts(
         _joined([doubts for doubts, _ in found], DOUBT_COLUMNS, "suspicion"),
         _joined([missing for _, missing in found], MISSING_COLUMNS, "strength"),
@@ -64,11 +64,11 @@ def find_doubts(clips: Clips, groups: np.ndarray, given: np.ndarray, seed: int) 
 
 
 def _doubts_of_part(
-    clips: Clips, labels: np.ndarray, scores: np.ndarray, part: np.ndarray, scored_by: str
+    clips: Clips, labels: np.ndarray, known: np.ndarray, scores: np.ndarray, part: np.ndarray, scored_by: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check the labels of some rows, all scored by the same classifier; return doubts and missing labels."""
-    doubts = doubt_labels(scores[part], labels[part], clips.classes)
-    missing = missing_labels(scores[part], labels[part], doubts["flagged"].to_numpy(dtype=bool))
+    doubts = doubt_labels(scores[part], labels[part], clips.classes, known[part])
+    missing = missing_labels(scores[part], labels[part], doubts["flagged"].to_numpy(dtype=bool), known[part])
     missing["missing"] = [clips.classes[label] for label in missing["label"]]
     doubts["row"], missing["row"] = part, part[missing["row"].to_numpy(dtype=int)]
     for rows in (doubts, missing):

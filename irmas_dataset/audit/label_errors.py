@@ -80,11 +80,14 @@ def _divide(
     return splitter(folds, shuffle=True, random_state=seed).split(strata, strata, groups)
 
 
-def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+def doubt_labels(
+    scores: np.ndarray, labels: np.ndarray, classes: Sequence[str], known: np.ndarray | None = None
+) -> pd.DataFrame:
     """Judge the labels of every clip by the scores of a classifier that was not trained on it.
 
     scores: (clips, classes), in [0, 1]. labels: multi-hot, (clips, classes). If every clip has one label, the scores are
-    treated as a distribution over the classes, otherwise each class is judged alone. Returns one row per clip: suspicion
+    treated as a distribution over the classes, otherwise each class is judged alone. known: (clips, classes); what nobody
+    has judged scores 0, and has the usual score of an absent class where that is compared. Returns one row per clip: suspicion
     in [0, 1], flagged (confident learning considers the label wrong), suggested (a tuple of the classes that the scores
     support). Raises UserError if cleanlab is not installed.
     """
@@ -109,7 +112,10 @@ def doubt_labels(scores: np.ndarray, labels: np.ndarray, classes: Sequence[str])
         suggested = [(classes[label],) for label in used[distribution.argmax(axis=1)]]
     else:
         given = [np.flatnonzero(row).tolist() for row in labels]
-        clipped = np.clip(scores, 1e-6, 1 - 1e-6)
+        judged = np.ones(labels.shape, dtype=bool) if known is None else known
+        absent = judged & (labels == 0)
+        usual_of_absent = np.where(absent.any(axis=0), usual_scores(scores, absent), 0.0)
+        clipped = np.clip(np.where(judged, scores, usual_of_absent), 1e-6, 1 - 1e-6)
         quality = multi.get_label_quality_scores(given, clipped)
         flagged = multi.filter.find_label_issues(given, clipped, n_jobs=1)
         expected = np.minimum(0.5, usual_scores(scores, labels))
@@ -123,19 +129,23 @@ def usual_scores(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, (scores * labels).sum(axis=0) / np.maximum(counts, 1), 1.0)
 
 
-def missing_labels(scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray) -> pd.DataFrame:
+def missing_labels(
+    scores: np.ndarray, labels: np.ndarray, flagged: np.ndarray, known: np.ndarray | None = None
+) -> pd.DataFrame:
     """Return the second instruments that clips seem to have beside their labels, most likely first.
 
     scores, labels: (clips, classes). flagged: (clips,), whether the clip's own label is probably wrong.
+    known: (clips, classes); what nobody has judged is not missing, and no clip is compared with it.
     A class is missing if its score is at least half of the usual score of its own clips, and `LEAST_EXCESS` standard
     deviations above that of other clips with the same (first) label, since some instruments are easily confused; and if
     the clip is not flagged. Columns: row, label (class id), strength (that excess).
     """
     relative = scores / np.maximum(usual_scores(scores, labels), 1e-6)
-    excess = np.zeros(scores.shape)
+    excess, judged = np.zeros(scores.shape), np.ma.array(scores, mask=False if known is None else ~known)
     for own in np.unique(labels.argmax(axis=1)):
         alike = labels.argmax(axis=1) == own
-        excess[alike] = (scores[alike] - scores[alike].mean(axis=0)) / (scores[alike].std(axis=0) + LEAST_DEVIATION)
+        of_alike = judged[alike]
+        excess[alike] = ((of_alike - of_alike.mean(axis=0)) / (of_alike.std(axis=0) + LEAST_DEVIATION)).filled(0)
     is_missing = (labels == 0) & (relative >= LEAST_SECOND_SCORE) & (excess >= LEAST_EXCESS) & ~flagged[:, None]
     rows, missing = np.nonzero(is_missing)
     found = pd.DataFrame({"row": rows, "label": missing, "strength": excess[rows, missing]})

@@ -35,6 +35,7 @@ class Row:
 class Comparison:
     """All rows: runs in the order given, then what needs no listening, then published systems where they compare.
 
+    `test_set` is the whole one where any run was measured on it, and so are the figures of what needs no listening.
     `resamples` are those behind each run's intervals, in the same order; differences have as many as the first run.
     """
 
@@ -53,12 +54,13 @@ def compare_runs(folders: list[Path]) -> Comparison:
     runs = read_runs(folders, allow_halves=True)
     first = runs[0]
     resamples = [run.results.protocol["bootstrap_resamples"] for run in runs]
-    rows = [run_row(run, first, resamples[0]) for run in runs] + trivial_rows(first.results.trivial)
     wholes = [run for run in runs if not run.results.is_of_half]
+    test_set = (wholes or runs)[0].results
+    rows = [run_row(run, first, resamples[0]) for run in runs] + trivial_rows(test_set.trivial)
     if wholes and all(run.results.music == "irmas" for run in wholes):
         rows += published_rows()
     songs = min(run.results.dataset["songs"] for run in runs)
-    return Comparison(rows, first.results.test_set, resamples, songs)
+    return Comparison(rows, test_set.test_set, resamples, songs)
 
 
 def run_row(run: Run, first: Run, resamples: int) -> Row:

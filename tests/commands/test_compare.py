@@ -257,6 +257,16 @@ def test_a_half_is_compared_on_its_own_clips_whatever_the_order(runs, tmp_path):
     assert f"measured on {len(table)} clips, half of the test set" in as_csv(compare_runs([runs[0], half]))
 
 
+def test_the_test_set_and_what_needs_no_listening_are_the_whole_ones_where_a_half_comes_first(runs, tmp_path):
+    half = half_of(runs[1], tmp_path / "half")
+    results = read_results(half)
+    results["trivial"]["constant"]["micro_f1"] = 0.123  # of its own clips
+    (half / "results.json").write_text(json.dumps(results))
+    orders = [compare_runs([half, runs[0]]), compare_runs([runs[0], half])]
+    assert orders[0].test_set == orders[1].test_set and orders[0].of_kind("trivial") == orders[1].of_kind("trivial")
+    assert compare_runs([half]).of_kind("trivial")[0].figures["micro_f1"] == 0.123
+
+
 def test_a_half_of_another_test_set_is_refused(runs, tmp_path):
     other = half_of(make_run(tmp_path / "other", num_clips=400), tmp_path / "half")
     with pytest.raises(UserError, match="different test sets"):

@@ -203,6 +203,21 @@ def test_clips_that_were_trained_on_are_no_test(of_three_classes, thresholds_fro
     run_irmas.main(["evaluate", run, "--data_dir", f"other {data}"])
 
 
+def test_music_with_songs_named_like_the_tuned_ones_is_no_half_of_the_runs_own(of_three_classes, caplog):
+    run_irmas.main(["three.yaml", "--thresholds_from", "test_half", "--output_dir", "runs/half"])
+    tuned = pd.read_parquet("runs/half/validation_predictions.parquet")["clip"]
+    shutil.copytree("alone", "alike")
+    for clip in tuned[1:]:  # one name is in both
+        Path("alike", clip).unlink()
+    for data, thresholds in (("alone", "the other half of the test set"), ("alike", "half of another test set")):
+        caplog.clear()
+        run_irmas.main(["evaluate", "runs/half", "--data_dir", data, "--output_dir", f"half of {data}"])
+        results = json.loads(Path(f"half of {data}/results.json").read_text())
+        assert results["protocol"]["thresholds_from"].startswith(thresholds)
+        said = f"1 of {10 - len(tuned)} test clips of alike are left out" in caplog.text
+        assert said == (data == "alike") and results["dataset"]["clips"]["test"] == 9 - len(tuned)
+
+
 def test_music_that_joined_the_training_set_is_no_test(of_three_classes):
     for number in range(24):
         folder = ["plucked", "joined"][number // 12]

@@ -26,6 +26,7 @@ from irmas_recipe.commands.predict.arguments import AGGREGATIONS
 from irmas_recipe.commands.predict.files import common_folder, find_audio
 from irmas_recipe.commands.predict.resume import is_same_score
 from irmas_recipe.commands.predict.rows import ERRORS_SHOWN, errors_in_words
+from irmas_recipe.commands.predict.screen import Bars
 from irmas_recipe.commands.predict.table import ResultPart, ResultTable
 from irmas_recipe.models.pipeline import windows
 from irmas_recipe.models.pipeline.attach import attach_pipeline
@@ -114,6 +115,18 @@ def test_the_first_instruments_of_a_file_are_not_said_to_reach_a_threshold(run, 
     *bars, rule = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("* ") for line in bars) == top_k
     assert rule.startswith("* the first") and rule.endswith(words)
+
+
+def test_the_first_by_score_is_among_the_bars_however_low_its_confidence(capsys):
+    entries = [
+        {"label": f"label {n}", "score": 0.9 - n / 100, "confidence": 0.6, "share": 0, "seconds": 0} for n in range(20)
+    ]
+    entries[0]["confidence"] = 0.1  # its threshold is the highest
+    result = {"rule": "clip", "instruments": entries, "timeline": []}
+    Bars(top_k=1).add({"path": "a.wav", "duration_seconds": 3.0}, result, entries[:1])
+    _, *bars, _ = capsys.readouterr().out.splitlines()
+    assert len(bars) == 13 and [line for line in bars if line.startswith("*")] == [bars[-1]]
+    assert bars[-1].startswith("* label 0")
 
 
 def test_files_named_from_here_and_from_the_root_share_a_table(run, music, monkeypatch, capsys):

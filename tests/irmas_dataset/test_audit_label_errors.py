@@ -117,3 +117,33 @@ def test_a_missing_label_scores_more_than_its_confusion_explains():
     found = missing_labels(scores, labels, flagged)
     assert sorted(found[["row", "label"]].to_numpy().tolist()) == [[3, 2], [25, 0]]
     assert (found["strength"] > 3).all() and found["strength"].is_monotonic_decreasing
+
+
+def test_a_label_is_missing_by_comparison_with_what_was_judged_alone():
+    generator = np.random.default_rng(0)
+    labels = np.eye(4, dtype=int)[np.arange(400) % 4]
+    scores = 0.35 + 0.25 * labels + 0.05 * generator.normal(size=labels.shape)
+    scores[0, 1] = 0.6  # of a clip of the first class
+    known = (generator.random(labels.shape) < 0.1) | (labels == 1)
+    known[0, 1], known[:, 3] = True, labels[:, 3] == 1  # nobody has said where the last one is absent
+    heard, nobody = np.where(known, scores, 0.0), np.zeros(400, dtype=bool)
+    found = missing_labels(heard, labels, nobody, known)
+    assert (found["row"][0], found["label"][0]) == (0, 1)
+    assert len(found) < 0.1 * (known & (labels == 0)).sum()
+    alike = scores[(labels[:, 0] == 1) & known[:, 1], 1]
+    assert found["strength"][0] == pytest.approx((0.6 - alike.mean()) / (alike.std() + 0.02))
+
+
+def test_wrong_labels_are_found_where_most_are_unknown():
+    pytest.importorskip("cleanlab")
+    from irmas_dataset.audit.label_errors import doubt_labels
+
+    generator = np.random.default_rng(0)
+    labels = np.eye(6, dtype=int)[generator.integers(0, 6, 600)]
+    labels[:50, :2] = 1
+    scores = np.clip(0.15 + 0.7 * labels + 0.08 * generator.normal(size=labels.shape), 0.01, 0.99)
+    wrong = np.arange(600) >= 570
+    labels[wrong] = np.roll(labels[wrong], 1, axis=1)
+    known = (generator.random(labels.shape) < 0.3) | (labels == 1)
+    flagged = doubt_labels(np.where(known, scores, 0.0), labels, list("abcdef"), known)["flagged"].to_numpy(dtype=bool)
+    assert flagged[wrong].mean() > 0.8 and not flagged[~wrong].any()

@@ -106,6 +106,13 @@ def test_the_paired_difference_is_narrower_than_the_two_intervals():
     assert all(entry == {"difference": 0.0, "ci95": (0.0, 0.0)} for entry in same.values())
 
 
+def test_what_only_rounding_tells_apart_does_not_differ():
+    labels = np.array([[1, 1, 1, 0, 0]])
+    scores = np.array([[[0.1, 0.3, 0.5, 0.7, 0.9]], [[0.3, 0.5, 0.1, 0.7, 0.9]]])  # the labels' ranks are 3, 4 and 5
+    found = paired_song_bootstrap(labels, scores[0], 0.5, scores[1], 0.5, ["a"], resamples=5)
+    assert found["lrap"] == {"difference": 0.0, "ci95": (0.0, 0.0)}
+
+
 def test_a_thousand_resamples_of_a_test_set_of_irmas_size_take_seconds():
     labels, scores, songs = example(num_clips=2874, num_songs=208, num_classes=11)
     start = time.process_time()

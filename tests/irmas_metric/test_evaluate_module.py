@@ -82,6 +82,19 @@ def test_it_loads_offline_in_a_clean_process_from_another_directory(tmp_path):
     assert set(result["ci95"]) >= {"micro_f1", "lrap", "map"}
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"class_names": ["a", "b", "a"]}, "Two classes have the same name"),
+        ({"songs": ["s"] * 29}, "29 songs for 30 clips"),
+    ],
+)
+def test_names_and_songs_that_do_not_fit_are_refused(metric, labels_and_scores, options, sentence):
+    labels, scores = labels_and_scores
+    with pytest.raises(ValueError, match=sentence):
+        metric.compute(predictions=scores, references=labels, **options)
+
+
 def test_every_file_the_module_needs_is_imported_by_the_module_itself():
     """evaluate copies what `irmas_metric.py` imports and does not look further."""
     imported = {

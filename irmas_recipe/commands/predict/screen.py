@@ -18,6 +18,7 @@ from irmas_recipe.report.text import clock, shortened
 NAME_WIDTH = 44
 BAR_WIDTH = 24
 SEGMENTS_SHOWN = 4
+BARS_SHOWN = 12  # and those of the answer
 
 
 def say(line: str) -> None:
@@ -110,7 +111,8 @@ class Bars(Screen):
     def add(self, row: dict, result: dict, heard: list[dict]) -> None:
         """Print the bars of one file."""
         is_song = result["rule"] == "timeline"
-        entries = in_order(result["instruments"], result)[: max(12, len(heard))]
+        ordered = enumerate(in_order(result["instruments"], result))
+        entries = [entry for place, entry in ordered if place < BARS_SHOWN or entry in heard]
         width = max(len(entry["label"]) for entry in entries)
         say(f"{row['path']}  ({clock(round(row['duration_seconds']))})")
         for entry in entries:
