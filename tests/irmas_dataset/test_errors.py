@@ -67,19 +67,19 @@ def test_what_may_not_be_written_or_read_is_named_in_one_sentence(tmp_path, plac
     )
 
 
-def test_a_sentence_is_seen_while_a_thread_that_decodes_keeps_c_libraries_from_the_screen():
-    script = (
-        "import os; from irmas_dataset.decoding import SILENCE; from irmas_dataset.errors import UserError, start\n"
-        "def main(_):\n    SILENCE.__enter__()\n    os.write(2, b'note')\n    raise UserError('Stopped.')\nstart(main)"
-    )
+def end_of_command(steps: str, imports: str = "") -> tuple[int, str]:
+    """Return the exit code and the error stream of a command that takes these steps."""
+    script = f"from irmas_dataset.errors import start\n{imports}\ndef main(_):\n    {steps}\nstart(main)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "Stopped.\n")
+    return done.returncode, done.stderr
+
+
+def test_a_sentence_is_seen_while_a_thread_that_decodes_keeps_c_libraries_from_the_screen():
+    imports = "import os; from irmas_dataset.decoding import SILENCE; from irmas_dataset.errors import UserError"
+    steps = "SILENCE.__enter__()\n    os.write(2, b'note')\n    raise UserError('Stopped.')"
+    assert end_of_command(steps, imports) == (2, "Stopped.\n")
 
 
 def test_an_interruption_is_no_traceback_although_another_error_follows_it():
-    script = (
-        "from irmas_dataset.errors import start\n"
-        "def main(_):\n    try:\n        raise KeyboardInterrupt\n    finally:\n        raise TimeoutError\nstart(main)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "Stopped.\n")
+    steps = "try:\n        raise KeyboardInterrupt\n    finally:\n        raise TimeoutError"
+    assert end_of_command(steps) == (130, "Stopped.\n")
